@@ -1,4 +1,5 @@
 //! Filled in by the foundation issue.
 
+pub mod intset;
 pub mod listpack;
 pub mod number;
