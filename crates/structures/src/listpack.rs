@@ -317,6 +317,18 @@ impl Listpack {
         }
     }
 
+    /// Bytes that the entry at `pos` takes.
+    #[inline]
+    pub fn entry_bytes_at(&self, pos: Pos) -> usize {
+        stored_len(&self.bytes[pos.at()..])
+    }
+
+    /// The index of the first entry equal to `value`.
+    pub fn position(&self, value: &[u8]) -> Option<usize> {
+        let mut wanted = Wanted::new(value);
+        self.iter().position(|entry| wanted.is(entry))
+    }
+
     /// How many entries equal `value`.
     pub fn count_equal(&self, value: &[u8]) -> usize {
         let mut wanted = Wanted::new(value);
@@ -1105,6 +1117,8 @@ mod tests {
                 prop_assert_eq!(list.iter_rev_from(pos).count(), index + 1);
                 let found = list.find(list.first().unwrap(), value, 0).unwrap();
                 prop_assert!(found <= pos && list.at(found).eq_bytes(value));
+                prop_assert_eq!(list.position(value), model.iter().position(|entry| entry == value));
+                prop_assert_eq!(list.entry_bytes_at(pos), entry_bytes(value));
             }
             prop_assert_eq!(list.seek(model.len() as i64), None);
             prop_assert_eq!(list.seek(-(model.len() as i64) - 1), None);
