@@ -1,5 +1,6 @@
 //! Filled in by the foundation issue.
 
+pub mod glob;
 pub mod intset;
 pub mod listpack;
 pub mod number;
