@@ -1,0 +1,617 @@
+//! The bytes of the log, in blocks.
+//!
+//! ```text
+//!   first()                                                     end()
+//!     | sealed block | sealed block | sealed block | tail ...... |
+//!                ^ cursor of a slow replica                      ^ cursor of a replica that keeps up
+//! ```
+//!
+//! The tail is writable by the owner only. When it is full it is sealed: from then on it never changes and
+//! is shared by reference count. Trimming lets go of whole blocks at the front, as Redis 7's shared
+//! replication buffer does, and only when the window stays at least as long as the configured backlog and
+//! no reader needs the block. The last block that was let go is used again as the next tail, so that a log
+//! in its steady state allocates nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The smallest backlog that can be configured (`repl-backlog-size`), in bytes.
+pub const BACKLOG_BYTES_MIN: u64 = 16 * 1024;
+
+/// How many blocks one [`Log::trim`] lets go of at most, so that it never becomes a pause.
+pub const TRIM_BLOCKS_MAX: usize = 64;
+
+const BLOCK_BYTES_MIN: usize = 16 * 1024;
+const BLOCK_BYTES_MAX: usize = 64 * 1024;
+
+/// Room past the nominal end of a block, so that a command that straddles it does not move the block.
+const BLOCK_SLACK_BYTES: usize = 1024;
+
+/// What a block costs beside its bytes: its place in the queue and the counted vector that holds them.
+const BLOCK_OVERHEAD_BYTES: usize = size_of::<Block>() + size_of::<Vec<u8>>() + 2 * size_of::<usize>();
+
+/// The retained part of the log, as INFO shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogWindow {
+    /// `repl_backlog_first_byte_offset`: offset of the oldest byte held, or of the next byte to come when
+    /// none is held.
+    pub first: u64,
+    /// `repl_backlog_histlen`: how many bytes are held.
+    pub len: u64,
+}
+
+/// Where the memory of the log goes, in bytes, by the rules of Redis 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LogMemory {
+    /// `mem_total_replication_buffers`: everything held.
+    pub total: usize,
+    /// `mem_replication_backlog`: the part within the configured backlog.
+    pub backlog: usize,
+    /// `mem_clients_slaves`: the part beyond it, which is there for replicas only.
+    pub replicas: usize,
+    /// What does not count against `maxmemory`: evicting keys grows the log, so it must not cause eviction.
+    pub not_counted_for_evict: usize,
+}
+
+/// Bytes of the log that outlive the log's own trimming: a part of one sealed block.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Offset of the first byte.
+    pub first: u64,
+    bytes: Arc<Vec<u8>>,
+    skip: usize,
+}
+
+/// Consecutive slices of the log, oldest first; see [`Log::read`].
+#[derive(Clone, Debug)]
+pub struct Slices<'a> {
+    sealed: std::collections::vec_deque::Iter<'a, Block>,
+    tail: Option<&'a [u8]>,
+    skip: usize,
+}
+
+/// Append-only bytes addressed by replication offset.
+#[derive(Debug)]
+pub struct Log {
+    sealed: VecDeque<Block>,
+    tail: Vec<u8>,
+    /// Offset of the first byte in the tail, or of the next byte to come when the tail is empty.
+    tail_first: u64,
+    backlog_bytes: u64,
+    block_bytes: usize,
+    /// Sum of the capacities of all blocks and the tail.
+    allocated: usize,
+    active: bool,
+    /// An empty vector kept from a trimmed block.
+    spare: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    first: u64,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl LogWindow {
+    /// Offset of the last byte held (`first - 1` when empty).
+    pub fn end(self) -> u64 {
+        self.first + self.len - 1
+    }
+
+    /// Whether a reader that wants the byte at `next`, and all after it, can be served.
+    pub fn covers(self, next: u64) -> bool {
+        self.first <= next && next <= self.first + self.len
+    }
+}
+
+impl Log {
+    /// An inactive log at offset 0. `backlog_bytes` is raised to [`BACKLOG_BYTES_MIN`].
+    pub fn new(backlog_bytes: u64) -> Log {
+        let mut log = Log {
+            sealed: VecDeque::new(),
+            tail: Vec::new(),
+            tail_first: 1,
+            backlog_bytes: 0,
+            block_bytes: 0,
+            allocated: 0,
+            active: false,
+            spare: None,
+        };
+        log.set_capacity(backlog_bytes);
+        log
+    }
+
+    /// Whether writes are recorded. A server without replicas keeps no log, and its offset stands still.
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// Begins to record, with an empty window after the current offset. No effect on an active log.
+    pub fn activate(&mut self) {
+        self.active = true;
+    }
+
+    /// Stops recording and lets go of all bytes; the offset stays. Whoever calls this while the data may
+    /// still change must also take a new history id, or a stale replica could continue wrongly.
+    pub fn deactivate(&mut self) {
+        self.active = false;
+        self.reset(self.end());
+        self.spare = None;
+    }
+
+    /// Appends `bytes` and moves the offset on; an inactive log ignores them, as Redis does.
+    pub fn append(&mut self, mut bytes: &[u8]) {
+        if !self.active {
+            return;
+        }
+        loop {
+            self.prepare_tail();
+            let room = self.block_bytes - self.tail.len();
+            if bytes.len() <= room {
+                self.tail.extend_from_slice(bytes);
+                break;
+            }
+            let (now, later) = bytes.split_at(room);
+            self.tail.extend_from_slice(now);
+            bytes = later;
+            self.seal();
+        }
+        if self.tail.len() == self.block_bytes {
+            self.seal();
+        }
+    }
+
+    /// Appends what `write` puts at the end of the buffer that it is given; it must leave what is there
+    /// alone. Meant for encoding a command in place. Bytes that exist already are better given to
+    /// [`Log::append`], which splits them without growing a block.
+    pub fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.active {
+            return;
+        }
+        self.prepare_tail();
+        let before = self.tail.len();
+        let capacity = self.tail.capacity();
+        write(&mut self.tail);
+        assert!(self.tail.len() >= before, "a writer only adds to the log");
+        let mut overflow = Vec::new();
+        if self.tail.len() > self.block_bytes + BLOCK_SLACK_BYTES {
+            // One huge command must not become one huge block, which could only be trimmed as a whole.
+            overflow = self.tail.split_off(self.block_bytes);
+            self.tail.shrink_to(self.block_bytes + BLOCK_SLACK_BYTES);
+        }
+        self.allocated = self.allocated - capacity + self.tail.capacity();
+        if self.tail.len() >= self.block_bytes {
+            self.seal();
+        }
+        if !overflow.is_empty() {
+            self.append(&overflow);
+        }
+    }
+
+    /// Offset of the oldest byte held, or of the next to come when none is.
+    pub fn start(&self) -> u64 {
+        self.sealed.front().map_or(self.tail_first, |block| block.first)
+    }
+
+    /// Offset of the last byte written: `master_repl_offset`.
+    pub fn end(&self) -> u64 {
+        self.tail_first + self.tail.len() as u64 - 1
+    }
+
+    /// The retained window, or `None` while the log is inactive.
+    pub fn window(&self) -> Option<LogWindow> {
+        let first = self.start();
+        self.active.then(|| LogWindow { first, len: self.end() + 1 - first })
+    }
+
+    /// The bytes from offset `from` to the end, as slices for a vectored write. `None` when `from` is no
+    /// longer held or lies beyond the next byte to come.
+    pub fn read(&self, from: u64) -> Option<Slices<'_>> {
+        let (block, skip) = self.locate(from)?;
+        Some(Slices { sealed: self.sealed.range(block..), tail: Some(&self.tail), skip })
+    }
+
+    /// The sealed bytes from offset `from` on, as parts that another thread can hold. What is still in the
+    /// tail is left out (call [`Log::seal_tail`] first to have all). `None` as for [`Log::read`].
+    pub fn chunks(&self, from: u64) -> Option<impl Iterator<Item = Chunk> + '_> {
+        let (first_block, skip) = self.locate(from)?;
+        Some(self.sealed.range(first_block..).enumerate().map(move |(index, block)| {
+            let skip = if index == 0 { skip } else { 0 };
+            Chunk { first: block.first + skip as u64, bytes: Arc::clone(&block.bytes), skip }
+        }))
+    }
+
+    /// Makes the tail immutable and shareable; the next append begins a new one.
+    pub fn seal_tail(&mut self) {
+        if self.tail.is_empty() {
+            return;
+        }
+        if self.tail.len() < self.block_bytes / 2 {
+            self.allocated -= self.tail.capacity();
+            self.tail.shrink_to_fit();
+            self.allocated += self.tail.capacity();
+        }
+        self.seal();
+    }
+
+    /// The configured backlog (`repl-backlog-size`), in bytes.
+    pub fn capacity(&self) -> u64 {
+        self.backlog_bytes
+    }
+
+    /// Sets the backlog; the next [`Log::trim`] obeys it.
+    pub fn set_capacity(&mut self, backlog_bytes: u64) {
+        self.backlog_bytes = backlog_bytes.max(BACKLOG_BYTES_MIN);
+        let sixteenth = usize::try_from(self.backlog_bytes / 16).unwrap_or(usize::MAX);
+        let block_bytes = sixteenth.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+        if block_bytes != self.block_bytes {
+            // The tail was allocated for the old size.
+            self.seal_tail();
+            self.allocated -= self.tail.capacity();
+            self.tail = Vec::new();
+            self.block_bytes = block_bytes;
+        }
+    }
+
+    /// Lets go of blocks that nobody needs: not within the backlog, and older than `needed`, the lowest
+    /// offset that any reader (a replica's cursor, the position of a running snapshot) still wants.
+    /// Returns how many; when that is [`TRIM_BLOCKS_MAX`], there may be more, and the owner calls again
+    /// from its timer.
+    pub fn trim(&mut self, needed: Option<u64>) -> usize {
+        let needed = needed.unwrap_or(u64::MAX);
+        let mut freed = 0;
+        while freed < TRIM_BLOCKS_MAX {
+            let Some(block) = self.sealed.front() else { break };
+            let after = block.first + block.bytes.len() as u64;
+            if needed < after || self.end() + 1 - after <= self.backlog_bytes {
+                break;
+            }
+            let block = self.sealed.pop_front().expect("the front block was just seen");
+            self.allocated -= block.bytes.capacity();
+            self.keep_spare(block);
+            freed += 1;
+        }
+        freed
+    }
+
+    /// Forgets all bytes and continues after `offset`: a replica adopts the offset of its primary.
+    /// An active log stays active, with an empty window.
+    pub fn reset(&mut self, offset: u64) {
+        self.clear();
+        self.tail_first = offset + 1;
+    }
+
+    /// Moves all that is held `by` bytes up. A primary that restarts records the expiries found while
+    /// loading before it knows at which offset its data set stood.
+    pub fn rebase(&mut self, by: u64) {
+        self.tail_first += by;
+        for block in &mut self.sealed {
+            block.first += by;
+        }
+    }
+
+    /// Memory held, divided by the rules of Redis 7. `replicas_attached`: whether any replica is connected.
+    pub fn memory(&self, replicas_attached: bool) -> LogMemory {
+        let blocks = self.sealed.len() + usize::from(self.tail.capacity() > 0);
+        let total = self.allocated + blocks * BLOCK_OVERHEAD_BYTES;
+        let limit = usize::try_from(self.backlog_bytes).unwrap_or(usize::MAX);
+        let backlog = if replicas_attached { total.min(limit) } else { total };
+        let blocks_in_backlog = limit / self.block_bytes + 1;
+        let counted = limit.saturating_add(blocks_in_backlog * (BLOCK_OVERHEAD_BYTES + BLOCK_SLACK_BYTES));
+        LogMemory {
+            total,
+            backlog,
+            replicas: total - backlog,
+            not_counted_for_evict: total.saturating_sub(counted),
+        }
+    }
+
+    /// Index of the block that holds `from` (the number of blocks means the tail), and how far into it.
+    fn locate(&self, from: u64) -> Option<(usize, usize)> {
+        if from < self.start() || from > self.end() + 1 {
+            return None;
+        }
+        let (block, first) = if from >= self.tail_first {
+            (self.sealed.len(), self.tail_first)
+        } else {
+            let after = self.sealed.partition_point(|block| block.first <= from);
+            (after - 1, self.sealed[after - 1].first)
+        };
+        Some((block, (from - first) as usize))
+    }
+
+    fn seal(&mut self) {
+        let bytes = std::mem::take(&mut self.tail);
+        let first = self.tail_first;
+        self.tail_first += bytes.len() as u64;
+        self.sealed.push_back(Block { first, bytes: Arc::new(bytes) });
+    }
+
+    fn prepare_tail(&mut self) {
+        if self.tail.capacity() > 0 {
+            return;
+        }
+        let wanted = self.block_bytes + BLOCK_SLACK_BYTES;
+        self.tail = match self.spare.take() {
+            Some(spare) if spare.capacity() >= wanted => spare,
+            _ => Vec::with_capacity(wanted),
+        };
+        self.allocated += self.tail.capacity();
+    }
+
+    fn keep_spare(&mut self, block: Block) {
+        // A block that a reader still shares is freed when the reader lets go of it.
+        if let Ok(mut bytes) = Arc::try_unwrap(block.bytes) {
+            bytes.clear();
+            self.spare = Some(bytes);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.sealed.clear();
+        self.tail = Vec::new();
+        self.allocated = 0;
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[self.skip..]
+    }
+}
+
+impl Chunk {
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.skip
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<'a> Iterator for Slices<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            let bytes: &'a [u8] = match self.sealed.next() {
+                Some(block) => &block.bytes,
+                None => self.tail.take()?,
+            };
+            let skip = std::mem::take(&mut self.skip);
+            if skip < bytes.len() {
+                return Some(&bytes[skip..]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn collect(log: &Log, from: u64) -> Option<Vec<u8>> {
+        log.read(from).map(|slices| slices.flatten().copied().collect())
+    }
+
+    fn active(backlog_bytes: u64) -> Log {
+        let mut log = Log::new(backlog_bytes);
+        log.activate();
+        log
+    }
+
+    #[test]
+    fn an_inactive_log_ignores_writes_and_its_offset_stands_still() {
+        let mut log = Log::new(1 << 20);
+        log.append(b"PING");
+        log.append_with(|out| out.extend_from_slice(b"PING"));
+        assert_eq!((log.end(), log.window()), (0, None));
+        log.activate();
+        assert_eq!(log.window(), Some(LogWindow { first: 1, len: 0 }));
+        log.append(b"PING");
+        assert_eq!(log.window(), Some(LogWindow { first: 1, len: 4 }));
+        log.deactivate();
+        assert_eq!((log.end(), log.window()), (4, None));
+        assert_eq!(log.memory(false), LogMemory::default());
+        log.activate();
+        assert_eq!(log.window(), Some(LogWindow { first: 5, len: 0 }));
+    }
+
+    #[test]
+    fn a_reader_may_want_the_next_byte_to_come_but_none_after_it() {
+        let mut log = active(0);
+        log.append(b"abc");
+        assert_eq!(collect(&log, 1).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(collect(&log, 3).as_deref(), Some(&b"c"[..]));
+        assert_eq!(collect(&log, 4).as_deref(), Some(&b""[..]));
+        assert_eq!(collect(&log, 5), None);
+        assert_eq!(collect(&log, 0), None);
+    }
+
+    #[test]
+    fn the_window_keeps_at_least_the_backlog_and_at_most_one_block_more() {
+        let mut log = active(1 << 20);
+        for _ in 0..4_000 {
+            log.append(&[b'x'; 1000]);
+            log.trim(None);
+        }
+        let window = log.window().expect("active");
+        assert_eq!(window.end(), 4_000_000);
+        assert!(window.len >= 1 << 20, "{window:?}");
+        assert!(window.len <= (1 << 20) + 2 * BLOCK_BYTES_MAX as u64, "{window:?}");
+    }
+
+    #[test]
+    fn a_cursor_holds_the_log_beyond_the_backlog() {
+        let mut log = active(BACKLOG_BYTES_MIN);
+        log.append(&vec![b'x'; 1_000_000]);
+        assert_eq!(log.trim(Some(1)), 0);
+        assert_eq!(log.start(), 1);
+        let memory = log.memory(true);
+        assert_eq!(memory.backlog, BACKLOG_BYTES_MIN as usize);
+        assert_eq!(memory.backlog + memory.replicas, memory.total);
+        assert!(memory.total >= 1_000_000 && memory.not_counted_for_evict > 900_000, "{memory:?}");
+        assert!(log.trim(Some(500_000)) > 0);
+        assert!(log.start() <= 500_000 && log.start() > 500_000 - 2 * BLOCK_BYTES_MIN as u64);
+        while log.trim(None) > 0 {}
+        assert!(log.window().expect("active").len <= 3 * BLOCK_BYTES_MIN as u64);
+        assert_eq!(log.memory(false).replicas, 0);
+    }
+
+    #[test]
+    fn trimming_is_done_in_bounded_slices() {
+        let mut log = active(BACKLOG_BYTES_MIN);
+        log.append(&vec![b'x'; 200 * BLOCK_BYTES_MIN]);
+        assert_eq!(log.trim(None), TRIM_BLOCKS_MAX);
+        assert_eq!(log.trim(None), TRIM_BLOCKS_MAX);
+        assert_eq!(log.trim(None), TRIM_BLOCKS_MAX);
+        assert!(log.trim(None) < TRIM_BLOCKS_MAX);
+        assert_eq!(log.trim(None), 0);
+    }
+
+    #[test]
+    fn sealed_chunks_outlive_trimming_and_start_where_asked() {
+        let mut log = active(BACKLOG_BYTES_MIN);
+        let bytes: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+        log.append(&bytes);
+        log.seal_tail();
+        let chunks: Vec<Chunk> = log.chunks(40_001).expect("held").collect();
+        assert_eq!(chunks[0].first, 40_001);
+        while log.trim(None) > 0 {}
+        assert_eq!(log.chunks(40_001).map(|_| ()), None);
+        log.append(&[0; 100_000]);
+        let held: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.as_ref().to_vec()).collect();
+        assert_eq!(held, bytes[40_000..]);
+        assert_eq!(log.chunks(log.end() + 1).expect("next byte").count(), 0);
+    }
+
+    #[test]
+    fn a_steady_log_uses_the_same_blocks_again() {
+        let mut log = active(1 << 20);
+        let mut held = 0;
+        for round in 0..40 {
+            log.append(&vec![b'x'; BLOCK_BYTES_MAX]);
+            log.trim(None);
+            if round == 30 {
+                held = log.memory(false).total;
+            }
+        }
+        assert_eq!(log.memory(false).total, held);
+        assert!(log.spare.is_some());
+    }
+
+    #[test]
+    fn one_huge_command_does_not_make_one_huge_block() {
+        let mut log = active(BACKLOG_BYTES_MIN);
+        log.append(b"before");
+        log.append_with(|out| out.resize(out.len() + 10_000_000, b'v'));
+        assert_eq!(log.end(), 10_000_006);
+        assert!(log.sealed.iter().all(|block| block.bytes.len() <= BLOCK_BYTES_MIN + BLOCK_SLACK_BYTES));
+        assert!(log.memory(false).total < 11_000_000, "{:?}", log.memory(false));
+    }
+
+    #[test]
+    #[should_panic(expected = "a writer only adds to the log")]
+    fn a_writer_must_not_take_bytes_back() {
+        let mut log = active(0);
+        log.append(b"abc");
+        log.append_with(|out| out.clear());
+    }
+
+    #[test]
+    fn rebasing_moves_bytes_and_offsets_alike() {
+        let mut log = active(0);
+        log.append(&vec![b'a'; 40_000]);
+        log.append(b"z");
+        log.rebase(1_000);
+        assert_eq!((log.start(), log.end()), (1_001, 41_001));
+        assert_eq!(collect(&log, 41_001).as_deref(), Some(&b"z"[..]));
+        log.append(b"!");
+        assert_eq!(collect(&log, 41_001).as_deref(), Some(&b"z!"[..]));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Append(usize),
+        AppendWith(usize),
+        Trim(Option<u64>),
+        Seal,
+        Capacity(u64),
+        Reset(u64),
+        Rebase(u64),
+        Deactivate,
+        Activate,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let size = prop_oneof![6 => 0usize..200, 2 => 0usize..40_000, 1 => 0usize..300_000];
+        prop_oneof![
+            8 => size.clone().prop_map(Op::Append),
+            8 => size.prop_map(Op::AppendWith),
+            4 => proptest::option::of(0u64..400_000).prop_map(Op::Trim),
+            2 => Just(Op::Seal),
+            1 => (0u64..600_000).prop_map(Op::Capacity),
+            1 => (0u64..1_000_000).prop_map(Op::Reset),
+            1 => (0u64..1_000_000).prop_map(Op::Rebase),
+            1 => Just(Op::Deactivate),
+            2 => Just(Op::Activate),
+        ]
+    }
+
+    proptest! {
+        /// Against a model that holds all bytes ever appended since the last reset.
+        #[test]
+        fn the_log_is_a_suffix_of_what_was_appended(ops in proptest::collection::vec(op(), 1..60)) {
+            let mut log = Log::new(BACKLOG_BYTES_MIN);
+            let (mut all, mut end, mut is_active, mut count) = (Vec::new(), 0u64, false, 0u8);
+            let mut fill = |len: usize| -> Vec<u8> {
+                (0..len).map(|_| { count = count.wrapping_add(1); count }).collect()
+            };
+            for op in ops {
+                let before = log.window();
+                match op {
+                    Op::Append(len) | Op::AppendWith(len) => {
+                        let bytes = fill(len);
+                        match op {
+                            Op::Append(_) => log.append(&bytes),
+                            _ => log.append_with(|out| out.extend_from_slice(&bytes)),
+                        }
+                        if is_active {
+                            end += len as u64;
+                            all.extend(bytes);
+                        }
+                    }
+                    Op::Trim(needed) => {
+                        log.trim(needed);
+                        if let (Some(before), Some(after)) = (before, log.window()) {
+                            let must_keep = before.len.min(log.capacity());
+                            prop_assert!(after.len >= must_keep);
+                            if let Some(needed) = needed.filter(|needed| before.covers(*needed)) {
+                                prop_assert!(after.covers(needed));
+                            }
+                        }
+                    }
+                    Op::Seal => log.seal_tail(),
+                    Op::Capacity(bytes) => log.set_capacity(bytes),
+                    Op::Reset(offset) => { log.reset(offset); end = offset; all.clear(); }
+                    Op::Rebase(by) => { log.rebase(by); end += by; }
+                    Op::Deactivate => { log.deactivate(); is_active = false; all.clear(); }
+                    Op::Activate => { log.activate(); is_active = true; }
+                }
+                prop_assert_eq!(log.end(), end);
+                prop_assert_eq!(log.window().is_some(), is_active);
+                let held = end + 1 - log.start();
+                prop_assert!(held <= all.len() as u64);
+                for from in [log.start(), log.start() + held / 3, log.start() + held / 2, end, end + 1] {
+                    let expected = (from >= log.start()).then(|| &all[all.len() - (end + 1 - from) as usize..]);
+                    let read = collect(&log, from);
+                    prop_assert_eq!(read.as_deref(), expected);
+                }
+                let blocks: usize = log.sealed.iter().map(|block| block.bytes.capacity()).sum();
+                prop_assert_eq!(log.allocated, blocks + log.tail.capacity());
+            }
+        }
+    }
+}
