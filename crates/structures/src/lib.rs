@@ -1,1 +1,3 @@
 //! Filled in by the foundation issue.
+pub mod hash;
+pub mod record;
