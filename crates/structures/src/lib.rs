@@ -1,3 +1,4 @@
 //! Filled in by the foundation issue.
 pub mod hash;
 pub mod record;
+pub mod table;
