@@ -8,3 +8,4 @@ pub mod listpack;
 pub mod number;
 pub mod quicklist;
 pub mod record;
+pub mod table;
