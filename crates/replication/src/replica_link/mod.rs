@@ -70,7 +70,8 @@ pub enum SyncRefusal {
 /// What happens to the replica, besides its commands.
 #[derive(Clone, Debug)]
 pub enum ReplicaInput<'a> {
-    /// A snapshot that this replica gets was begun at this position.
+    /// A snapshot that this replica gets was begun at this position. The next write must be preceded by
+    /// SELECT, since the replica knows no selected database.
     SnapshotStarted(Position),
     /// The snapshot's bytes are about to be sent.
     PayloadBegins(PayloadHeader),
@@ -86,6 +87,8 @@ pub enum ReplicaInput<'a> {
     SnapshotFailed,
     /// So many bytes of the log, from the cursor on, have been sent.
     Sent(u64),
+    /// The replica sent an empty line: it is alive, if busy loading.
+    Newline,
     /// Time has passed; about once a second.
     Tick,
 }
@@ -303,6 +306,7 @@ impl ReplicaLink {
                 };
                 *cursor += bytes;
             }
+            ReplicaInput::Newline => self.acknowledged.time = now,
             ReplicaInput::Tick => self.tick(timeout, now, out),
         }
         self
