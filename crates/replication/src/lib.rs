@@ -1,1 +1,31 @@
-//! Filled in by the foundation issue.
+//! Replication as values: what each side knows of the other, and what it does next.
+//!
+//! Nothing here owns a socket, a file, a clock, a thread or a source of randomness. Inputs are bytes,
+//! events and the time; outputs are actions for the owner (the engine, or the simulator) to carry out in
+//! order. Time is [`Millis`] since any fixed origin.
+//!
+//! | module | side | holds |
+//! |---|---|---|
+//! | [`history`] | both | the history ids of a server, and whether a replica may continue |
+//! | [`primary_link`] | replica | the link to its primary: connect, handshake, transfer, stream |
+//! | [`replica_link`] | primary | one replica: its announcements, snapshot, cursor, acknowledgements |
+//! | [`primary`] | primary | what concerns all replicas: pings, the backlog's life, when to snapshot |
+//! | [`wait`] | primary | clients that wait until enough replicas acknowledged |
+//!
+//! An offset never travels without its history id ([`log::Position`]) between modules and over the wire;
+//! inside one link, which follows one history, cursors are plain offsets.
+
+pub mod history;
+pub mod primary;
+pub mod primary_link;
+pub mod replica_link;
+mod time;
+pub mod wait;
+mod wire;
+
+pub use history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, SecondHistory, decide_psync};
+pub use primary::{PrimaryAction, PrimaryConfig, PrimaryCron, SnapshotPlan};
+pub use primary_link::{LinkAction, LinkConfig, LinkEvent, LinkInput, PrimaryLink};
+pub use replica_link::{ReplicaAction, ReplicaEvent, ReplicaInput, ReplicaLink};
+pub use time::{Level, Millis};
+pub use wait::WaitQueue;

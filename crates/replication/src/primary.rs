@@ -1,0 +1,159 @@
+//! What a primary does for all of its replicas together.
+//!
+//! The owner calls [`PrimaryCron::tick`] about once a second, and the functions over its replicas where it
+//! needs a figure: whether a snapshot is due, how many replicas are good, how many acknowledged an offset,
+//! and what the log must keep.
+
+use std::fmt;
+
+use crate::Millis;
+use crate::replica_link::{ReplicaLink, ReplicaState, SnapshotFilter};
+
+/// The configuration that concerns all replicas.
+#[derive(Clone, Copy, Debug)]
+pub struct PrimaryConfig {
+    /// `repl-ping-replica-period`.
+    pub ping_period: Millis,
+    /// `repl-backlog-ttl`; zero keeps the backlog forever.
+    pub backlog_ttl: Millis,
+    /// `repl-diskless-sync`.
+    pub diskless: bool,
+    /// `repl-diskless-sync-delay`.
+    pub diskless_delay: Millis,
+    /// `repl-diskless-sync-max-replicas`; zero never cuts the delay short.
+    pub diskless_max_replicas: usize,
+}
+
+/// What the owner is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrimaryAction {
+    /// Append [`crate::replica_link::PING`] to the log.
+    AppendPing,
+    /// Deactivate the log and begin a history under a fresh id: from here on writes go unrecorded, so no
+    /// replica that knows the old id may continue.
+    FreeBacklog(BacklogFreed),
+}
+
+/// The line for the log when the backlog is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BacklogFreed {
+    pub ttl: Millis,
+}
+
+/// The timers of a primary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PrimaryCron {
+    ping_due: Millis,
+    without_replicas_since: Option<Millis>,
+}
+
+/// A snapshot that is due for the waiting replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPlan {
+    /// Streamed to the replicas' sockets, ended by a mark, rather than sent as a file of known size.
+    pub to_sockets: bool,
+    /// The snapshot's contents; only replicas that want the same take part ([`SnapshotPlan::serves`]).
+    pub filter: SnapshotFilter,
+    /// How many replicas take part.
+    pub replicas: usize,
+}
+
+impl PrimaryCron {
+    /// `replicas`: how many are attached. `is_replica`: this server follows another one, so it adds nothing
+    /// to the stream and keeps its log for the day it is promoted.
+    pub fn tick(
+        &mut self,
+        config: &PrimaryConfig,
+        now: Millis,
+        replicas: usize,
+        log_active: bool,
+        is_replica: bool,
+        out: &mut Vec<PrimaryAction>,
+    ) {
+        if replicas > 0 || is_replica {
+            self.without_replicas_since = None;
+            if replicas > 0 && !is_replica && self.ping_due <= now {
+                out.push(PrimaryAction::AppendPing);
+                self.ping_due = now + config.ping_period;
+            }
+            return;
+        }
+        let since = *self.without_replicas_since.get_or_insert(now);
+        if log_active && config.backlog_ttl > Millis(0) && now.since(since) > config.backlog_ttl {
+            out.push(PrimaryAction::FreeBacklog(BacklogFreed { ttl: config.backlog_ttl }));
+        }
+    }
+}
+
+impl SnapshotPlan {
+    /// Whether this replica waits for a snapshot, and can read this one.
+    pub fn serves(&self, replica: &ReplicaLink) -> bool {
+        matches!(replica.state(), ReplicaState::WaitSnapshot { .. })
+            && replica.filter() == self.filter
+            && (replica.capabilities().eof || !self.to_sockets)
+    }
+}
+
+/// Whether a snapshot is due, while none is running. A streamed one waits a little, so that other replicas
+/// can join it before it begins; they cannot join later.
+pub fn plan_snapshot<'a>(
+    config: &PrimaryConfig,
+    now: Millis,
+    replicas: impl IntoIterator<Item = &'a ReplicaLink>,
+) -> Option<SnapshotPlan> {
+    let mut plan: Option<SnapshotPlan> = None;
+    let mut longest_wait = Millis(0);
+    let mut all_find_marks = true;
+    for replica in replicas {
+        let ReplicaState::WaitSnapshot { since, .. } = *replica.state() else { continue };
+        let plan =
+            plan.get_or_insert(SnapshotPlan { to_sockets: false, filter: replica.filter(), replicas: 0 });
+        if plan.filter == replica.filter() {
+            plan.replicas += 1;
+            longest_wait = longest_wait.max(now.since(since));
+            all_find_marks &= replica.capabilities().eof;
+        }
+    }
+    let mut plan = plan?;
+    let filtered = plan.filter != SnapshotFilter::default();
+    plan.to_sockets = (config.diskless || filtered) && all_find_marks;
+    let enough = config.diskless_max_replicas > 0 && plan.replicas >= config.diskless_max_replicas;
+    let delayed = config.diskless && all_find_marks && !enough;
+    (!delayed || longest_wait >= config.diskless_delay).then_some(plan)
+}
+
+/// Replicas that are online and acknowledged within `max_lag` (`min_slaves_good_slaves`), by whole seconds
+/// as Redis counts them.
+pub fn count_good<'a>(
+    now: Millis,
+    max_lag: Millis,
+    replicas: impl IntoIterator<Item = &'a ReplicaLink>,
+) -> usize {
+    let good = |replica: &&ReplicaLink| replica.is_online() && replica.lag(now).secs() <= max_lag.secs();
+    replicas.into_iter().filter(good).count()
+}
+
+/// Online replicas that executed everything up to `offset`.
+pub fn count_acked<'a>(offset: u64, replicas: impl IntoIterator<Item = &'a ReplicaLink>) -> usize {
+    let acked = |replica: &&ReplicaLink| replica.is_online() && replica.acknowledged().offset >= offset;
+    replicas.into_iter().filter(acked).count()
+}
+
+/// Online replicas that have everything up to `offset` on disk (WAITAOF).
+pub fn count_fsynced<'a>(offset: u64, replicas: impl IntoIterator<Item = &'a ReplicaLink>) -> usize {
+    let fsynced = |replica: &&ReplicaLink| {
+        replica.is_online() && replica.acknowledged().fsynced.is_some_and(|fsynced| fsynced >= offset)
+    };
+    replicas.into_iter().filter(fsynced).count()
+}
+
+/// The lowest offset that any replica still needs, for [`log::Log::trim`].
+pub fn oldest_pinned<'a>(replicas: impl IntoIterator<Item = &'a ReplicaLink>) -> Option<u64> {
+    replicas.into_iter().filter_map(ReplicaLink::pinned).min()
+}
+
+impl fmt::Display for BacklogFreed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Replication backlog freed after {} seconds without connected replicas.", self.ttl.secs())
+    }
+}

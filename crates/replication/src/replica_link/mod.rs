@@ -1,0 +1,589 @@
+//! One replica, as its primary knows it.
+//!
+//! A session becomes a replica by REPLCONF and then PSYNC or SYNC. The owner keeps a [`ReplicaLink`] for it,
+//! sends the bytes that the link asks for, feeds it the log from its cursor, and lets go of it when the
+//! connection ends. The link also tells what the log must keep for the replica ([`ReplicaLink::pinned`]).
+//!
+//! ```text
+//!   Handshake ──PSYNC, position known──────────────────────────────────────────▶ Online
+//!       │                                                                          ▲
+//!       └─full resync─▶ WaitSnapshot ─▶ SnapshotRunning ─▶ SendSnapshot ───────────┤
+//!                       (wait_bgsave)    (wait_bgsave)     (send_bulk when sized)  └─ Transmitted
+//!                                                                                     (rdb-only)
+//! ```
+//!
+//! After a snapshot of unknown size, an online replica is sent nothing until its first ACK: older replicas
+//! look for the end mark at the end of what they read, so nothing may follow it.
+
+mod event;
+mod replconf;
+
+use std::fmt;
+
+use log::{LogWindow, Position};
+
+use crate::history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, decide_psync};
+use crate::primary_link::EOF_MARK_LEN;
+use crate::wire::parse_i64;
+use crate::{Level, Millis};
+pub use event::ReplicaEvent;
+pub use replconf::{Capabilities, Replconf, ReplconfError, SnapshotFilter};
+
+/// How often a replica that waits for its snapshot is sent a newline.
+const KEEPALIVE: Millis = Millis::from_secs(1);
+
+/// Appended to the log now and then, so that replicas can tell an idle primary from a dead one.
+pub const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
+/// Appended to the log when a client waits for acknowledgements.
+pub const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
+
+/// What a replica asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SyncRequest {
+    /// The command of replicas before Redis 2.8, and of `redis-cli --rdb` against them.
+    Sync,
+    Psync(PsyncRequest),
+}
+
+/// What decides whether a replica can be served, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncContext<'a> {
+    pub history: &'a History,
+    /// `None`: there is no log yet.
+    pub log: Option<LogWindow>,
+    /// Whether this server is a replica without a working link to its own primary.
+    pub own_link_down: bool,
+    /// Whether replies to earlier commands of this session are still unsent.
+    pub pending_output: bool,
+}
+
+/// Why PSYNC or SYNC is answered with an error; its `Display` is the error as sent, without the leading `-`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncRefusal {
+    OwnLinkDown,
+    PendingOutput,
+    FilterNeedsEof,
+    WrongOffset,
+}
+
+/// What happens to the replica, besides its commands.
+#[derive(Clone, Debug)]
+pub enum ReplicaInput<'a> {
+    /// A snapshot that this replica gets was begun at this position. The next write must be preceded by
+    /// SELECT, since the replica knows no selected database.
+    SnapshotStarted(Position),
+    /// The snapshot's bytes are about to be sent.
+    PayloadBegins(PayloadHeader),
+    /// All bytes of the snapshot have been queued.
+    PayloadEnds,
+    /// The connection takes no more bytes of the snapshot.
+    SendStalled,
+    /// It took some again.
+    SendProgressed,
+    /// The snapshot could not be begun, or not in a form that this replica reads; the text is sent to it.
+    SnapshotRefused(&'a str),
+    /// The snapshot broke off.
+    SnapshotFailed,
+    /// So many bytes of the log, from the cursor on, have been sent.
+    Sent(u64),
+    /// The replica sent an empty line: it is alive, if busy loading.
+    Newline,
+    /// Time has passed; about once a second.
+    Tick,
+}
+
+/// How the replica is told where its snapshot ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadHeader {
+    /// Its size in bytes.
+    Sized(u64),
+    /// A mark of random bytes; only for replicas that announced `capa eof`.
+    UntilMark([u8; EOF_MARK_LEN]),
+}
+
+/// What the owner is to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaAction {
+    /// Queue these bytes for the replica.
+    Send(Vec<u8>),
+    Log(ReplicaEvent),
+    /// Count one in INFO stats.
+    Count(SyncCount),
+    /// There is no log: begin a history under a fresh id and activate the log.
+    CreateBacklog,
+    /// Plan a snapshot ([`crate::primary::plan_snapshot`]), or let the replica share the running one.
+    WantSnapshot,
+    /// Send the log from this offset on.
+    StartStream(u64),
+    /// Close the connection once what was queued is sent.
+    Close,
+}
+
+/// `sync_full`, `sync_partial_ok`, `sync_partial_err`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncCount {
+    Full,
+    PartialOk,
+    PartialErr,
+}
+
+/// A primary's view of one replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaLink {
+    /// The other end of the connection: an IP address, or empty when there is none.
+    peer: String,
+    /// Names the replica when there is no address.
+    client_id: u64,
+    /// As announced; 0 when it was not.
+    listening_port: i64,
+    announced_ip: Option<String>,
+    version: Option<String>,
+    capabilities: Capabilities,
+    filter: SnapshotFilter,
+    /// It wants a snapshot and nothing after it.
+    rdb_only: bool,
+    /// It came by SYNC: it gets no `+FULLRESYNC`, and may never acknowledge.
+    without_psync: bool,
+    acknowledged: Acknowledged,
+    state: ReplicaState,
+}
+
+/// Where the replica stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaState {
+    Handshake,
+    WaitSnapshot {
+        since: Millis,
+        newline_due: Millis,
+    },
+    /// Its snapshot is being made; the log is kept from `at` on.
+    SnapshotRunning {
+        at: Position,
+        newline_due: Millis,
+    },
+    SendSnapshot {
+        at: Position,
+        header: PayloadHeader,
+        /// Since when the connection takes no bytes.
+        stalled_since: Option<Millis>,
+    },
+    Online {
+        /// The next byte to send.
+        cursor: u64,
+        awaiting_first_ack: bool,
+    },
+    /// It wanted a snapshot only, and has it.
+    Transmitted,
+}
+
+/// The replica's last word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Executed up to here.
+    pub offset: u64,
+    /// On the replica's disk up to here, if it said so (Redis 7.2).
+    pub fsynced: Option<u64>,
+    /// When it was heard last.
+    pub time: Millis,
+}
+
+/// The name of a [`ReplicaState`], for the table of transitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaStateName {
+    Handshake,
+    WaitSnapshot,
+    SnapshotRunning,
+    SendSnapshot,
+    Online,
+    Transmitted,
+}
+
+impl ReplicaLink {
+    /// A session that has not asked for anything yet. `peer` is its IP address.
+    pub fn new(peer: &str, client_id: u64) -> ReplicaLink {
+        ReplicaLink {
+            peer: peer.to_owned(),
+            client_id,
+            listening_port: 0,
+            announced_ip: None,
+            version: None,
+            capabilities: Capabilities::default(),
+            filter: SnapshotFilter::default(),
+            rdb_only: false,
+            without_psync: false,
+            acknowledged: Acknowledged::default(),
+            state: ReplicaState::Handshake,
+        }
+    }
+
+    /// PSYNC or SYNC. Ignored on a session that is a replica already.
+    pub fn sync(
+        mut self,
+        now: Millis,
+        request: SyncRequest,
+        context: SyncContext<'_>,
+        out: &mut Vec<ReplicaAction>,
+    ) -> ReplicaLink {
+        if self.is_attached() {
+            return self;
+        }
+        if let Some(refusal) = self.refuse(&context) {
+            out.push(ReplicaAction::Send(format!("-{refusal}\r\n").into_bytes()));
+            return self;
+        }
+        out.push(ReplicaAction::Log(ReplicaEvent::AsksForSync(self.name())));
+        match request {
+            SyncRequest::Sync => self.without_psync = true,
+            SyncRequest::Psync(asked) => match decide_psync(context.history, context.log, &asked) {
+                PsyncDecision::Continue { from, backlog_bytes } => {
+                    self.continue_from(now, context.history, from, backlog_bytes, out);
+                    return self;
+                }
+                PsyncDecision::FullResync(why) => {
+                    self.log_full_resync(why, out);
+                    if !asked.wants_full() {
+                        out.push(ReplicaAction::Count(SyncCount::PartialErr));
+                    }
+                }
+            },
+        }
+        out.push(ReplicaAction::Count(SyncCount::Full));
+        if context.log.is_none() {
+            out.push(ReplicaAction::CreateBacklog);
+        }
+        self.enter(ReplicaState::WaitSnapshot { since: now, newline_due: now + KEEPALIVE });
+        out.push(ReplicaAction::WantSnapshot);
+        self
+    }
+
+    /// Takes one input; see the diagram of this module. `timeout` is `repl-timeout`.
+    pub fn step(
+        mut self,
+        timeout: Millis,
+        now: Millis,
+        input: ReplicaInput<'_>,
+        out: &mut Vec<ReplicaAction>,
+    ) -> ReplicaLink {
+        match input {
+            ReplicaInput::SnapshotStarted(at) => {
+                if !self.without_psync {
+                    let reply = format!("+FULLRESYNC {} {}\r\n", at.replid, at.offset);
+                    out.push(ReplicaAction::Send(reply.into_bytes()));
+                }
+                self.enter(ReplicaState::SnapshotRunning { at, newline_due: now + KEEPALIVE });
+            }
+            ReplicaInput::PayloadBegins(header) => {
+                let ReplicaState::SnapshotRunning { at, .. } = self.state else {
+                    panic!("a payload begins only for a replica whose snapshot runs")
+                };
+                out.push(ReplicaAction::Send(header.encode()));
+                self.enter(ReplicaState::SendSnapshot { at, header, stalled_since: None });
+            }
+            ReplicaInput::PayloadEnds => self.payload_ends(now, out),
+            ReplicaInput::SendStalled => {
+                if let ReplicaState::SendSnapshot { stalled_since, .. } = &mut self.state {
+                    stalled_since.get_or_insert(now);
+                }
+            }
+            ReplicaInput::SendProgressed => {
+                if let ReplicaState::SendSnapshot { stalled_since, .. } = &mut self.state {
+                    *stalled_since = None;
+                }
+            }
+            ReplicaInput::SnapshotRefused(why) => {
+                out.push(ReplicaAction::Log(ReplicaEvent::SnapshotStartFailed));
+                out.push(ReplicaAction::Send(format!("-ERR {why}\r\n").into_bytes()));
+                out.push(ReplicaAction::Close);
+            }
+            ReplicaInput::SnapshotFailed => {
+                out.push(ReplicaAction::Log(ReplicaEvent::SnapshotFailed));
+                out.push(ReplicaAction::Close);
+            }
+            ReplicaInput::Sent(bytes) => {
+                let ReplicaState::Online { cursor, .. } = &mut self.state else {
+                    panic!("the log is sent to online replicas only")
+                };
+                *cursor += bytes;
+            }
+            ReplicaInput::Newline => self.acknowledged.time = now,
+            ReplicaInput::Tick => self.tick(timeout, now, out),
+        }
+        self
+    }
+
+    pub fn state(&self) -> &ReplicaState {
+        &self.state
+    }
+
+    pub fn acknowledged(&self) -> Acknowledged {
+        self.acknowledged
+    }
+
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    pub fn filter(&self) -> SnapshotFilter {
+        self.filter
+    }
+
+    /// The version that the replica announced, as Valkey's do.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// Whether it asked for synchronisation, so that it counts among `connected_slaves`.
+    pub fn is_attached(&self) -> bool {
+        self.state != ReplicaState::Handshake
+    }
+
+    pub fn is_online(&self) -> bool {
+        matches!(self.state, ReplicaState::Online { .. })
+    }
+
+    /// The next byte of the log to send, once the stream may flow.
+    pub fn cursor(&self) -> Option<u64> {
+        match self.state {
+            ReplicaState::Online { cursor, awaiting_first_ack: false } => Some(cursor),
+            _ => None,
+        }
+    }
+
+    /// The lowest offset that the log must keep for this replica.
+    pub fn pinned(&self) -> Option<u64> {
+        match self.state {
+            ReplicaState::SnapshotRunning { at, .. } | ReplicaState::SendSnapshot { at, .. } => {
+                (!self.rdb_only).then(|| at.next())
+            }
+            ReplicaState::Online { cursor, .. } => Some(cursor),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the log that wait for this replica: its output buffer.
+    pub fn backlog_bytes(&self, log_end: u64) -> u64 {
+        self.pinned().map_or(0, |next| (log_end + 1).saturating_sub(next))
+    }
+
+    /// Whether it can take part in a snapshot that was begun for `other`.
+    pub fn may_share_snapshot(&self, other: &ReplicaLink) -> bool {
+        let needed = other.capabilities;
+        let able = (self.capabilities.eof || !needed.eof) && (self.capabilities.psync2 || !needed.psync2);
+        let log_kept = self.rdb_only || !other.rdb_only;
+        let running = matches!(other.state, ReplicaState::SnapshotRunning { .. });
+        running && able && log_kept && self.filter == other.filter
+    }
+
+    /// `ip:port` as in log lines.
+    pub fn name(&self) -> String {
+        let ip = self.ip();
+        match (ip, self.listening_port) {
+            ("", _) => format!("client id #{}", self.client_id),
+            (ip, 0) => format!("{ip}:<unknown-replica-port>"),
+            (ip, port) if ip.contains(':') => format!("[{ip}]:{port}"),
+            (ip, port) => format!("{ip}:{port}"),
+        }
+    }
+
+    /// The address in INFO and ROLE: as announced, or of the connection.
+    pub fn ip(&self) -> &str {
+        self.announced_ip.as_deref().unwrap_or(&self.peer)
+    }
+
+    pub fn listening_port(&self) -> i64 {
+        self.listening_port
+    }
+
+    /// The state in INFO replication; a replica without one is not listed.
+    pub fn info_state(&self) -> Option<&'static str> {
+        match self.state {
+            ReplicaState::WaitSnapshot { .. } | ReplicaState::SnapshotRunning { .. } => Some("wait_bgsave"),
+            ReplicaState::SendSnapshot { header: PayloadHeader::UntilMark(_), .. } => Some("wait_bgsave"),
+            ReplicaState::SendSnapshot { header: PayloadHeader::Sized(_), .. } => Some("send_bulk"),
+            ReplicaState::Online { .. } => Some("online"),
+            ReplicaState::Handshake | ReplicaState::Transmitted => None,
+        }
+    }
+
+    /// Time since the last acknowledgement, for `lag` (in whole seconds) and `min-replicas-max-lag`;
+    /// nothing unless online.
+    pub fn lag(&self, now: Millis) -> Millis {
+        if self.is_online() { now.since(self.acknowledged.time) } else { Millis(0) }
+    }
+
+    /// The line for the log when the connection is gone.
+    pub fn lost(&self) -> ReplicaEvent {
+        ReplicaEvent::Lost(self.name())
+    }
+
+    fn enter(&mut self, state: ReplicaState) {
+        debug_assert!(
+            may_become(self.state.name(), state.name()),
+            "a replica does not go from {:?} to {:?}",
+            self.state,
+            state
+        );
+        self.state = state;
+    }
+
+    fn refuse(&self, context: &SyncContext<'_>) -> Option<SyncRefusal> {
+        if context.own_link_down {
+            Some(SyncRefusal::OwnLinkDown)
+        } else if context.pending_output {
+            Some(SyncRefusal::PendingOutput)
+        } else if self.filter != SnapshotFilter::default() && !self.capabilities.eof {
+            // Filtered snapshots must not replace the file of the whole data set, so they go to sockets only.
+            Some(SyncRefusal::FilterNeedsEof)
+        } else {
+            None
+        }
+    }
+
+    fn continue_from(
+        &mut self,
+        now: Millis,
+        history: &History,
+        from: u64,
+        bytes: u64,
+        out: &mut Vec<ReplicaAction>,
+    ) {
+        self.acknowledged.time = now;
+        self.enter(ReplicaState::Online { cursor: from, awaiting_first_ack: false });
+        let reply = match self.capabilities.psync2 {
+            true => format!("+CONTINUE {}\r\n", history.id),
+            false => "+CONTINUE\r\n".to_owned(),
+        };
+        out.push(ReplicaAction::Send(reply.into_bytes()));
+        out.push(ReplicaAction::Log(ReplicaEvent::PartialAccepted { name: self.name(), bytes, from }));
+        out.push(ReplicaAction::Count(SyncCount::PartialOk));
+        out.push(ReplicaAction::StartStream(from));
+    }
+
+    fn log_full_resync(&self, why: FullResyncWhy, out: &mut Vec<ReplicaAction>) {
+        let ahead = matches!(why, FullResyncWhy::NotInWindow { next, window } if next > window.end() as i64);
+        out.push(ReplicaAction::Log(ReplicaEvent::FullResync { name: self.name(), why }));
+        if ahead {
+            out.push(ReplicaAction::Log(ReplicaEvent::AheadOfUs(self.name())));
+        }
+    }
+
+    fn payload_ends(&mut self, now: Millis, out: &mut Vec<ReplicaAction>) {
+        let ReplicaState::SendSnapshot { at, header, .. } = self.state else {
+            panic!("a payload ends only where one began")
+        };
+        let streamed = match header {
+            PayloadHeader::UntilMark(mark) => {
+                out.push(ReplicaAction::Send(mark.to_vec()));
+                out.push(ReplicaAction::Log(ReplicaEvent::Streamed(self.name())));
+                true
+            }
+            PayloadHeader::Sized(_) => false,
+        };
+        if self.rdb_only {
+            out.push(ReplicaAction::Log(ReplicaEvent::RdbOnlyDone(self.name())));
+            out.push(ReplicaAction::Close);
+            return self.enter(ReplicaState::Transmitted);
+        }
+        self.acknowledged.time = now;
+        out.push(ReplicaAction::Log(ReplicaEvent::Succeeded(self.name())));
+        self.enter(ReplicaState::Online { cursor: at.next(), awaiting_first_ack: streamed });
+        if !streamed {
+            out.push(ReplicaAction::StartStream(at.next()));
+        }
+    }
+
+    fn tick(&mut self, timeout: Millis, now: Millis, out: &mut Vec<ReplicaAction>) {
+        let expired = |since: Millis| now.since(since) > timeout;
+        match &mut self.state {
+            ReplicaState::WaitSnapshot { newline_due, .. }
+            | ReplicaState::SnapshotRunning { newline_due, .. }
+                if *newline_due <= now =>
+            {
+                out.push(ReplicaAction::Send(b"\n".to_vec()));
+                *newline_due = now + KEEPALIVE;
+            }
+            // A stuck replica holds up a snapshot that is streamed; one that reads a file harms nobody.
+            ReplicaState::SendSnapshot {
+                header: PayloadHeader::UntilMark(_),
+                stalled_since: Some(since),
+                ..
+            } if expired(*since) => {
+                out.push(ReplicaAction::Log(ReplicaEvent::TimedOutFullSync(self.name())));
+                out.push(ReplicaAction::Close);
+            }
+            ReplicaState::Online { .. } if !self.without_psync && expired(self.acknowledged.time) => {
+                out.push(ReplicaAction::Log(ReplicaEvent::TimedOutStreaming(self.name())));
+                out.push(ReplicaAction::Close);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl ReplicaState {
+    pub fn name(&self) -> ReplicaStateName {
+        match self {
+            ReplicaState::Handshake => ReplicaStateName::Handshake,
+            ReplicaState::WaitSnapshot { .. } => ReplicaStateName::WaitSnapshot,
+            ReplicaState::SnapshotRunning { .. } => ReplicaStateName::SnapshotRunning,
+            ReplicaState::SendSnapshot { .. } => ReplicaStateName::SendSnapshot,
+            ReplicaState::Online { .. } => ReplicaStateName::Online,
+            ReplicaState::Transmitted => ReplicaStateName::Transmitted,
+        }
+    }
+}
+
+/// The transitions of the module's diagram.
+fn may_become(from: ReplicaStateName, to: ReplicaStateName) -> bool {
+    use ReplicaStateName::*;
+    match to {
+        Handshake => false,
+        WaitSnapshot => from == Handshake,
+        SnapshotRunning => from == WaitSnapshot,
+        SendSnapshot => from == SnapshotRunning,
+        Online => matches!(from, Handshake | SendSnapshot),
+        Transmitted => from == SendSnapshot,
+    }
+}
+
+impl PayloadHeader {
+    /// `$<bytes>\r\n` or `$EOF:<mark>\r\n`.
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            PayloadHeader::Sized(bytes) => format!("${bytes}\r\n").into_bytes(),
+            PayloadHeader::UntilMark(mark) => [&b"$EOF:"[..], mark, b"\r\n"].concat(),
+        }
+    }
+}
+
+impl SyncRequest {
+    /// The arguments of `PSYNC id offset`.
+    pub fn psync(id: &[u8], offset: &[u8]) -> Result<SyncRequest, SyncRefusal> {
+        let next = parse_i64(offset).ok_or(SyncRefusal::WrongOffset)?;
+        Ok(SyncRequest::Psync(PsyncRequest { id: id.to_vec(), next }))
+    }
+}
+
+impl SyncRefusal {
+    /// How severe it is for the log; only a wrong offset is logged ([`ReplicaEvent::WrongOffset`]).
+    pub fn level(self) -> Option<Level> {
+        (self == SyncRefusal::WrongOffset).then_some(Level::Warning)
+    }
+}
+
+impl fmt::Display for SyncRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SyncRefusal::OwnLinkDown => "NOMASTERLINK Can't SYNC while not connected with my master",
+            SyncRefusal::PendingOutput => "ERR SYNC and PSYNC are invalid with pending output",
+            SyncRefusal::FilterNeedsEof => "ERR Filtered replica requires EOF capability",
+            SyncRefusal::WrongOffset => "ERR value is not an integer or out of range",
+        })
+    }
+}
+
+impl std::error::Error for SyncRefusal {}
+
+#[cfg(test)]
+mod tests;

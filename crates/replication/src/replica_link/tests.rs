@@ -1,0 +1,540 @@
+use expect_test::{Expect, expect};
+use log::ReplId;
+
+use super::*;
+use crate::primary::{
+    PrimaryAction, PrimaryConfig, PrimaryCron, count_acked, count_fsynced, count_good, oldest_pinned,
+    plan_snapshot,
+};
+
+const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const MARK: [u8; EOF_MARK_LEN] = [b'm'; EOF_MARK_LEN];
+const WINDOW: LogWindow = LogWindow { first: 101, len: 50 };
+const TIMEOUT: Millis = Millis::from_secs(60);
+
+fn id(text: &str) -> ReplId {
+    text.parse().expect("an id")
+}
+
+fn history() -> History {
+    let mut history = History::new(id(A));
+    history.shift(id(B), 119);
+    history
+}
+
+/// A replica at 10.0.0.9, whatever it announces, and what the primary did for it.
+struct Run {
+    link: Option<ReplicaLink>,
+    now: Millis,
+    lines: Vec<String>,
+}
+
+impl Run {
+    fn new() -> Run {
+        Run { link: Some(ReplicaLink::new("10.0.0.9", 7)), now: Millis(0), lines: Vec::new() }
+    }
+
+    fn announced(args: &str) -> Run {
+        let mut run = Run::new();
+        run.replconf(args);
+        run.lines.clear();
+        run
+    }
+
+    fn link(&mut self) -> &mut ReplicaLink {
+        self.link.as_mut().expect("a link")
+    }
+
+    fn replconf(&mut self, args: &str) -> &mut Run {
+        let args: Vec<&[u8]> = args.split(' ').filter(|arg| !arg.is_empty()).map(str::as_bytes).collect();
+        let now = self.now;
+        let outcome = match self.link().replconf(now, &args) {
+            Replconf::Error(error) => format!("-{error}"),
+            other => format!("{other:?}"),
+        };
+        self.lines.push(outcome);
+        self
+    }
+
+    fn sync(&mut self, request: SyncRequest, change: impl FnOnce(&mut SyncContext<'_>)) -> &mut Run {
+        let history = history();
+        let mut context =
+            SyncContext { history: &history, log: Some(WINDOW), own_link_down: false, pending_output: false };
+        change(&mut context);
+        let mut out = Vec::new();
+        let link = self.link.take().expect("a link");
+        self.link = Some(link.sync(self.now, request, context, &mut out));
+        self.render(out)
+    }
+
+    fn psync(&mut self, id: &str, offset: &str) -> &mut Run {
+        let request = SyncRequest::psync(id.as_bytes(), offset.as_bytes()).expect("a number");
+        self.sync(request, |_| {})
+    }
+
+    fn step(&mut self, input: ReplicaInput<'_>) -> &mut Run {
+        let mut out = Vec::new();
+        let link = self.link.take().expect("a link");
+        self.link = Some(link.step(TIMEOUT, self.now, input, &mut out));
+        self.render(out)
+    }
+
+    fn pass(&mut self, ms: u64) -> &mut Run {
+        self.now = self.now + Millis(ms);
+        self.step(ReplicaInput::Tick)
+    }
+
+    fn render(&mut self, actions: Vec<ReplicaAction>) -> &mut Run {
+        for action in actions {
+            let line = match action {
+                ReplicaAction::Send(bytes) => format!("> {}", bytes.escape_ascii()),
+                ReplicaAction::Log(event) => format!("# {event}"),
+                other => format!("{other:?}"),
+            };
+            self.lines.push(line.replace(A, "A").replace(B, "B"));
+        }
+        self
+    }
+
+    /// Notes how the replica appears, among what happened.
+    fn look(&mut self) -> &mut Run {
+        let (now, link) = (self.now, self.link());
+        let line = format!(
+            "  [{} state={:?} cursor={:?} pinned={:?} offset={} lag={}]",
+            link.name(),
+            link.info_state(),
+            link.cursor(),
+            link.pinned(),
+            link.acknowledged().offset,
+            link.lag(now).secs(),
+        );
+        self.lines.push(line);
+        self
+    }
+
+    fn check(&self, expected: Expect) {
+        expected.assert_eq(&self.lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    }
+
+    fn online(offset: u64) -> ReplicaLink {
+        let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+        run.psync(B, &offset.to_string());
+        run.link.expect("a link")
+    }
+}
+
+#[test]
+fn replconf_is_answered_as_by_redis() {
+    let mut run = Run::new();
+    for args in [
+        "",
+        "listening-port",
+        "listening-port 7001 ip-address 192.168.1.9",
+        "listening-port x",
+        "CAPA eof Capa psync2 capa dual-channel",
+        "version 9.1.2",
+        "rdb-only 2",
+        "rdb-only x",
+        "rdb-only 0",
+        "rdb-filter-only keys",
+        "rdb-filter-only \"functions",
+        "rdb-filter-only functions",
+        "what ever",
+        "ack 100",
+        "getack *",
+    ] {
+        run.replconf(args);
+    }
+    run.replconf(&format!("ip-address {}", "x".repeat(256)));
+    run.look();
+    run.check(expect![[r#"
+        Ok
+        -ERR syntax error
+        Ok
+        -ERR value is not an integer or out of range
+        Ok
+        Ok
+        -ERR value is out of range, value must between 0 and 1
+        -ERR value is not an integer or out of range
+        Ok
+        -ERR Unsupported rdb-filter-only option: keys
+        -ERR Missing rdb-filter-only values
+        Ok
+        -ERR Unrecognized REPLCONF option: what
+        Silent
+        AckWanted
+        -ERR REPLCONF ip-address provided by replica instance is too long: 256 bytes
+          [192.168.1.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
+    "#]]);
+    let link = run.link();
+    assert_eq!(link.capabilities(), Capabilities { eof: true, psync2: true });
+    assert_eq!(link.filter(), SnapshotFilter { exclude_data: true, exclude_functions: false });
+    assert_eq!(link.version(), Some("9.1.2"));
+}
+
+#[test]
+fn names_in_log_lines() {
+    let name = |peer: &str, port: i64| {
+        let mut link = ReplicaLink::new(peer, 7);
+        link.listening_port = port;
+        link.name()
+    };
+    assert_eq!(name("10.0.0.9", 7001), "10.0.0.9:7001");
+    assert_eq!(name("10.0.0.9", 0), "10.0.0.9:<unknown-replica-port>");
+    assert_eq!(name("::1", 7001), "[::1]:7001");
+    assert_eq!(name("", 7001), "client id #7");
+}
+
+#[test]
+fn a_replica_that_can_continue_is_online_at_once() {
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    run.psync(A, "120").look().step(ReplicaInput::Sent(31)).look();
+    run.pass(3_000).look().replconf("ack 150").look().replconf("ack 140 fack 130").look();
+    run.check(expect![[r##"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        > +CONTINUE B\r\n
+        # Partial resynchronization request from 10.0.0.9:7001 accepted. Sending 31 bytes of backlog starting from offset 120.
+        Count(PartialOk)
+        StartStream(120)
+          [10.0.0.9:7001 state=Some("online") cursor=Some(120) pinned=Some(120) offset=0 lag=0]
+          [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=0 lag=0]
+          [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=0 lag=3]
+        Acked { start_stream: None }
+          [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
+        Acked { start_stream: None }
+          [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
+    "##]]);
+    assert_eq!(run.link().acknowledged().fsynced, Some(130));
+    assert_eq!(run.link().backlog_bytes(160), 10);
+}
+
+#[test]
+fn an_old_replica_is_not_told_the_id() {
+    let mut run = Run::announced("listening-port 7001");
+    run.psync(B, "151").check(expect![[r#"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        > +CONTINUE\r\n
+        # Partial resynchronization request from 10.0.0.9:7001 accepted. Sending 0 bytes of backlog starting from offset 151.
+        Count(PartialOk)
+        StartStream(151)
+    "#]]);
+}
+
+#[test]
+fn causes_of_a_full_resync() {
+    for (id, offset, expected) in [
+        (
+            "?",
+            "-1",
+            expect![[r#"
+            # Replica 10.0.0.9:7001 asks for synchronization
+            # Full resync requested by replica 10.0.0.9:7001
+            Count(Full)
+            WantSnapshot
+        "#]],
+        ),
+        (
+            "cccccccccccccccccccccccccccccccccccccccc",
+            "1",
+            expect![[r#"
+            # Replica 10.0.0.9:7001 asks for synchronization
+            # Partial resynchronization not accepted: Replication ID mismatch (Replica asked for 'cccccccccccccccccccccccccccccccccccccccc', my replication IDs are 'B' and 'A')
+            Count(PartialErr)
+            Count(Full)
+            WantSnapshot
+        "#]],
+        ),
+        (
+            A,
+            "121",
+            expect![[r#"
+            # Replica 10.0.0.9:7001 asks for synchronization
+            # Partial resynchronization not accepted: Requested offset for second ID was 121, but I can reply up to 120
+            Count(PartialErr)
+            Count(Full)
+            WantSnapshot
+        "#]],
+        ),
+        (
+            B,
+            "100",
+            expect![[r#"
+            # Replica 10.0.0.9:7001 asks for synchronization
+            # Unable to partial resync with replica 10.0.0.9:7001 for lack of backlog (Replica request was: 100).
+            Count(PartialErr)
+            Count(Full)
+            WantSnapshot
+        "#]],
+        ),
+        (
+            B,
+            "152",
+            expect![[r#"
+            # Replica 10.0.0.9:7001 asks for synchronization
+            # Unable to partial resync with replica 10.0.0.9:7001 for lack of backlog (Replica request was: 152).
+            # Warning: replica 10.0.0.9:7001 tried to PSYNC with an offset that is greater than the master replication offset.
+            Count(PartialErr)
+            Count(Full)
+            WantSnapshot
+        "#]],
+        ),
+    ] {
+        let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+        run.psync(id, offset).check(expected);
+    }
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    let request = SyncRequest::psync(B.as_bytes(), b"120").expect("a number");
+    run.sync(request, |context| context.log = None).check(expect![[r#"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        # Unable to partial resync with replica 10.0.0.9:7001 for lack of backlog (Replica request was: 120).
+        Count(PartialErr)
+        Count(Full)
+        CreateBacklog
+        WantSnapshot
+    "#]]);
+}
+
+#[test]
+fn requests_that_are_refused() {
+    let ask = || SyncRequest::psync(b"?", b"-1").expect("a number");
+    let mut run = Run::announced("rdb-filter-only functions");
+    run.sync(ask(), |context| context.own_link_down = true);
+    run.sync(ask(), |context| context.pending_output = true);
+    run.sync(ask(), |_| {});
+    run.look();
+    run.check(expect![[r#"
+        > -NOMASTERLINK Can\'t SYNC while not connected with my master\r\n
+        > -ERR SYNC and PSYNC are invalid with pending output\r\n
+        > -ERR Filtered replica requires EOF capability\r\n
+          [10.0.0.9:<unknown-replica-port> state=None cursor=None pinned=None offset=0 lag=0]
+    "#]]);
+    let refusal = SyncRequest::psync(A.as_bytes(), b"1x").expect_err("no number");
+    assert_eq!(refusal.to_string(), "ERR value is not an integer or out of range");
+}
+
+#[test]
+fn a_snapshot_of_known_size() {
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    run.psync("?", "-1").look().pass(999).pass(1);
+    run.step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150))).look().pass(1_000);
+    run.step(ReplicaInput::PayloadBegins(PayloadHeader::Sized(88))).look().step(ReplicaInput::SendStalled);
+    run.pass(100_000).step(ReplicaInput::PayloadEnds).look();
+    run.psync("?", "-1");
+    run.check(expect![[r##"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        # Full resync requested by replica 10.0.0.9:7001
+        Count(Full)
+        WantSnapshot
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=None offset=0 lag=0]
+        > \n
+        > +FULLRESYNC B 150\r\n
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=Some(151) offset=0 lag=0]
+        > \n
+        > $88\r\n
+          [10.0.0.9:7001 state=Some("send_bulk") cursor=None pinned=Some(151) offset=0 lag=0]
+        # Synchronization with replica 10.0.0.9:7001 succeeded
+        StartStream(151)
+          [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=0 lag=0]
+    "##]]);
+}
+
+#[test]
+fn a_streamed_snapshot_waits_for_the_first_ack() {
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK))).look();
+    run.replconf("ack 0").step(ReplicaInput::PayloadEnds).look();
+    run.pass(59_000).step(ReplicaInput::Newline).pass(59_000).look();
+    run.replconf("ack 150").look().replconf("ack 151");
+    run.check(expect![[r##"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        # Full resync requested by replica 10.0.0.9:7001
+        Count(Full)
+        WantSnapshot
+        > +FULLRESYNC B 150\r\n
+        > $EOF:mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=Some(151) offset=0 lag=0]
+        Acked { start_stream: None }
+        > mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
+        # Streamed RDB transfer with replica 10.0.0.9:7001 succeeded (socket). Waiting for REPLCONF ACK from slave to enable streaming
+        # Synchronization with replica 10.0.0.9:7001 succeeded
+          [10.0.0.9:7001 state=Some("online") cursor=None pinned=Some(151) offset=0 lag=0]
+          [10.0.0.9:7001 state=Some("online") cursor=None pinned=Some(151) offset=0 lag=59]
+        Acked { start_stream: Some(151) }
+          [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
+        Acked { start_stream: None }
+    "##]]);
+}
+
+#[test]
+fn replicas_that_fall_silent_are_dropped() {
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK)));
+    run.lines.clear();
+    run.step(ReplicaInput::SendStalled).pass(60_000);
+    run.step(ReplicaInput::SendProgressed).step(ReplicaInput::SendStalled).step(ReplicaInput::SendStalled);
+    run.pass(60_001);
+    run.check(expect![[r#"
+        # Disconnecting timedout replica (full sync): 10.0.0.9:7001
+        Close
+    "#]]);
+
+    let mut run = Run { link: Some(Run::online(151)), now: Millis(0), lines: Vec::new() };
+    run.pass(60_000).pass(1);
+    run.check(expect![[r#"
+        # Disconnecting timedout replica (streaming sync): 10.0.0.9:7001
+        Close
+    "#]]);
+    assert_eq!(run.link().lost().to_string(), "Connection with replica 10.0.0.9:7001 lost.");
+}
+
+#[test]
+fn snapshots_that_fail() {
+    let mut run = Run::announced("listening-port 7001");
+    run.psync("?", "-1");
+    run.lines.clear();
+    run.step(ReplicaInput::SnapshotRefused("BGSAVE failed, replication can't continue"));
+    run.step(ReplicaInput::SnapshotFailed);
+    run.check(expect![[r#"
+        # BGSAVE for replication failed
+        > -ERR BGSAVE failed, replication can\'t continue\r\n
+        Close
+        # SYNC failed. BGSAVE child returned an error
+        Close
+    "#]]);
+}
+
+#[test]
+fn the_old_sync_command_gets_the_bare_snapshot_and_never_times_out() {
+    let mut run = Run::new();
+    run.sync(SyncRequest::Sync, |_| {}).step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.step(ReplicaInput::PayloadBegins(PayloadHeader::Sized(88))).step(ReplicaInput::PayloadEnds);
+    run.pass(1_000_000).look();
+    run.check(expect![[r##"
+        # Replica 10.0.0.9:<unknown-replica-port> asks for synchronization
+        Count(Full)
+        WantSnapshot
+        > $88\r\n
+        # Synchronization with replica 10.0.0.9:<unknown-replica-port> succeeded
+        StartStream(151)
+          [10.0.0.9:<unknown-replica-port> state=Some("online") cursor=Some(151) pinned=Some(151) offset=0 lag=1000]
+    "##]]);
+}
+
+#[test]
+fn an_rdb_only_replica_holds_no_log_and_is_closed() {
+    let mut run = Run::announced("rdb-only 1 capa eof");
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150))).look();
+    run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK))).step(ReplicaInput::PayloadEnds);
+    run.look();
+    run.check(expect![[r##"
+        # Replica 10.0.0.9:<unknown-replica-port> asks for synchronization
+        # Full resync requested by replica 10.0.0.9:<unknown-replica-port>
+        Count(Full)
+        WantSnapshot
+        > +FULLRESYNC B 150\r\n
+          [10.0.0.9:<unknown-replica-port> state=Some("wait_bgsave") cursor=None pinned=None offset=0 lag=0]
+        > $EOF:mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n
+        > mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
+        # Streamed RDB transfer with replica 10.0.0.9:<unknown-replica-port> succeeded (socket). Waiting for REPLCONF ACK from slave to enable streaming
+        # RDB transfer completed, rdb only replica (10.0.0.9:<unknown-replica-port>) should be disconnected asap
+        Close
+          [10.0.0.9:<unknown-replica-port> state=None cursor=None pinned=None offset=0 lag=0]
+    "##]]);
+}
+
+fn waiting(args: &str) -> ReplicaLink {
+    let mut run = Run::announced(args);
+    run.psync("?", "-1");
+    run.link.expect("a link")
+}
+
+const CONFIG: PrimaryConfig = PrimaryConfig {
+    ping_period: Millis::from_secs(10),
+    backlog_ttl: Millis::from_secs(3600),
+    diskless: true,
+    diskless_delay: Millis::from_secs(5),
+    diskless_max_replicas: 0,
+};
+
+#[test]
+fn a_streamed_snapshot_waits_for_company_and_a_file_does_not() {
+    let able = || waiting("capa eof capa psync2");
+    let plan =
+        |config: &PrimaryConfig, now, replicas: &[ReplicaLink]| plan_snapshot(config, Millis(now), replicas);
+    assert_eq!(plan(&CONFIG, 0, &[]), None);
+    assert_eq!(plan(&CONFIG, 9_999, &[Run::online(151)]), None);
+    assert_eq!(plan(&CONFIG, 4_999, &[able()]), None);
+    let due = plan(&CONFIG, 5_000, &[able(), Run::online(151), able()]).expect("due");
+    assert_eq!((due.to_sockets, due.replicas), (true, 2));
+
+    let eager = PrimaryConfig { diskless_max_replicas: 2, ..CONFIG };
+    assert_eq!(plan(&eager, 0, &[able()]), None);
+    assert!(plan(&eager, 0, &[able(), able()]).is_some_and(|plan| plan.to_sockets));
+
+    let disk = PrimaryConfig { diskless: false, ..CONFIG };
+    assert!(plan(&disk, 0, &[able()]).is_some_and(|plan| !plan.to_sockets));
+    assert!(plan(&CONFIG, 0, &[able(), waiting("capa psync2")]).is_some_and(|plan| !plan.to_sockets));
+
+    // The first one's wish decides; others with another wish wait for the next.
+    let functions = waiting("capa eof rdb-filter-only functions");
+    let filtered = plan(&disk, 0, &[functions.clone(), able()]).expect("due");
+    assert_eq!((filtered.to_sockets, filtered.replicas), (true, 1));
+    assert!(filtered.serves(&functions) && !filtered.serves(&able()));
+}
+
+#[test]
+fn a_later_replica_may_share_a_snapshot_that_suits_it() {
+    let running = |args: &str| {
+        let mut run = Run::announced(args);
+        run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+        run.link.expect("a link")
+    };
+    let plain = running("capa psync2");
+    assert!(waiting("capa eof capa psync2").may_share_snapshot(&plain));
+    assert!(!waiting("capa psync2").may_share_snapshot(&running("capa eof capa psync2")));
+    assert!(!waiting("capa psync2").may_share_snapshot(&waiting("capa psync2")));
+    assert!(!waiting("capa eof").may_share_snapshot(&running("capa eof rdb-only 1")));
+    assert!(!waiting("capa eof").may_share_snapshot(&running("capa eof rdb-filter-only functions")));
+}
+
+#[test]
+fn counting_replicas_and_what_they_need() {
+    let mut run = Run { link: Some(Run::online(120)), now: Millis(3_999), lines: Vec::new() };
+    run.replconf("ack 130 fack 125");
+    let replicas = [run.link.expect("a link"), Run::online(140), waiting("capa eof")];
+    assert_eq!(count_acked(130, &replicas), 1);
+    assert_eq!(count_acked(131, &replicas), 0);
+    assert_eq!(count_acked(0, &replicas), 2);
+    assert_eq!(count_fsynced(125, &replicas), 1);
+    assert_eq!(count_fsynced(126, &replicas), 0);
+    assert_eq!(count_good(Millis(10_000), Millis::from_secs(10), &replicas), 2);
+    assert_eq!(count_good(Millis(10_999), Millis::from_secs(10), &replicas), 2);
+    assert_eq!(count_good(Millis(11_000), Millis::from_secs(10), &replicas), 1);
+    assert_eq!(oldest_pinned(&replicas), Some(120));
+    assert_eq!(oldest_pinned(&replicas[2..]), None);
+}
+
+#[test]
+fn a_primary_pings_its_replicas_and_frees_a_backlog_that_nobody_uses() {
+    let mut cron = PrimaryCron::default();
+    let mut tick = |secs: u64, replicas: usize, active: bool, is_replica: bool| {
+        let mut out = Vec::new();
+        cron.tick(&CONFIG, Millis::from_secs(secs), replicas, active, is_replica, &mut out);
+        out
+    };
+    assert_eq!(tick(1, 1, true, false), [PrimaryAction::AppendPing]);
+    assert_eq!(tick(10, 1, true, false), []);
+    assert_eq!(tick(11, 1, true, false), [PrimaryAction::AppendPing]);
+    assert_eq!(tick(21, 1, true, true), [], "a replica adds nothing to its primary's stream");
+    assert_eq!(tick(30, 0, true, false), []);
+    assert_eq!(tick(3630, 0, true, false), []);
+    let freed = tick(3631, 0, true, false);
+    let [PrimaryAction::FreeBacklog(line)] = freed[..] else { panic!("{freed:?}") };
+    assert_eq!(line.to_string(), "Replication backlog freed after 3600 seconds without connected replicas.");
+    assert_eq!(tick(3632, 0, false, false), []);
+    assert_eq!(tick(9000, 0, true, true), [], "a replica keeps its log for the day it is promoted");
+    assert_eq!(tick(9001, 0, true, false), [], "and the time runs from its promotion");
+}
