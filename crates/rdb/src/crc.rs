@@ -33,6 +33,48 @@ impl Default for Crc64 {
     }
 }
 
+/// Sums up many short pieces. Wide multiplication needs long ones: by 100 bytes it runs at 1.5 GB/s, by 4096 at
+/// 17, so that copying short pieces together first is several times faster than summing up each.
+#[derive(Default)]
+pub(crate) struct Gatherer {
+    crc: Crc64,
+    /// Comes after what `crc` has seen.
+    pending: Vec<u8>,
+}
+
+impl Gatherer {
+    const PENDING_MAX: usize = 4096;
+
+    #[inline]
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        if self.pending.len() + bytes.len() > Gatherer::PENDING_MAX {
+            self.flush(bytes);
+        } else {
+            self.pending.extend_from_slice(bytes);
+        }
+    }
+
+    #[cold]
+    fn flush(&mut self, then: &[u8]) {
+        self.crc.update(&self.pending);
+        self.pending.clear();
+        if then.len() > Gatherer::PENDING_MAX / 4 {
+            self.crc.update(then);
+        } else {
+            self.pending.reserve(Gatherer::PENDING_MAX);
+            self.pending.extend_from_slice(then);
+        }
+    }
+
+    /// The sum of everything given so far and of `then`.
+    pub(crate) fn value_with(&self, then: &[u8]) -> u64 {
+        let mut crc = self.crc;
+        crc.update(&self.pending);
+        crc.update(then);
+        crc.value()
+    }
+}
+
 /// The sum of one byte string.
 pub fn crc64(bytes: &[u8]) -> u64 {
     let mut crc = Crc64::new();
@@ -74,6 +116,19 @@ mod tests {
                 crc.update(&bytes[split.min(len)..len]);
                 assert_eq!(crc.value(), want, "{len} bytes split at {split}");
             }
+        }
+    }
+
+    #[test]
+    fn gathering_changes_nothing() {
+        let mut gatherer = Gatherer::default();
+        let mut all = Vec::new();
+        for len in [1, 100, 0, 3000, 900, 200, 5000, 7, 4096, 1, 4095, 1, 1] {
+            let piece: Vec<u8> = (0..len).map(|n| (n * 7 + len) as u8).collect();
+            gatherer.update(&piece);
+            all.extend_from_slice(&piece);
+            assert_eq!(gatherer.value_with(b""), crc64(&all));
+            assert_eq!(gatherer.value_with(b"end"), crc64(&[&all[..], b"end"].concat()));
         }
     }
 }

@@ -37,7 +37,7 @@
 //! reserves by what has arrived. An empty collection is given as it is (Redis skips such keys when loading).
 
 use crate::RdbError;
-use crate::crc::Crc64;
+use crate::crc::Gatherer;
 use crate::length::{Input, Parse, RawString, Stop};
 use crate::opcode::{Kind, ValueType, module_op, op};
 use crate::version::{Dialect, Version};
@@ -251,7 +251,7 @@ impl Decoder {
             version,
             options,
             offset: 0,
-            crc: Crc64::new(),
+            crc: Gatherer::default(),
             attributes: Attributes::default(),
         };
         Decoder { core, scratch: [Vec::new(), Vec::new()] }
@@ -341,7 +341,7 @@ struct Core {
     /// There is one value and nothing else.
     single: bool,
     offset: u64,
-    crc: Crc64,
+    crc: Gatherer,
     attributes: Attributes,
 }
 
@@ -502,9 +502,7 @@ impl Core {
                 _ if !self.options.verify_checksum => Checksum::Skipped,
                 0 => Checksum::Disabled,
                 _ => {
-                    let mut crc = self.crc;
-                    crc.update(summed);
-                    let computed = crc.value();
+                    let computed = self.crc.value_with(summed);
                     if computed != stated {
                         return Err(RdbError::ChecksumMismatch { stated, computed }.into());
                     }
