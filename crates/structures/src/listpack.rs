@@ -732,8 +732,15 @@ fn encoded_len(entry: &[u8]) -> Option<usize> {
 /// Bytes from the start of this entry to the next.
 #[inline]
 fn stored_len(entry: &[u8]) -> usize {
-    let len = encoded_len(entry).expect(WELL_FORMED);
-    len + backlen_len(len)
+    // The two usual encodings first: their backlen is one byte.
+    match entry[0] {
+        0x00..=0x7F => 2,
+        byte @ 0x80..=0xBF => 2 + usize::from(byte & 0x3F),
+        _ => {
+            let len = encoded_len(entry).expect(WELL_FORMED);
+            len + backlen_len(len)
+        }
+    }
 }
 
 /// Where the entry that ends at `end` starts; there must be one.
@@ -771,7 +778,7 @@ fn decode(entry: &[u8]) -> Entry<'_> {
     };
     match entry[0] {
         byte @ 0x00..=0x7F => Entry::Int(i64::from(byte)),
-        0x80..=0xBF => string(1),
+        byte @ 0x80..=0xBF => Entry::Str(&entry[1..1 + usize::from(byte & 0x3F)]),
         byte @ 0xC0..=0xDF => {
             let high = i64::from(byte & 0x1F) << 59 >> 51; // sign extended, in place
             Entry::Int(high | i64::from(entry[1]))
