@@ -28,22 +28,41 @@ fn run<const NO_CASE: bool>(pattern: &[u8], text: &[u8]) -> bool {
     // After the last `*`: where the pattern goes on, and where in the text it was last tried.
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {
-        if pattern.get(p) == Some(&b'*') {
-            while pattern.get(p) == Some(&b'*') {
-                p += 1;
+        match pattern.get(p) {
+            Some(&b'*') => {
+                while pattern.get(p) == Some(&b'*') {
+                    p += 1;
+                }
+                if p == pattern.len() {
+                    return true;
+                }
+                retry = Some((p, t));
+                continue;
             }
-            if p == pattern.len() {
-                return true;
+            Some(&literal) if !is_special(literal) => {
+                if same::<NO_CASE>(literal, text[t]) {
+                    (p, t) = (p + 1, t + 1);
+                    continue;
+                }
             }
-            retry = Some((p, t));
-        } else if let Some(next) = step::<NO_CASE>(pattern, p, text[t]) {
-            p = next;
-            t += 1;
-        } else {
-            let Some((after_star, tried)) = &mut retry else { return false };
-            *tried += 1;
-            (p, t) = (*after_star, *tried);
+            _ => {
+                if let Some(next) = step::<NO_CASE>(pattern, p, text[t]) {
+                    (p, t) = (next, t + 1);
+                    continue;
+                }
+            }
         }
+        let Some((after_star, tried)) = &mut retry else { return false };
+        *tried += 1;
+        // A literal after the star can only match where it stands in the text.
+        let literal = pattern[*after_star];
+        if !is_special(literal) {
+            let Some(skip) = text[*tried..].iter().position(|&byte| same::<NO_CASE>(literal, byte)) else {
+                return false;
+            };
+            *tried += skip;
+        }
+        (p, t) = (*after_star, *tried);
     }
     pattern[p..].iter().all(|&byte| byte == b'*')
 }
@@ -94,6 +113,11 @@ fn in_range<const NO_CASE: bool>(start: u8, end: u8, byte: u8) -> bool {
     let fold = |byte: u8| (if NO_CASE { byte.to_ascii_lowercase() } else { byte }) as i8;
     let (low, high) = if start as i8 > end as i8 { (end, start) } else { (start, end) };
     (fold(low)..=fold(high)).contains(&fold(byte))
+}
+
+#[inline]
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'*' | b'?' | b'[' | b'\\')
 }
 
 #[inline]

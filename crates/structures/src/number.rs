@@ -72,7 +72,12 @@ pub fn i64_len(value: i64) -> usize {
 
 /// Reads a double as C's `strtod` does, over the whole text: decimal or hexadecimal, `inf` and `infinity` in any case.
 /// Refused: spaces, trailing bytes, NaN, and texts whose value overflows to infinity or underflows to zero.
+#[inline]
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    short_decimal(text).or_else(|| parse_any_f64(text))
+}
+
+fn parse_any_f64(text: &[u8]) -> Option<f64> {
     match scan(text)? {
         Scanned::Infinite { negative } => Some(if negative { f64::NEG_INFINITY } else { f64::INFINITY }),
         Scanned::Decimal { text, zero } => {
@@ -328,6 +333,43 @@ fn push_special(out: &mut Vec<u8>, value: f64) -> bool {
     };
     out.extend_from_slice(text);
     true
+}
+
+/// The usual scores: up to 18 digits, perhaps a point, no exponent. When the digits as an integer are below 2^53, integer
+/// and power of ten are exact doubles, and their quotient is correctly rounded (W. Clinger, "How to read floating point
+/// numbers accurately", 1990). `None` for anything else, which says nothing about the text.
+#[inline]
+fn short_decimal(text: &[u8]) -> Option<f64> {
+    const POWERS: [f64; 19] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
+        1e18,
+    ];
+    let (negative, body) = match text {
+        [b'-', body @ ..] => (true, body),
+        body => (false, body),
+    };
+    if body.len() > 19 {
+        return None;
+    }
+    let mut integer = 0u64;
+    let mut point = None;
+    for (at, &byte) in body.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            integer = integer * 10 + u64::from(digit); // 19 digits fit
+        } else if byte == b'.' && point.is_none() {
+            point = Some(at);
+        } else {
+            return None;
+        }
+    }
+    let digits = body.len() - usize::from(point.is_some());
+    let decimals = point.map_or(0, |point| body.len() - 1 - point);
+    if digits == 0 || decimals >= POWERS.len() || integer >= 1 << 53 {
+        return None;
+    }
+    let value = integer as f64 / POWERS[decimals];
+    Some(if negative { -value } else { value })
 }
 
 /// A number whose syntax is known to be what `strtod` takes over the whole text.
@@ -623,6 +665,15 @@ mod tests {
         fn only_canonical_integers_are_read(input in "[-+ 0-9]{0,22}") {
             let parsed = input.parse::<i64>().ok().filter(|value| value.to_string() == input);
             prop_assert_eq!(parse_i64(input.as_bytes()), parsed);
+        }
+
+        #[test]
+        fn short_decimals_are_correctly_rounded(input in "-?[0-9]{0,18}\\.?[0-9]{0,18}") {
+            let bits = |value: Option<f64>| value.map(f64::to_bits);
+            prop_assert_eq!(bits(parse_f64(input.as_bytes())), bits(parse_any_f64(input.as_bytes())));
+            if let Some(value) = short_decimal(input.as_bytes()) {
+                prop_assert_eq!(Ok(value.to_bits()), input.parse().map(f64::to_bits));
+            }
         }
 
         #[test]
