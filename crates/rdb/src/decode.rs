@@ -678,3 +678,139 @@ fn quicklist_node<'b>(form: NodeForm, input: &mut Input<'b>, scratch: &'b mut Ve
     }
     Ok(Event::QuicklistNode { form, bytes })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lzf;
+    use proptest::prelude::*;
+
+    const FILES: [&[u8]; 4] = [
+        include_bytes!("../tests/data/redis-7.0.15.rdb"),
+        include_bytes!("../tests/data/redis-7.0.15-plain.rdb"),
+        include_bytes!("../tests/data/redis-8.2.3.rdb"),
+        include_bytes!("../tests/data/valkey-9.1.2.rdb"),
+    ];
+
+    /// Reads hostile bytes to whatever end. Every step must move on, take no memory that the bytes do
+    /// not pay for, and ask for more only when there is none.
+    fn endure(mut decoder: Decoder, bytes: &[u8], piece: usize) {
+        let (mut from, mut arrived, mut steps) = (0, 0, 0);
+        loop {
+            match decoder.next(&bytes[from..arrived]) {
+                Ok(Step::Event { event: Event::Eof { .. }, .. }) | Err(_) => break,
+                Ok(Step::Event { consumed, .. }) => {
+                    from += consumed;
+                    steps += 1;
+                    // An end takes no bytes, but the count before it does.
+                    assert!(steps <= 2 * from + 2, "{steps} steps for {from} bytes");
+                }
+                Ok(Step::NeedMore { consumed, at_least }) => {
+                    from += consumed;
+                    assert!(at_least > arrived - from);
+                    if arrived == bytes.len() {
+                        break;
+                    }
+                    arrived = (arrived + piece).min(bytes.len());
+                }
+            }
+            assert_eq!(decoder.offset(), from as u64);
+            for scratch in &decoder.scratch {
+                assert!(scratch.capacity() <= 100 * arrived + 64, "{} bytes taken", scratch.capacity());
+            }
+        }
+    }
+
+    fn unverified() -> Decoder {
+        Decoder::new(DecodeOptions { verify_checksum: false })
+    }
+
+    #[test]
+    fn a_huge_claim_takes_no_memory() {
+        for record in [
+            &b"\x00\x01k\x81\x7f\xff\xff\xff\xff\xff\xff\xff"[..],
+            b"\x00\x81\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\x02\x01k\x81\xff\xff\xff\xff\xff\xff\xff\xff\x01a",
+            b"\x00\x01k\xc3\x03\x81\x00\x00\x00\x7f\xff\xff\xff\xff\x01ab",
+            b"\x00\x01k\xc3\x81\x00\x00\x00\x7f\xff\xff\xff\xff\x03\x01ab",
+        ] {
+            let file = [b"REDIS0011", record].concat();
+            for piece in [1, file.len()] {
+                endure(unverified(), &file, piece);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_consumed_is_not_asked_for_again() {
+        let mut decoder = unverified();
+        let header = decoder.next(b"REDIS0011").expect("a header");
+        assert!(matches!(header, Step::Event { consumed: 9, .. }));
+        // The expiry is whole, the idle time is not.
+        let step = decoder.next(b"\xfd\x01\0\0\0\xf8\x80\0").expect("well formed so far");
+        assert_eq!(step, Step::NeedMore { consumed: 5, at_least: 6 });
+        let step = decoder.next(b"\xf8\x80\0\0\0\x02\x00\x05ab").expect("well formed so far");
+        assert_eq!(step, Step::NeedMore { consumed: 6, at_least: 7 });
+        let step = decoder.next(b"\x00\x05abcde").expect("a key");
+        let key = Key {
+            key: b"abcde",
+            expire_at_ms: Some(1000),
+            idle_s: Some(2),
+            freq: None,
+            value_type: ValueType::String,
+        };
+        assert_eq!(step, Step::Event { event: Event::Key(key), consumed: 7 });
+    }
+
+    #[test]
+    fn plain_strings_are_borrowed_and_packed_ones_are_not() {
+        let mut packed = Vec::new();
+        assert!(lzf::Compressor::new().compress(&[b'a'; 100], 90, &mut packed));
+        let mut value = vec![0xc3, packed.len() as u8, 0x40, 100];
+        value.extend_from_slice(&packed);
+        let bytes = [b"REDIS0011\x04\x01k\x01\x05field", &value[..]].concat();
+        let mut decoder = unverified();
+        let mut rest = &bytes[..];
+        for _ in 0..3 {
+            let Ok(Step::Event { consumed, .. }) = decoder.next(rest) else { panic!("three events") };
+            rest = &rest[consumed..];
+        }
+        let Ok(Step::Event { event: Event::Field { name, value, .. }, .. }) = decoder.next(rest) else {
+            panic!("a field");
+        };
+        assert!(bytes.as_ptr_range().contains(&name.as_ptr()));
+        assert!(!bytes.as_ptr_range().contains(&value.as_ptr()));
+        assert_eq!(value, [b'a'; 100]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(600))]
+
+        #[test]
+        fn changed_files_are_endured(
+            file in prop::sample::select(FILES.to_vec()),
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+            piece in 1..5000usize,
+        ) {
+            let mut bytes = file.to_vec();
+            for (at, byte) in edits {
+                let at = at.index(bytes.len() - Version::HEADER_LEN) + Version::HEADER_LEN;
+                bytes[at] = byte;
+            }
+            endure(unverified(), &bytes, piece);
+        }
+
+        #[test]
+        fn any_records_are_endured(
+            records in prop::collection::vec(prop_oneof![any::<u8>(), 0..26u8, 0xc0..0xc4u8, 0xf3..=0xffu8], 0..300),
+            header in prop::sample::select(vec![b"REDIS0003", b"REDIS0012", b"VALKEY080"]),
+            piece in 1..300usize,
+        ) {
+            endure(unverified(), &[&header[..], &records].concat(), piece);
+            for number in [9, 12, 80] {
+                let version = Version::from_dump(number).expect("a known version");
+                endure(Decoder::for_dump(version), &records, piece);
+            }
+        }
+    }
+}
