@@ -124,13 +124,15 @@ pub enum LinkAction {
     SnapshotBytes(Piece),
     /// The snapshot is complete: load it and report `SnapshotLoaded` or `SnapshotFailed`.
     EndSnapshot,
-    /// Forget what was received of the snapshot.
+    /// Forget what was received of the snapshot, and of the stream after it.
     DiscardSnapshot,
     /// Leave the socket unread until `ResumeReading`, so that the stream waits in the network.
     PauseReading,
     ResumeReading,
     /// Put the loaded data set in place; take on this history, resetting the log to its offset (a fresh
-    /// random history at offset 0 when `None`), and keep an active log from here on.
+    /// random history at offset 0 when `None`), and keep an active log from here on. The primary's session
+    /// begins anew with the database that the snapshot names; bytes given by `Apply` since `EndSnapshot`
+    /// are its first.
     AdoptHistory(Option<Position>),
     /// The history goes on under this id: shift to it at the log's end.
     ShiftHistory {
@@ -316,7 +318,10 @@ impl PrimaryLink {
     /// Ends the link (REPLICAOF NO ONE). The owner then shifts its history.
     pub fn stop(mut self, now: Millis, out: &mut Vec<LinkAction>) {
         self.drop_connection(now, out);
-        self.forget_cached(out);
+        if self.cached.is_some() {
+            out.push(LinkAction::Log(LinkEvent::CacheDiscarded));
+            out.push(LinkAction::ForgetPrimary);
+        }
     }
 
     /// Takes one input; see the diagram of this module.
@@ -510,13 +515,6 @@ impl PrimaryLink {
         }
         out.push(LinkAction::CloseConnection);
         self.enter(LinkState::Connect { retry_at: now });
-    }
-
-    fn forget_cached(&mut self, out: &mut Vec<LinkAction>) {
-        if self.cached.take().is_some() {
-            out.push(LinkAction::Log(LinkEvent::CacheDiscarded));
-            out.push(LinkAction::ForgetPrimary);
-        }
     }
 
     fn connected(&mut self, now: Millis, out: &mut Vec<LinkAction>) {
@@ -795,7 +793,10 @@ impl PrimaryLink {
 
     fn loaded(&mut self, config: &LinkConfig, now: Millis, out: &mut Vec<LinkAction>) {
         let LinkState::Loading { at, payload, ahead, lost, .. } = self.state else { return };
-        self.forget_cached(out);
+        if self.cached.take().is_some() {
+            // No ForgetPrimary: stream bytes of the new session may be waiting already.
+            out.push(LinkAction::Log(LinkEvent::CacheDiscarded));
+        }
         out.push(LinkAction::DisconnectReplicas);
         if config.load == (LoadMode::Parser { swapdb: true }) {
             out.push(LinkAction::Log(LinkEvent::SwappingDb));

@@ -466,7 +466,6 @@ fn a_primary_without_psync_is_asked_by_sync() {
             EndSnapshot
             apply *1\r\n$4\r\nPING\r\n
             # Discarding previously cached master state.
-            ForgetPrimary
             DisconnectReplicas
             AdoptHistory(None)
             # MASTER <-> REPLICA sync: Finished with success
@@ -497,20 +496,19 @@ fn a_malformed_full_resync_leaves_no_position() {
         cached(),
         &[Bytes("+FULLRESYNC abc 1\r\n"), Bytes("$0\r\n"), Loaded],
         expect![[r#"
-        # Master replied with wrong +FULLRESYNC syntax.
-        # MASTER <-> REPLICA sync: receiving 0 bytes from master to disk
-        BeginSnapshot { at: None, payload: Sized(0) }
-        # MASTER <-> REPLICA sync: Flushing old data
-        # MASTER <-> REPLICA sync: Loading DB in memory
-        PauseReading
-        EndSnapshot
-        # Discarding previously cached master state.
-        ForgetPrimary
-        DisconnectReplicas
-        AdoptHistory(None)
-        # MASTER <-> REPLICA sync: Finished with success
-        ResumeReading
-    "#]],
+            # Master replied with wrong +FULLRESYNC syntax.
+            # MASTER <-> REPLICA sync: receiving 0 bytes from master to disk
+            BeginSnapshot { at: None, payload: Sized(0) }
+            # MASTER <-> REPLICA sync: Flushing old data
+            # MASTER <-> REPLICA sync: Loading DB in memory
+            PauseReading
+            EndSnapshot
+            # Discarding previously cached master state.
+            DisconnectReplicas
+            AdoptHistory(None)
+            # MASTER <-> REPLICA sync: Finished with success
+            ResumeReading
+        "#]],
     );
 }
 
@@ -628,22 +626,21 @@ fn loading_into_a_second_data_set_swaps_at_the_end() {
         GREETING,
         &events,
         expect![[r#"
-        # Full resync from master: B:500
-        # MASTER <-> REPLICA sync: receiving 5 bytes from master to parser
-        BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
-        # MASTER <-> REPLICA sync: Loading DB in memory
-        snapshot REDIS
-        PauseReading
-        EndSnapshot
-        # Discarding previously cached master state.
-        ForgetPrimary
-        DisconnectReplicas
-        # MASTER <-> REPLICA sync: Swapping active DB with loaded DB
-        # MASTER <-> REPLICA sync: Discarding old DB in background
-        AdoptHistory(Some(Position { replid: ReplId(B), offset: 500 }))
-        # MASTER <-> REPLICA sync: Finished with success
-        ResumeReading
-    "#]],
+            # Full resync from master: B:500
+            # MASTER <-> REPLICA sync: receiving 5 bytes from master to parser
+            BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
+            # MASTER <-> REPLICA sync: Loading DB in memory
+            snapshot REDIS
+            PauseReading
+            EndSnapshot
+            # Discarding previously cached master state.
+            DisconnectReplicas
+            # MASTER <-> REPLICA sync: Swapping active DB with loaded DB
+            # MASTER <-> REPLICA sync: Discarding old DB in background
+            AdoptHistory(Some(Position { replid: ReplId(B), offset: 500 }))
+            # MASTER <-> REPLICA sync: Finished with success
+            ResumeReading
+        "#]],
     );
 }
 
