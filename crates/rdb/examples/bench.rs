@@ -27,6 +27,7 @@ fn main() {
         }
     }
     collection(keys);
+    [100, 1000, 100_000].into_iter().for_each(lzf);
     let bytes = vec![0x5a; 64 << 20];
     for size in [16, 64, 128, 256, 4096, 1 << 20] {
         let started = Instant::now();
@@ -106,4 +107,43 @@ fn report(what: &str, started: Instant, items: usize, bytes: usize) {
     let each = elapsed.as_nanos() as f64 / items as f64;
     let rate = bytes as f64 / elapsed.as_secs_f64() / 1e9;
     println!("{what:<36} {each:>8.1} ns each {rate:>8.2} GB/s");
+}
+
+/// Text in the manner of JSON, as applications store it.
+fn documents(bytes: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut state = 1u64;
+    while out.len() < bytes {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (id, age) = (state >> 33, state >> 58);
+        out.extend_from_slice(
+            format!(r#"{{"id":{id},"name":"user {id:x}","age":{age},"active":true,"tags":["a","b"]}},"#)
+                .as_bytes(),
+        );
+    }
+    out
+}
+
+fn lzf(value_bytes: usize) {
+    let text = documents(8 << 20);
+    let mut compressor = rdb::lzf::Compressor::new();
+    let mut packed: Vec<Vec<u8>> = Vec::new();
+    let started = Instant::now();
+    for value in text.chunks(value_bytes) {
+        let mut out = Vec::with_capacity(value_bytes);
+        compressor.compress(value, value.len(), &mut out);
+        packed.push(out);
+    }
+    report(&format!("compress by {value_bytes} bytes"), started, packed.len(), text.len());
+    let started = Instant::now();
+    let mut out = Vec::new();
+    for (packed, value) in packed.iter().zip(text.chunks(value_bytes)) {
+        if !packed.is_empty() {
+            rdb::lzf::decompress(packed, value.len(), &mut out).expect("just compressed");
+        }
+    }
+    black_box(&out);
+    report(&format!("decompress by {value_bytes} bytes"), started, packed.len(), text.len());
+    let size: usize = packed.iter().map(Vec::len).sum();
+    println!("    to {:.1} %", size as f64 * 100.0 / text.len() as f64);
 }

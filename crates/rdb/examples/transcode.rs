@@ -85,6 +85,7 @@ impl Open {
         use rdb::Kind;
         match (&mut *self, event) {
             (Open::Key(key, _), Event::Str(string)) => encoder.string(out, Some(key), string),
+            (_, Event::StrPart { .. }) => return Err("strings this long are not gathered here".into()),
             (Open::Key(key, kind), Event::Blob { form, bytes }) => match (form, kind) {
                 (Form::Intset, _) => encoder.set_intset(out, Some(key), bytes),
                 (Form::Listpack, Kind::Set) => encoder.set_listpack(out, Some(key), bytes)?,

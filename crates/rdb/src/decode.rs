@@ -2,8 +2,8 @@
 //!
 //! The decoder keeps no bytes: its caller owns the read buffer, hands in what it has, and drops what a step
 //! consumed. Strings in events lie in that buffer, or, when they were compressed or packed, in a scratch buffer
-//! of the decoder. So one step's memory is bounded by one string or blob, and a collection of any size
-//! loads in slices of any size:
+//! of the decoder. So one step's memory is bounded by one element or blob, and a collection of any size
+//! loads in slices of any size, as does a long string:
 //!
 //! ```
 //! # fn apply(_: rdb::Event<'_>) {}
@@ -30,7 +30,7 @@
 //!
 //! ```text
 //! file  = Header (Aux | SelectDb | ResizeDb | SlotInfo | Function | ModuleAux | Key value)* Eof
-//! value = Str | Blob | Begin (Element | ScoredElement | Field | QuicklistNode)* End
+//! value = Str | StrPart* | Blob | Begin (Element | ScoredElement | Field | QuicklistNode)* End
 //! ```
 //!
 //! A length in the bytes is a claim. Nothing is allocated for it here, and a consumer must not either: it
@@ -41,6 +41,10 @@ use crate::crc::Gatherer;
 use crate::length::{Input, Parse, RawString, Stop};
 use crate::opcode::{Kind, ValueType, module_op, op};
 use crate::version::{Dialect, Version};
+
+/// String values up to this length come in one piece, longer ones in parts, so that a value of half a
+/// gigabyte need not lie in the read buffer too. (Compressed ones always come whole.)
+pub const STRING_WHOLE_MAX: usize = 1 << 20;
 
 /// The greatest expiry of a hash field in Redis's forms: 48 bits of milliseconds.
 const FIELD_EXPIRE_MAX: u64 = (1 << 48) - 1;
@@ -105,6 +109,12 @@ pub enum Event<'b> {
     /// The events of its value follow.
     Key(Key<'b>),
     Str(StrRef<'b>),
+    /// What has arrived of a string value longer than [`STRING_WHOLE_MAX`]; `left` bytes of it are still to
+    /// come, and with none left the value is complete. Never empty.
+    StrPart {
+        bytes: &'b [u8],
+        left: u64,
+    },
     /// A whole value in one piece, unvalidated.
     Blob {
         form: Form,
@@ -326,6 +336,10 @@ enum State {
     ModuleAux,
     /// Before the value of the key that was given last.
     Value(ValueType),
+    /// Inside a long string, so many bytes before its end.
+    StringParts {
+        left: u64,
+    },
     /// Inside a collection, so many items before its end.
     Items {
         item: Item,
@@ -376,6 +390,7 @@ impl Core {
                 self.skip_module_data(input)?;
                 self.record(input, scratch)
             }
+            State::StringParts { left } => self.string_part(left, input),
             State::Header => self.header(input),
             State::DumpTag => self.dump_tag(input),
             State::Done(checksum) => Ok(Event::Eof { checksum }),
@@ -549,12 +564,28 @@ impl Core {
 
     #[inline]
     fn string<'b>(&mut self, input: &mut Input<'b>, scratch: &'b mut Vec<u8>) -> Parse<Event<'b>> {
+        if let Some(len) = input.long_plain(STRING_WHOLE_MAX)? {
+            return self.string_part(len, input);
+        }
         let string = match input.string()? {
             RawString::Int(int) => StrRef::Int(i64::from(int)),
             raw => StrRef::Bytes(raw.bytes(scratch)?),
         };
         self.value_ends();
         Ok(Event::Str(string))
+    }
+
+    fn string_part<'b>(&mut self, left: u64, input: &mut Input<'b>) -> Parse<Event<'b>> {
+        // The length, if it was read just now, is not read again.
+        input.commit();
+        self.state = State::StringParts { left };
+        let bytes = input.take_some(left)?;
+        let left = left - bytes.len() as u64;
+        match left {
+            0 => self.value_ends(),
+            _ => self.state = State::StringParts { left },
+        }
+        Ok(Event::StrPart { bytes, left })
     }
 
     fn blob<'b>(&mut self, form: Form, input: &mut Input<'b>, scratch: &'b mut Vec<u8>) -> Parse<Event<'b>> {
@@ -760,6 +791,50 @@ mod tests {
             value_type: ValueType::String,
         };
         assert_eq!(step, Step::Event { event: Event::Key(key), consumed: 7 });
+    }
+
+    #[test]
+    fn a_long_string_comes_in_parts_as_it_arrives() {
+        let long: Vec<u8> = (0..STRING_WHOLE_MAX + 1).map(|n| (n % 251) as u8).collect();
+        for (value, parted) in [(&long[..], true), (&long[1..], false)] {
+            let mut file = b"REDIS0011\x00\x01k".to_vec();
+            crate::length::push_length(&mut file, value.len() as u64);
+            file.extend_from_slice(value);
+            file.push(0xff);
+            let sum = crate::crc64(&file);
+            file.extend_from_slice(&sum.to_le_bytes());
+            let mut decoder = Decoder::new(DecodeOptions::default());
+            let (mut from, mut arrived) = (0, 0);
+            let (mut read, mut parts) = (Vec::new(), 0);
+            loop {
+                match decoder.next(&file[from..arrived]).expect("well formed") {
+                    Step::Event { event, consumed } => {
+                        from += consumed;
+                        match event {
+                            Event::StrPart { bytes, left } => {
+                                assert!(!bytes.is_empty());
+                                read.extend_from_slice(bytes);
+                                parts += 1;
+                                assert_eq!(left, (value.len() - read.len()) as u64);
+                            }
+                            Event::Str(StrRef::Bytes(bytes)) => read.extend_from_slice(bytes),
+                            Event::Eof { checksum } => {
+                                assert_eq!(checksum, Checksum::Verified);
+                                break;
+                            }
+                            _ => {}
+                        }
+                    }
+                    Step::NeedMore { consumed, at_least } => {
+                        from += consumed;
+                        assert!(at_least > arrived - from);
+                        arrived = (arrived + 65_536).min(file.len());
+                    }
+                }
+            }
+            assert!(read == value);
+            assert_eq!(parts > 10, parted);
+        }
     }
 
     #[test]

@@ -244,7 +244,10 @@ impl Encoder {
         }
         let count = listpack::count(listpack)?;
         self.set_begin(out, key, count);
-        listpack::entries(listpack).try_for_each(|entry| self.entry(out, entry?))
+        for entry in listpack::entries(listpack) {
+            self.entry(out, entry?);
+        }
+        Ok(())
     }
 
     /// Tag 2: then `count` calls of [`Encoder::element`].
@@ -303,15 +306,13 @@ impl Encoder {
     }
 
     /// Tag 25 of Redis, 22 of Valkey. Entries: field, value, expiry or 0, …, by expiry, those without last.
+    /// Where no field has an expiry left it is a plain hash, tag 4, which every target can hold.
     pub fn hash_ttl_listpack(
         &mut self,
         out: &mut Vec<u8>,
         key: Option<&[u8]>,
         listpack: &[u8],
     ) -> Result<(), EncodeError> {
-        if !self.target.has_field_ttl() {
-            return Err(EncodeError::NoFieldTtl(self.target));
-        }
         let mut count = 0;
         let mut least_ms: Option<i64> = None;
         for triple in triples(listpack) {
@@ -319,10 +320,22 @@ impl Encoder {
             least_ms = least_ms.into_iter().chain(expire_at_ms).min();
             count += 1;
         }
+        let Some(least_ms) = least_ms else {
+            self.hash_begin(out, key, count);
+            return triples(listpack).try_for_each(|triple| {
+                let (name, value, _) = triple?;
+                self.entry(out, name);
+                self.entry(out, value);
+                Ok(())
+            });
+        };
+        if !self.target.has_field_ttl() {
+            return Err(EncodeError::NoFieldTtl(self.target));
+        }
         match self.target.dialect() {
             Dialect::Redis => {
                 self.start(out, ValueType::HashListpackEx, key);
-                out.extend_from_slice(&least_ms.unwrap_or(0).to_le_bytes());
+                out.extend_from_slice(&least_ms.to_le_bytes());
                 self.raw_string(out, listpack);
             }
             Dialect::Valkey => {
@@ -330,8 +343,8 @@ impl Encoder {
                 push_length(out, count);
                 for triple in triples(listpack) {
                     let (name, value, expire_at_ms) = triple?;
-                    self.entry(out, name)?;
-                    self.entry(out, value)?;
+                    self.entry(out, name);
+                    self.entry(out, value);
                     push_valkey_expiry(out, expire_at_ms);
                 }
             }
@@ -415,12 +428,11 @@ impl Encoder {
         smaller
     }
 
-    fn entry(&mut self, out: &mut Vec<u8>, entry: Entry<'_>) -> Result<(), EncodeError> {
+    fn entry(&mut self, out: &mut Vec<u8>, entry: Entry<'_>) {
         match entry {
             Entry::Str(string) => self.raw_string(out, string),
             Entry::Int(int) => self.integer(out, int),
         }
-        Ok(())
     }
 
     fn listpack_or_ziplist(
@@ -513,4 +525,63 @@ fn triples(listpack: &[u8]) -> impl Iterator<Item = Result<Triple<'_>, BrokenLis
             _ => Err(BrokenListpack),
         }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ttl_listpack_without_ttls_is_a_plain_hash_for_every_target() {
+        let listpack = listpack::build(&[Entry::Str(b"f"), Entry::Int(1), Entry::Int(0)]);
+        for target in Target::ALL {
+            let mut out = Vec::new();
+            let encoded =
+                Encoder::new(target, EncoderOptions::default()).hash_ttl_listpack(&mut out, None, &listpack);
+            assert_eq!(encoded, Ok(()));
+            assert_eq!(out, b"\x04\x01\x01f\xc0\x01");
+        }
+    }
+
+    #[test]
+    fn a_broken_listpack_leaves_nothing_behind() {
+        let good = listpack::build(&[Entry::Str(b"f"), Entry::Int(1), Entry::Int(5)]);
+        let broken = &good[..good.len() - 1];
+        for target in Target::ALL {
+            let mut encoder = Encoder::new(target, EncoderOptions::default());
+            let mut out = Vec::new();
+            let check = |encoded, when| {
+                if when {
+                    assert_eq!(encoded, Err(EncodeError::BrokenListpack), "{target:?}");
+                }
+            };
+            // Only who takes it apart can see that it is broken.
+            check(encoder.set_listpack(&mut out, None, broken), !target.has_set_listpack());
+            check(encoder.zset_listpack(&mut out, None, broken), !target.has_listpacks());
+            check(encoder.hash_listpack(&mut out, None, broken), !target.has_listpacks());
+            check(encoder.hash_ttl_listpack(&mut out, None, broken), true);
+            if !target.has_listpacks() {
+                assert!(out.is_empty(), "{target:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn strings_take_their_shortest_form() {
+        let encode = |compress, bytes: &[u8]| {
+            let mut out = Vec::new();
+            let mut encoder = Encoder::new(Target::V9, EncoderOptions { compress });
+            encoder.string(&mut out, None, StrRef::Bytes(bytes));
+            out.split_off(1)
+        };
+        assert_eq!(encode(true, b"-128"), b"\xc0\x80");
+        assert_eq!(encode(true, b"128"), b"\xc1\x80\x00");
+        assert_eq!(encode(true, b"-2147483648"), b"\xc2\x00\x00\x00\x80");
+        assert_eq!(encode(true, b"2147483648"), b"\x0a2147483648");
+        assert_eq!(encode(true, b"007"), b"\x03007");
+        assert_eq!(encode(true, &[b'a'; 300])[..4], [0xc3, 8, 0x41, 0x2c]);
+        assert_eq!(encode(false, &[b'a'; 300])[..2], [0x41, 0x2c]);
+        assert_eq!(encode(true, &[b'a'; 20])[0], 20);
+        assert_eq!(encode(true, &[b'a'; 21])[0], 0xc3);
+    }
 }

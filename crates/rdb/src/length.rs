@@ -259,6 +259,28 @@ impl<'b> Input<'b> {
         self.packed_string(first, offset)
     }
 
+    /// Reads the length of a plain string if it is above `whole_max`, and leaves the input as it is otherwise.
+    #[inline]
+    pub(crate) fn long_plain(&mut self, whole_max: usize) -> Parse<Option<u64>> {
+        if !matches!(self.peek()?, BITS_32 | BITS_64) {
+            return Ok(None);
+        }
+        let before = self.position;
+        let length = self.length()?;
+        if length > whole_max as u64 {
+            return Ok(Some(length));
+        }
+        self.position = before;
+        Ok(None)
+    }
+
+    /// Takes what there is, at least one byte and up to `len`.
+    pub(crate) fn take_some(&mut self, len: u64) -> Parse<&'b [u8]> {
+        let there = self.bytes.len() - self.position;
+        let len = usize::try_from(len).map_or(there, |len| len.min(there));
+        self.take(len.max(1))
+    }
+
     fn packed_string(&mut self, first: u8, offset: u64) -> Parse<RawString<'b>> {
         match first {
             INT_8 => Ok(RawString::Int(i32::from(i8::from_le_bytes(self.array()?)))),

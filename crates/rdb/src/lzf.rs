@@ -23,6 +23,8 @@ const COPY_MIN: usize = 3;
 const EXPANSION_MAX: usize = COPY_MAX / 3;
 
 const HASH_BITS: u32 = 13;
+/// After this power of two of bytes without a copy, every other one is looked at, and so on.
+const SKIP_SHIFT: u32 = 5;
 
 /// Why a compressed string was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,14 +109,14 @@ pub fn decompress(input: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), Lzf
 /// in it count on from string to string, so what an earlier string left is seen to be out of reach.
 pub struct Compressor {
     /// By hash of three bytes: the position of their last occurrence, counted over all strings so far.
-    table: Box<[u32]>,
+    table: Box<[u32; 1 << HASH_BITS]>,
     /// The position that the next string's first byte has.
     base: u32,
 }
 
 impl Compressor {
     pub fn new() -> Compressor {
-        Compressor { table: vec![0; 1 << HASH_BITS].into_boxed_slice(), base: 1 }
+        Compressor { table: Box::new([0; 1 << HASH_BITS]), base: 1 }
     }
 
     /// Appends the compressed form of `input` to `out` if that takes at most `limit` bytes; otherwise leaves
@@ -137,27 +139,20 @@ impl Compressor {
         let fits = |out: &Vec<u8>, more: usize| out.len() - start + more <= limit;
         let mut literals_from = 0;
         let mut at = 0;
-        while at + COPY_MIN <= input.len() {
-            let three = u32::from_be_bytes([0, input[at], input[at + 1], input[at + 2]]);
-            let slot = &mut self.table[(three.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize];
-            let seen = std::mem::replace(slot, base + at as u32);
+        // The last bytes are not looked at: four are read to compare three.
+        while let Some(three) = three_at(input, at) {
+            let seen = std::mem::replace(&mut self.table[hash(three)], base + at as u32);
             // What lies before `base` is another string's, or the empty table.
             let candidate = seen.checked_sub(base).map(|position| position as usize);
-            let found = candidate.filter(|&from| {
-                at - from <= DISTANCE_MAX && input[from..from + COPY_MIN] == input[at..at + COPY_MIN]
-            });
+            let found =
+                candidate.filter(|&from| at - from <= DISTANCE_MAX && three_at(input, from) == Some(three));
             let Some(from) = found else {
                 // The longer nothing repeats, the farther the next look: noise is passed over quickly.
-                at += 1 + ((at - literals_from) >> 6);
+                at += 1 + ((at - literals_from) >> SKIP_SHIFT);
                 continue;
             };
-            let room = (input.len() - at).min(COPY_MAX);
-            let len = COPY_MIN
-                + input[from + COPY_MIN..]
-                    .iter()
-                    .zip(&input[at + COPY_MIN..at + room])
-                    .take_while(|(a, b)| a == b)
-                    .count();
+            let len = COPY_MIN + common_prefix(&input[from + COPY_MIN..], &input[at + COPY_MIN..]);
+            let len = len.min(COPY_MAX);
             let literals = &input[literals_from..at];
             if !fits(out, literals.len() + literals.len().div_ceil(LITERALS_MAX) + 3) {
                 out.truncate(start);
@@ -168,10 +163,8 @@ impl Compressor {
             at += len;
             literals_from = at;
             // The end of the copy is remembered too: rows that repeat with small changes are found again.
-            if at + 1 < input.len() {
-                let three = u32::from_be_bytes([0, input[at - 1], input[at], input[at + 1]]);
-                self.table[(three.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize] =
-                    base + at as u32 - 1;
+            if let Some(three) = three_at(input, at - 1) {
+                self.table[hash(three)] = base + at as u32 - 1;
             }
         }
         let literals = &input[literals_from..];
@@ -188,6 +181,35 @@ impl Default for Compressor {
     fn default() -> Compressor {
         Compressor::new()
     }
+}
+
+/// Three bytes as one number, if one more follows.
+#[inline]
+fn three_at(input: &[u8], at: usize) -> Option<u32> {
+    let four = input.get(at..at + 4)?.try_into().expect("four bytes were taken");
+    Some(u32::from_le_bytes(four) << 8)
+}
+
+#[inline]
+fn hash(three: u32) -> usize {
+    (three.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize
+}
+
+/// How many bytes both begin with, up to as many as a copy can use.
+#[inline]
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    let len = one.len().min(other.len()).min(COPY_MAX);
+    let (one, other) = (&one[..len], &other[..len]);
+    let eight = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes were cut"));
+    let mut at = 0;
+    while at + 8 <= len {
+        let differ = eight(&one[at..at + 8]) ^ eight(&other[at..at + 8]);
+        if differ != 0 {
+            return at + (differ.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at + one[at..].iter().zip(&other[at..]).take_while(|(a, b)| a == b).count()
 }
 
 fn push_literals(literals: &[u8], out: &mut Vec<u8>) {

@@ -95,6 +95,13 @@ impl Snapshot {
                 *self.value() = Value::Str(string);
                 self.close();
             }
+            Event::StrPart { bytes, left } => {
+                let Value::Str(string) = self.value() else { panic!("part of no string") };
+                string.extend_from_slice(bytes);
+                if left == 0 {
+                    self.close();
+                }
+            }
             Event::Blob { form, bytes } => {
                 self.blob(form, bytes);
                 self.close();
