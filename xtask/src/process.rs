@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -30,8 +30,9 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+#[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
-    Exited(ExitStatus),
+    ByItself,
     TimedOut,
 }
 
@@ -56,7 +57,7 @@ pub fn run_limited(program: &str, args: &[String], dir: &Path, limit: Duration, 
     let _ = kill_process_group(group, Signal::KILL);
     // 124 is timeout's own code for "the limit passed"; after --kill-after it dies of the same signal: 137 or a signal.
     let timed_out = matches!(status.code(), Some(124 | 137)) || status.code().is_none();
-    Ok(if timed_out { Ended::TimedOut } else { Ended::Exited(status) })
+    Ok(if timed_out { Ended::TimedOut } else { Ended::ByItself })
 }
 
 pub fn is_installed(program: &str) -> bool {
@@ -158,7 +159,7 @@ mod tests {
         let log = dir.path().join("log");
         let args = ["-c".to_owned(), "sleep 600 & echo $!; sleep 600".to_owned()];
         let ended = run_limited("sh", &args, dir.path(), Duration::from_secs(1), &log).unwrap();
-        assert!(matches!(ended, Ended::TimedOut));
+        assert_eq!(ended, Ended::TimedOut);
         let grandchild = fs::read_to_string(&log).unwrap().trim().to_owned();
         let state = fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "{grandchild} still runs: {state}");
