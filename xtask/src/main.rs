@@ -5,8 +5,12 @@ mod client;
 mod packages;
 mod peers;
 mod process;
+mod test;
+mod tidy;
 mod upstream;
 mod workspace;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -29,19 +33,27 @@ enum Verb {
     Upstream(upstream::Options),
     /// Measure the server and its peers in one run
     Bench(bench::Options),
+    /// Everything that has to hold before a change lands
+    Test(test::Options),
+    /// Style, layering, licences
+    Tidy,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().verb {
         Verb::Peers { with_kevy } => peers::print(with_kevy)?,
         Verb::Upstream(options) => {
             let counts = upstream::run(&options)?;
             println!("{} passed, {} failed", counts.passed, counts.failed);
-            if counts.failed > 0 {
-                std::process::exit(1);
-            }
+            return Ok(exit_code(counts.failed == 0));
         }
         Verb::Bench(options) => bench::run(&options)?,
+        Verb::Test(options) => return Ok(exit_code(test::run(&options)?)),
+        Verb::Tidy => return Ok(exit_code(tidy::run()? == 0)),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(passed: bool) -> ExitCode {
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -47,7 +47,7 @@ pub struct Options {
     bgsave: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     Throughput,
     Fullsync,
@@ -115,7 +115,12 @@ pub fn run(options: &Options) -> Result<()> {
     println!("{text}");
     let dir = workspace::target().join("bench");
     fs::create_dir_all(&dir)?;
-    let file = dir.join(format!("{}.md", date.replace([' ', ':'], "-")));
+    let what = format!("{:?}", options.what).to_lowercase();
+    let file = dir.join(format!(
+        "{}-{what}{}.md",
+        date.replace([' ', ':'], "-"),
+        if options.bgsave { "-bgsave" } else { "" }
+    ));
     fs::write(&file, &text)?;
     println!("written to {}", file.display());
     Ok(())

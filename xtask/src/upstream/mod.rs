@@ -57,6 +57,18 @@ pub struct Options {
     pub runtest: Vec<String>,
 }
 
+impl Options {
+    /// The whole default list against this workspace's server.
+    pub fn default_list() -> Options {
+        #[derive(clap::Parser)]
+        struct Bare {
+            #[command(flatten)]
+            options: Options,
+        }
+        <Bare as clap::Parser>::parse_from(["upstream"]).options
+    }
+}
+
 /// How many of the tests that count passed and failed: a failure is a regression or an unexplained one.
 pub struct Counts {
     pub passed: usize,
