@@ -139,7 +139,7 @@ fn workspace_tests(_: &Options) -> Result<Outcome> {
 }
 
 fn run_upstream(_: &Options) -> Result<Outcome> {
-    if !workspace::has_binary("server", "kindred-server") {
+    if !workspace::has_server() {
         let listed =
             std::fs::read_to_string(workspace::root().join("tests/upstream/passing.txt")).unwrap_or_default();
         ensure!(listed.is_empty(), "tests are listed as passing, but the workspace has no kindred-server");

@@ -2,8 +2,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
+
+use crate::process;
 
 /// The workspace's root. Cargo says where it runs us from; a binary started by hand falls back on where it was built.
 pub fn root() -> PathBuf {
@@ -21,17 +24,22 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The server that is under test unless `--server` names another.
-pub fn kindred_server() -> PathBuf {
-    target().join("release/kindred-server")
+/// Builds the server that is under test unless `--server` names another. `None` while the workspace has none.
+pub fn build_server() -> Result<Option<PathBuf>> {
+    if !has_server() {
+        return Ok(None);
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--release", "--package", "kindred-server", "--bin", "kindred-server"]);
+    process::run(cargo.current_dir(root()))?;
+    Ok(Some(target().join("release/kindred-server")))
 }
 
-/// Whether the workspace has a binary of this name yet: `cargo build -p PACKAGE --bin BINARY` would work.
-pub fn has_binary(package_dir: &str, binary: &str) -> bool {
-    let dir = root().join("crates").join(package_dir);
+/// Whether the workspace has the program `kindred-server` yet, not only its library.
+pub fn has_server() -> bool {
+    let dir = root().join("crates/server");
     let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap_or_default();
-    manifest.contains(&format!("name = \"{binary}\""))
-        && (manifest.contains("[[bin]]") || dir.join("src/main.rs").exists())
+    manifest.contains("[[bin]]") || dir.join("src/main.rs").exists()
 }
 
 /// Takes the lock file `name` in the cache, waiting for whoever holds it. Released on drop.

@@ -30,7 +30,7 @@ pub struct Options {
     /// What to measure
     #[arg(value_enum, default_value_t = What::All)]
     what: What,
-    /// Server under test; default: this workspace's kindred-server, if it is built
+    /// Server under test; default: this workspace's kindred-server
     #[arg(long)]
     server: Option<PathBuf>,
     /// Servers to compare with

@@ -140,11 +140,13 @@ pub fn kinds(server: Option<PathBuf>, peers: &[String]) -> Result<Vec<Kind>> {
     let mut kinds = Vec::new();
     let subject = match server {
         Some(path) => Some(std::path::absolute(path)?),
-        None => Some(workspace::kindred_server()).filter(|path| path.is_file()),
+        None => workspace::build_server()?,
     };
     match subject {
         Some(path) => kinds.push(Kind { title: subject_title(&path)?, flavor: Flavor::Subject, path }),
-        None => eprintln!("no kindred-server is built and no --server given: measuring the peers alone"),
+        None => eprintln!(
+            "the workspace has no kindred-server yet and no --server is given: measuring the peers alone"
+        ),
     }
     for id in peers {
         let peer = crate::peers::Peer::by_id(id)?;

@@ -194,22 +194,8 @@ fn server(options: &Options) -> Result<PathBuf> {
     }
     let server = match &options.server {
         Some(server) => std::path::absolute(server)?,
-        None => {
-            if workspace::has_binary("server", "kindred-server") {
-                let mut cargo = Command::new("cargo");
-                cargo.args([
-                    "build",
-                    "--quiet",
-                    "--release",
-                    "--package",
-                    "kindred-server",
-                    "--bin",
-                    "kindred-server",
-                ]);
-                process::run(cargo.current_dir(workspace::root()))?;
-            }
-            workspace::kindred_server()
-        }
+        None => workspace::build_server()?
+            .context("the workspace has no kindred-server yet; --server names another")?,
     };
     if !server.is_file() {
         bail!("no server at {}", server.display());
@@ -366,9 +352,11 @@ impl Ports {
 /// A flaky test counts as passed if it passes in either run.
 fn merge(first: &mut FileRun, second: FileRun) {
     for (name, outcome) in second.results {
-        let entry = first.results.entry(name).or_insert(outcome);
         if outcome == Outcome::Passed {
-            *entry = outcome;
+            first.details.remove(&name);
+            first.results.insert(name, outcome);
+        } else {
+            first.results.entry(name).or_insert(outcome);
         }
     }
     if second.finished {
@@ -463,7 +451,7 @@ mod tests {
             ),
         );
         assert!(first.passed("a") && first.passed("b") && first.passed("c"));
-        assert!(first.finished && first.exception.is_none());
+        assert!(first.finished && first.exception.is_none() && first.details.is_empty());
     }
 
     #[test]
