@@ -40,8 +40,8 @@ pub struct Options {
     /// Leave out what is tagged tls
     #[arg(long)]
     pub tls_free: bool,
-    /// Seconds that one file may take
-    #[arg(long, default_value_t = 300)]
+    /// Seconds that one file may take; the longest, integration/replication, takes 240 on two cores
+    #[arg(long, default_value_t = 420)]
     pub limit: u64,
     /// Only tests of this name, or matching /REGEXP; no ratchet then
     #[arg(long)]

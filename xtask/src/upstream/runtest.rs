@@ -35,9 +35,9 @@ impl FileRun {
     }
 }
 
-/// Files that loop for a time, not for a count, over randomly chosen servers: how often a name appears differs from run to
-/// run. There the numbers in a name are blanked, and all that share a name count as one test, passed if all passed.
-const LOOPING: &[&str] = &["integration/psync2"];
+/// Files that loop for a time, not for a count, or over random choices: how often a name appears differs from run to run.
+/// There the numbers in a name are blanked, and all that share a name count as one test, passed if all passed.
+const LOOPING: &[&str] = &["integration/psync2", "integration/psync2-reg"];
 
 pub fn parse(file: &str, output: &str) -> FileRun {
     let looping = LOOPING.contains(&file);
