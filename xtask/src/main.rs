@@ -57,3 +57,18 @@ fn main() -> anyhow::Result<ExitCode> {
 fn exit_code(passed: bool) -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_passes_arguments_on() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+        let args =
+            Args::parse_from(["xtask", "upstream", "unit/auth", "--clients", "1", "--", "--tags", "-slow"]);
+        let Verb::Upstream(options) = args.verb else { panic!("upstream is another verb") };
+        assert_eq!(options.files, ["unit/auth"]);
+        assert_eq!(options.runtest, ["--tags", "-slow"]);
+    }
+}

@@ -74,16 +74,27 @@ fn describe(command: &Command) -> String {
     text
 }
 
-/// CPU time of all live threads of the process in nanoseconds (`/proc/PID/task/*/schedstat`, first field), or from
-/// utime + stime in steps of 10 ms where the kernel keeps no schedstat.
+/// CPU time of all live threads of the process in nanoseconds, current to within a scheduler tick: from
+/// `/proc/PID/task/*/schedstat`, or from utime + stime in steps of 10 ms where the kernel keeps no schedstat.
 pub fn cpu_ns(pid: u32) -> Result<u64> {
-    let mut total = 0;
+    let mut total = None;
     for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid} is gone"))? {
-        if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
-            total += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+        let schedstat = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        if let Some(ns) = parse_schedstat(&schedstat) {
+            *total.get_or_insert(0) += ns;
         }
     }
-    if total > 0 { Ok(total) } else { parse_stat_cpu_ns(&fs::read_to_string(format!("/proc/{pid}/stat"))?) }
+    match total {
+        Some(ns) => Ok(ns),
+        None => parse_stat_cpu_ns(&fs::read_to_string(format!("/proc/{pid}/stat"))?),
+    }
+}
+
+/// `NANOSECONDS_RUN NANOSECONDS_WAITED TIMESLICES`; a kernel that does not count says `0 0 0`, even of a thread that has run.
+fn parse_schedstat(text: &str) -> Option<u64> {
+    let mut fields = text.split_whitespace().map(str::parse::<u64>);
+    let (run, _waited, timeslices) = (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+    (timeslices > 0).then_some(run)
 }
 
 /// Fields 14 and 15 of `/proc/PID/stat`, counted after the command name, which may hold blanks and parentheses.
@@ -143,14 +154,24 @@ mod tests {
     }
 
     #[test]
-    fn our_own_cpu_time_grows() {
+    fn our_own_cpu_time_grows_as_we_spin() {
         let before = cpu_ns(std::process::id()).unwrap();
-        let mut x = 1u64;
-        for i in 0..30_000_000u64 {
-            x = x.wrapping_mul(6364136223846793005).wrapping_add(i);
+        let started = std::time::Instant::now();
+        while cpu_ns(std::process::id()).unwrap() < before + 20_000_000 {
+            assert!(started.elapsed() < Duration::from_secs(20), "no 20 ms of CPU time in 20 s");
         }
-        assert_ne!(x, 0);
-        assert!(cpu_ns(std::process::id()).unwrap() > before);
+        // All our threads together cannot have run for longer than there are cores.
+        let cores = std::thread::available_parallelism().unwrap().get() as f64;
+        let after = cpu_ns(std::process::id()).unwrap();
+        assert!((after - before) as f64 / 1e9 <= started.elapsed().as_secs_f64() * cores + 0.1);
+    }
+
+    #[test]
+    fn schedstat_of_a_kernel_that_does_not_count_is_none() {
+        assert_eq!(parse_schedstat("536848378 239037 137\n"), Some(536_848_378));
+        assert_eq!(parse_schedstat("0 0 1\n"), Some(0));
+        assert_eq!(parse_schedstat("0 0 0\n"), None);
+        assert_eq!(parse_schedstat(""), None);
     }
 
     #[test]

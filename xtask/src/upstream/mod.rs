@@ -455,6 +455,19 @@ mod tests {
     }
 
     #[test]
+    fn the_default_list_has_a_ratchet_and_no_file_twice() {
+        let options = Options::default_list();
+        assert!(
+            options.files.is_empty()
+                && options.only.is_empty()
+                && options.runtest.is_empty()
+                && !options.update
+        );
+        let files: std::collections::BTreeSet<&str> = FILES.iter().copied().collect();
+        assert_eq!(files.len(), FILES.len());
+    }
+
+    #[test]
     fn port_ranges_stay_below_the_ephemeral_ports() {
         assert!(u32::from(FIRST_PORT) + u32::from(SLOTS) * u32::from(SLOT_PORTS) <= 32_768);
     }
