@@ -1,1 +1,74 @@
-fn main() {}
+//! `cargo xtask VERB`: what a developer and CI do beside `cargo build`. One file per noun; docs/TESTING.md tells how to use it.
+
+mod bench;
+mod client;
+mod packages;
+mod peers;
+mod process;
+mod test;
+mod tidy;
+mod upstream;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Kindred's chores: peers, tests, measurements")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Unpack the real servers that Kindred is compared with into the cache
+    Peers {
+        /// Also build kevy 3.17.3 (minutes)
+        #[arg(long)]
+        with_kevy: bool,
+    },
+    /// Run Redis's own test suite against the server, under the ratchet in tests/upstream
+    Upstream(upstream::Options),
+    /// Measure the server and its peers in one run
+    Bench(bench::Options),
+    /// Everything that has to hold before a change lands
+    Test(test::Options),
+    /// Style, layering, licences
+    Tidy,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Args::parse().verb {
+        Verb::Peers { with_kevy } => peers::print(with_kevy)?,
+        Verb::Upstream(options) => {
+            let counts = upstream::run(&options)?;
+            println!("{} passed, {} failed", counts.passed, counts.failed);
+            return Ok(exit_code(counts.failed == 0));
+        }
+        Verb::Bench(options) => bench::run(&options)?,
+        Verb::Test(options) => return Ok(exit_code(test::run(&options)?)),
+        Verb::Tidy => return Ok(exit_code(tidy::run()? == 0)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(passed: bool) -> ExitCode {
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_passes_arguments_on() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+        let args =
+            Args::parse_from(["xtask", "upstream", "unit/auth", "--clients", "1", "--", "--tags", "-slow"]);
+        let Verb::Upstream(options) = args.verb else { panic!("upstream is another verb") };
+        assert_eq!(options.files, ["unit/auth"]);
+        assert_eq!(options.runtest, ["--tags", "-slow"]);
+    }
+}

@@ -1,0 +1,172 @@
+//! A full synchronisation, or a BGSAVE, of many keys while writes go on: how long, how much more memory the primary takes with
+//! all its children, and what its clients feel. Nothing is pinned: fork and replica compete for the cores as they do in life.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::server::{Flavor, Kind, Server};
+use super::table::{Better, Table, quantile};
+use super::{Options, traffic};
+use crate::client::{Client, Reply};
+use crate::process;
+
+const KEYS: u64 = 2_000_000;
+const VALUE_BYTES: usize = 100;
+const WRITES_PER_SECOND: u64 = 20_000;
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    FullSync,
+    Bgsave,
+}
+
+struct Measured {
+    seconds: f64,
+    baseline_bytes: u64,
+    peak_bytes: u64,
+    /// Sorted, milliseconds.
+    latencies: Vec<f64>,
+    /// Time in which the replica answered -LOADING.
+    loading_seconds: f64,
+}
+
+pub fn run(options: &Options, kinds: &[Kind], what: What) -> Result<Vec<Table>> {
+    let keys = options.scaled(KEYS);
+    let name = if what == What::Bgsave { "BGSAVE" } else { "Full sync" };
+    let title = format!("{name} of {keys} keys × {VALUE_BYTES} B under {WRITES_PER_SECOND} writes/s");
+    let mut table = Table::new(&title, Better::Less, 2, kinds);
+    for _ in 0..options.runs() {
+        for (column, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.replicates()) {
+            let measured = match measure(kind, keys, what) {
+                Ok(measured) => measured,
+                Err(error) => {
+                    eprintln!("{name}: {}: {error:#}", kind.title);
+                    continue;
+                }
+            };
+            let extra = measured.peak_bytes.saturating_sub(measured.baseline_bytes) as f64;
+            table.add("seconds", column, measured.seconds);
+            table.add("primary's memory before, MB", column, measured.baseline_bytes as f64 / 1e6);
+            table.add("primary's extra memory at the peak, MB", column, extra / 1e6);
+            table.add(
+                "primary's extra memory at the peak, %",
+                column,
+                extra * 100.0 / measured.baseline_bytes as f64,
+            );
+            table.add("probe p50, ms", column, quantile(&measured.latencies, 0.5));
+            table.add("probe p99.9, ms", column, quantile(&measured.latencies, 0.999));
+            table.add("probe max, ms", column, quantile(&measured.latencies, 1.0));
+            if what == What::FullSync {
+                table.add("replica answers -LOADING, s", column, measured.loading_seconds);
+            }
+            eprintln!("measured: {name}: {}", kind.title);
+        }
+    }
+    Ok(vec![table])
+}
+
+/// What each server gets so that no deliberate delay is measured.
+fn settings(kind: &Kind) -> &'static [&'static str] {
+    match kind.flavor {
+        Flavor::Valkey => &["--repl-diskless-sync-delay", "0", "--dual-channel-replication-enabled", "yes"],
+        _ => &["--repl-diskless-sync-delay", "0"],
+    }
+}
+
+fn measure(kind: &Kind, keys: u64, what: What) -> Result<Measured> {
+    let primary = Server::start(kind, None, settings(kind))?;
+    traffic::fill_strings(primary.port, keys, VALUE_BYTES, traffic::key)?;
+    let replica = (what == What::FullSync).then(|| Server::start(kind, None, settings(kind))).transpose()?;
+
+    let stop = AtomicBool::new(false);
+    let peak = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let writer =
+            scope.spawn(|| traffic::write_at_rate(primary.port, WRITES_PER_SECOND, keys, VALUE_BYTES, &stop));
+        let sampler = scope.spawn(|| sample_memory(primary.pid(), &peak, &stop));
+        // Steady state first: the writer's buffers and the allocator's spare pages belong to the baseline.
+        std::thread::sleep(Duration::from_secs(1));
+        let baseline_bytes = process::pss_with_children(primary.pid());
+        peak.store(baseline_bytes, Ordering::Relaxed);
+        let stop_probe = AtomicBool::new(false);
+        let (outcome, latencies) = std::thread::scope(|scope| {
+            let probe = scope.spawn(|| traffic::probe(primary.port, keys, &stop_probe));
+            let outcome = match &replica {
+                Some(replica) => synchronise(&primary, replica),
+                None => background_save(&primary).map(|seconds| (seconds, 0.0)),
+            };
+            stop_probe.store(true, Ordering::Relaxed);
+            (outcome, probe.join().expect("the probe does not panic"))
+        });
+        let peak_bytes = peak.load(Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
+        let written = writer.join().expect("the writer does not panic");
+        sampler.join().expect("the sampler does not panic");
+        let (seconds, loading_seconds) = outcome?;
+        ensure!(written.context("the writer")? > 0, "nothing was written");
+        let mut latencies = latencies.context("the probe")?;
+        latencies.sort_by(f64::total_cmp);
+        Ok(Measured { seconds, baseline_bytes, peak_bytes, latencies, loading_seconds })
+    })
+}
+
+fn sample_memory(pid: u32, peak: &AtomicU64, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        peak.fetch_max(process::pss_with_children(pid), Ordering::Relaxed);
+        std::thread::sleep(SAMPLE_INTERVAL);
+    }
+}
+
+/// From REPLICAOF until the replica has applied what the primary had written when the link came up. Gives the seconds, and
+/// those in which the replica answered -LOADING.
+fn synchronise(primary: &Server, replica: &Server) -> Result<(f64, f64)> {
+    const STEP: Duration = Duration::from_millis(5);
+    let mut of_primary = primary.client()?;
+    let mut of_replica = replica.client()?;
+    let started = Instant::now();
+    of_replica.text(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()])?;
+    let mut loading = Duration::ZERO;
+    let mut asked = Instant::now();
+    traffic::wait_for("the link comes up", LIMIT, STEP, || {
+        let is_loading =
+            matches!(of_replica.call(&["GET", "x"])?, Reply::Error(error) if error.starts_with("LOADING"));
+        if is_loading {
+            loading += asked.elapsed();
+        }
+        asked = Instant::now();
+        Ok(of_replica.info("replication", "master_link_status")?.as_deref() == Some("up"))
+    })?;
+    catch_up(&mut of_primary, &mut of_replica)?;
+    Ok((started.elapsed().as_secs_f64(), loading.as_secs_f64()))
+}
+
+/// Until the replica has applied what the primary has written by now.
+pub fn catch_up(primary: &mut Client, replica: &mut Client) -> Result<()> {
+    let goal = offset(primary, "master_repl_offset")?;
+    traffic::wait_for("the replica catches up", LIMIT, Duration::from_millis(2), || {
+        Ok(offset(replica, "slave_repl_offset")? >= goal)
+    })
+}
+
+fn offset(client: &mut Client, field: &str) -> Result<i64> {
+    let value =
+        client.info("replication", field)?.with_context(|| format!("INFO replication lacks {field}"))?;
+    value.parse().with_context(|| format!("{field}: {value}"))
+}
+
+fn background_save(primary: &Server) -> Result<f64> {
+    let mut client = primary.client()?;
+    let started = Instant::now();
+    client.text(&["BGSAVE"])?;
+    traffic::wait_for("BGSAVE ends", LIMIT, Duration::from_millis(5), || {
+        Ok(client.info("persistence", "rdb_bgsave_in_progress")?.as_deref() == Some("0"))
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    let status = client.info("persistence", "rdb_last_bgsave_status")?;
+    ensure!(status.as_deref() == Some("ok"), "BGSAVE ended with {status:?}");
+    Ok(seconds)
+}
