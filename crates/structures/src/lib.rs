@@ -1,4 +1,5 @@
 //! Filled in by the foundation issue.
 pub mod hash;
+pub mod ordered_set;
 pub mod record;
 pub mod table;
