@@ -6,6 +6,7 @@ pub mod hash;
 pub mod intset;
 pub mod listpack;
 pub mod number;
+pub mod ordered_set;
 pub mod quicklist;
 pub mod record;
 pub mod table;

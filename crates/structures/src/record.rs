@@ -255,7 +255,6 @@ impl<P> Record<P> {
     }
 
     /// The address of the block. It stays the same while only [`Record::value_mut`] and [`Record::set_meta`] are used.
-    #[allow(dead_code)] // the ordered set's
     pub(crate) fn block(&self) -> NonNull<u8> {
         self.block
     }
@@ -264,7 +263,6 @@ impl<P> Record<P> {
     ///
     /// # Safety
     /// That record lives throughout `'a` and is not reshaped meanwhile.
-    #[allow(dead_code)] // the ordered set's
     #[inline]
     pub(crate) unsafe fn key_of<'a>(block: NonNull<u8>) -> &'a [u8] {
         let record = std::mem::ManuallyDrop::new(Record::<P> { block, owns: PhantomData });
