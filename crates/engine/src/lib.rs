@@ -1,1 +1,34 @@
-//! Filled in by the foundation issue.
+//! The single writer: sessions and their commands, the gates, execution units and their effects, snapshots, both
+//! roles of replication. No socket, file, clock or thread: see [`node::Node`] for how it is driven.
+
+pub mod action;
+pub mod commands;
+pub mod config;
+pub mod conns;
+pub mod core;
+pub mod ctx;
+pub mod dispatch;
+pub mod effects;
+pub mod env;
+pub mod following;
+pub mod load;
+pub mod node;
+pub mod notify;
+pub mod repl;
+pub mod replica;
+pub mod serving;
+pub mod session;
+pub mod shutdown;
+pub mod snapshot;
+pub mod stats;
+pub mod store;
+pub mod turn;
+pub mod watch;
+
+pub use action::{Action, ConnId};
+pub use config::Config;
+pub use node::Node;
+pub use session::Peer;
+
+/// The version whose behaviour clients may expect: `redis_version` of `INFO`.
+pub const REDIS_VERSION: &str = "7.2.4";

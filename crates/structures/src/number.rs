@@ -70,6 +70,26 @@ pub fn i64_len(value: i64) -> usize {
     digits + usize::from(value < 0)
 }
 
+/// Room for the text of one integer, to show it as bytes without allocating.
+#[derive(Clone, Copy)]
+pub struct IntText(itoa::Buffer);
+
+impl IntText {
+    pub fn new() -> IntText {
+        IntText(itoa::Buffer::new())
+    }
+
+    pub fn format(&mut self, value: i64) -> &[u8] {
+        self.0.format(value).as_bytes()
+    }
+}
+
+impl Default for IntText {
+    fn default() -> Self {
+        IntText::new()
+    }
+}
+
 /// Reads a double as C's `strtod` does, over the whole text: decimal or hexadecimal, `inf` and `infinity` in any case.
 /// Refused: spaces, trailing bytes, NaN, and texts whose value overflows to infinity or underflows to zero.
 #[inline]

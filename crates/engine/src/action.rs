@@ -1,0 +1,77 @@
+//! What the engine asks its surroundings to do. The server does it for real, the simulator virtually.
+
+use std::path::PathBuf;
+
+pub use replication::Level;
+
+/// A slot of the connection table: the token that the surroundings know a connection by. Slots are used again.
+pub type ConnId = usize;
+
+#[derive(Debug)]
+pub enum Action {
+    Log {
+        level: Level,
+        message: String,
+    },
+    /// Connect to a primary; answered by `Node::primary_connected` or `Node::primary_connect_failed`.
+    ConnectPrimary {
+        host: String,
+        port: u16,
+    },
+    /// Give up an attempt of [`Action::ConnectPrimary`] that has not been answered.
+    AbandonConnect,
+    /// Leave the connection unread until `ResumeReading`.
+    PauseReading {
+        conn: ConnId,
+    },
+    ResumeReading {
+        conn: ConnId,
+    },
+    /// Close the connection; the engine has forgotten it already.
+    Close {
+        conn: ConnId,
+    },
+    /// Begin to encode a snapshot; batches follow from `Node::snapshot_batch`.
+    BeginSnapshot(Box<crate::snapshot::Plan>),
+    /// Stop encoding and remove what was written.
+    CancelSnapshot,
+    /// Open a file into which a snapshot that arrives from the primary is written.
+    OpenTransferFile {
+        path: PathBuf,
+    },
+    AppendTransferFile {
+        bytes: Vec<u8>,
+    },
+    /// The transfer is complete: flush the file, give it its final name, report `Node::transfer_file_finished`.
+    FinishTransferFile {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    AbandonTransferFile,
+    /// A replica is to be sent this file; `ReadPayload` asks for its parts.
+    OpenPayload {
+        conn: ConnId,
+        path: PathBuf,
+    },
+    /// Read this part of the replica's file, answered by `Node::payload_read`.
+    ReadPayload {
+        conn: ConnId,
+        offset: u64,
+        length: u64,
+    },
+    ClosePayload {
+        conn: ConnId,
+    },
+    /// Read this RDB file and hand it in pieces to `Node::load_bytes`.
+    LoadFile {
+        path: PathBuf,
+    },
+    /// End the process.
+    Exit {
+        code: i32,
+    },
+    /// A setting was changed that the surroundings read: listeners, log file, `maxclients`, ….
+    ConfigChanged {
+        name: &'static str,
+    },
+}

@@ -1,0 +1,7 @@
+//! Keys of any type: existence, expiry, names, databases, scanning.
+
+use command::Command;
+
+use crate::ctx::Handler;
+
+pub const COMMANDS: &[Command<Handler>] = &[];

@@ -1,0 +1,194 @@
+//! The configuration: one flat struct of plain values. `params` declares which directive fills which field.
+
+/// Limits of one client class, `client-output-buffer-limit`: bytes and seconds, 0 is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OutputLimit {
+    pub hard_bytes: u64,
+    pub soft_bytes: u64,
+    pub soft_seconds: u64,
+}
+
+/// One `save <seconds> <changes>` point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SavePoint {
+    pub seconds: u64,
+    pub changes: u64,
+}
+
+/// `enable-debug-command` and its like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protected {
+    #[default]
+    No,
+    Local,
+    Yes,
+}
+
+/// `repl-diskless-load`: where a snapshot that arrives is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DisklessLoad {
+    /// To a file, which is loaded when it is complete.
+    #[default]
+    Disabled,
+    /// Straight into the tables if they are empty, else as `Disabled`.
+    OnEmptyDb,
+    /// Straight into new tables while the old ones still serve.
+    SwapDb,
+    /// Straight into the tables after emptying them.
+    FlushBeforeLoad,
+}
+
+/// Every setting that the engine or the server reads. Units are in the names.
+#[derive(Debug, Clone)]
+pub struct Config {
+    // network
+    pub bind: Vec<String>,
+    pub port: u16,
+    pub protected_mode: bool,
+    pub tcp_backlog: i64,
+    pub unixsocket: String,
+    pub unixsocketperm: u32,
+    pub timeout_s: i64,
+    pub tcp_keepalive_s: i64,
+    pub maxclients: i64,
+    pub proto_max_bulk_len: i64,
+    pub client_query_buffer_limit: i64,
+    pub output_limit_normal: OutputLimit,
+    pub output_limit_replica: OutputLimit,
+    pub output_limit_pubsub: OutputLimit,
+    // general
+    pub daemonize: bool,
+    pub pidfile: String,
+    pub loglevel: usize,
+    pub logfile: String,
+    pub databases: i64,
+    pub dir: String,
+    pub hz: i64,
+    pub requirepass: String,
+    pub enable_debug_command: Protected,
+    pub enable_protected_configs: Protected,
+    pub notify_keyspace_events: String,
+    pub active_expire_enabled: bool,
+    // snapshots
+    pub save: Vec<SavePoint>,
+    pub dbfilename: String,
+    pub rdbcompression: bool,
+    pub rdbchecksum: bool,
+    pub stop_writes_on_bgsave_error: bool,
+    pub rdb_key_save_delay_us: i64,
+    pub key_load_delay_us: i64,
+    pub loading_process_events_interval_bytes: i64,
+    pub sanitize_dump_payload: usize,
+    pub rdb_del_sync_files: bool,
+    // replication
+    pub replicaof: Option<(String, u16)>,
+    pub masterauth: String,
+    pub masteruser: String,
+    pub replica_serve_stale_data: bool,
+    pub replica_read_only: bool,
+    pub repl_diskless_sync: bool,
+    pub repl_diskless_sync_delay_s: i64,
+    pub repl_diskless_sync_max_replicas: i64,
+    pub repl_diskless_load: DisklessLoad,
+    pub repl_ping_replica_period_s: i64,
+    pub repl_timeout_s: i64,
+    pub repl_disable_tcp_nodelay: bool,
+    pub repl_backlog_size: i64,
+    pub repl_backlog_ttl_s: i64,
+    pub replica_priority: i64,
+    pub replica_announced: bool,
+    pub replica_announce_ip: String,
+    pub replica_announce_port: i64,
+    pub replica_lazy_flush: bool,
+    pub min_replicas_to_write: i64,
+    pub min_replicas_max_lag_s: i64,
+    // lazy freeing
+    pub lazyfree_lazy_eviction: bool,
+    pub lazyfree_lazy_expire: bool,
+    pub lazyfree_lazy_server_del: bool,
+    pub lazyfree_lazy_user_del: bool,
+    pub lazyfree_lazy_user_flush: bool,
+    // encodings
+    pub encodings: keyspace::EncodingLimits,
+    // slow log
+    pub slowlog_log_slower_than_us: i64,
+    pub slowlog_max_len: i64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            bind: vec!["*".into(), "-::*".into()],
+            port: 6379,
+            protected_mode: true,
+            tcp_backlog: 511,
+            unixsocket: String::new(),
+            unixsocketperm: 0,
+            timeout_s: 0,
+            tcp_keepalive_s: 300,
+            maxclients: 10_000,
+            proto_max_bulk_len: 512 << 20,
+            client_query_buffer_limit: 1 << 30,
+            output_limit_normal: OutputLimit::default(),
+            output_limit_replica: OutputLimit {
+                hard_bytes: 256 << 20,
+                soft_bytes: 64 << 20,
+                soft_seconds: 60,
+            },
+            output_limit_pubsub: OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 },
+            daemonize: false,
+            pidfile: String::new(),
+            loglevel: 2,
+            logfile: String::new(),
+            databases: 16,
+            dir: String::from("."),
+            hz: 10,
+            requirepass: String::new(),
+            enable_debug_command: Protected::No,
+            enable_protected_configs: Protected::No,
+            notify_keyspace_events: String::new(),
+            active_expire_enabled: true,
+            save: [(3600, 1), (300, 100), (60, 10_000)]
+                .map(|(seconds, changes)| SavePoint { seconds, changes })
+                .to_vec(),
+            dbfilename: String::from("dump.rdb"),
+            rdbcompression: true,
+            rdbchecksum: true,
+            stop_writes_on_bgsave_error: true,
+            rdb_key_save_delay_us: 0,
+            key_load_delay_us: 0,
+            loading_process_events_interval_bytes: 2 << 20,
+            sanitize_dump_payload: 0,
+            rdb_del_sync_files: false,
+            replicaof: None,
+            masterauth: String::new(),
+            masteruser: String::new(),
+            replica_serve_stale_data: true,
+            replica_read_only: true,
+            repl_diskless_sync: true,
+            repl_diskless_sync_delay_s: 0,
+            repl_diskless_sync_max_replicas: 0,
+            repl_diskless_load: DisklessLoad::default(),
+            repl_ping_replica_period_s: 10,
+            repl_timeout_s: 60,
+            repl_disable_tcp_nodelay: false,
+            repl_backlog_size: 1 << 20,
+            repl_backlog_ttl_s: 3600,
+            replica_priority: 100,
+            replica_announced: true,
+            replica_announce_ip: String::new(),
+            replica_announce_port: 0,
+            replica_lazy_flush: false,
+            min_replicas_to_write: 0,
+            min_replicas_max_lag_s: 10,
+            lazyfree_lazy_eviction: false,
+            lazyfree_lazy_expire: false,
+            lazyfree_lazy_server_del: false,
+            lazyfree_lazy_user_del: false,
+            lazyfree_lazy_user_flush: false,
+            encodings: keyspace::EncodingLimits::default(),
+            slowlog_log_slower_than_us: 10_000,
+            slowlog_max_len: 128,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Everything of a node besides its keyspace and the session that runs: configuration, counters, connections,
+//! replication, snapshots.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use command::CommandError;
+use log::ReplId;
+use replication::{Level, Millis};
+use resp::{Args, ProtocolError};
+
+use crate::action::{Action, ConnId};
+use crate::config::Config;
+use crate::conns::Conns;
+use crate::env::Env;
+use crate::load::Loading;
+use crate::repl::Replication;
+use crate::session::{Closing, Conn, Role, Session};
+use crate::snapshot::Snapshots;
+use crate::stats::Stats;
+
+pub struct Core {
+    /// Connections that are free again and may have input left.
+    pub resume: Vec<ConnId>,
+    /// Connections that end with this turn.
+    pub to_close: Vec<ConnId>,
+    pub last_second: Millis,
+    pub config: Config,
+    pub config_file: Option<PathBuf>,
+    pub env: Box<dyn Env + Send>,
+    pub conns: Conns,
+    pub stats: Stats,
+    pub repl: Replication,
+    pub snapshots: Snapshots,
+    pub loading: Option<Loading>,
+    pub actions: Vec<Action>,
+    pub started_ms: i64,
+    pub run_id: String,
+    /// Processed commands are part of an `EXEC`: its end is the end of the unit.
+    pub in_exec: bool,
+    /// Connections that have something to send.
+    pub to_send: Vec<ConnId>,
+    /// `CLIENT PAUSE`: until when, and whether reads are held too.
+    pub pause: Option<Pause>,
+    /// What a shutdown that was asked for waits for.
+    pub shutdown: Option<crate::shutdown::Shutdown>,
+    pub memory_peak_bytes: u64,
+    /// The connection whose command runs; it is not in the table meanwhile.
+    pub running: Option<ConnId>,
+    /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
+    pub slow_us: u64,
+    pub slowlog: SlowLog,
+    /// End of the last command on the monotonic clock: the start of the next one.
+    lap_us: u64,
+    /// No state of the node can refuse a command: see [`Core::refresh_state_gates`].
+    state_gates_open: bool,
+}
+
+/// The last slow commands, newest first.
+#[derive(Debug, Default)]
+pub struct SlowLog {
+    pub entries: VecDeque<Slow>,
+    pub next_id: u64,
+}
+
+#[derive(Debug)]
+pub struct Slow {
+    pub id: u64,
+    pub unix_s: i64,
+    pub micros: u64,
+    pub argv: Vec<Vec<u8>>,
+    pub addr: String,
+    pub name: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    pub until_ms: i64,
+    pub writes_only: bool,
+}
+
+impl Core {
+    pub fn new(config: Config, mut env: Box<dyn Env + Send>) -> Core {
+        let started_ms = env.unix_ms();
+        let mut seed = || {
+            let mut bytes = [0; 20];
+            bytes
+                .chunks_mut(8)
+                .for_each(|part| part.copy_from_slice(&env.random().to_le_bytes()[..part.len()]));
+            ReplId::from_random(bytes)
+        };
+        let (replid, run_id) = (seed(), seed());
+        let repl = Replication::new(replid, config.repl_backlog_size as u64);
+        Core {
+            resume: Vec::new(),
+            to_close: Vec::new(),
+            last_second: Millis(0),
+            config,
+            config_file: None,
+            conns: Conns::default(),
+            stats: Stats::default(),
+            repl,
+            snapshots: Snapshots { last_save_unix_s: started_ms / 1000, ..Snapshots::default() },
+            loading: None,
+            actions: Vec::new(),
+            started_ms,
+            run_id: run_id.to_string(),
+            in_exec: false,
+            to_send: Vec::new(),
+            pause: None,
+            shutdown: None,
+            memory_peak_bytes: 0,
+            running: None,
+            slow_us: u64::MAX,
+            slowlog: SlowLog::default(),
+            lap_us: env.monotonic_us(),
+            env,
+            state_gates_open: true,
+        }
+    }
+
+    pub(crate) fn apply_config(&mut self) {
+        self.slow_us = u64::try_from(self.config.slowlog_log_slower_than_us).unwrap_or(u64::MAX);
+        self.slowlog.entries.truncate(self.config.slowlog_max_len.max(0) as usize);
+        self.repl.log.set_capacity(self.config.repl_backlog_size as u64);
+        self.refresh_state_gates();
+    }
+
+    pub fn log(&mut self, level: Level, message: impl Into<String>) {
+        self.actions.push(Action::Log { level, message: message.into() });
+    }
+
+    pub fn notice(&mut self, message: impl Into<String>) {
+        self.log(Level::Notice, message);
+    }
+
+    pub fn warning(&mut self, message: impl Into<String>) {
+        self.log(Level::Warning, message);
+    }
+
+    pub fn verbose(&mut self, message: impl Into<String>) {
+        self.log(Level::Verbose, message);
+    }
+
+    pub fn is_replica(&self) -> bool {
+        self.repl.is_replica()
+    }
+
+    pub fn is_loading(&self) -> bool {
+        self.loading.as_ref().is_some_and(Loading::refuses_commands)
+    }
+
+    // ---- time of commands ----
+
+    pub(crate) fn start_lap(&mut self) {
+        self.lap_us = self.env.monotonic_us();
+    }
+
+    /// Microseconds since the last lap ended. One clock reading per command: the end of one is the start of the next.
+    pub(crate) fn lap_us(&mut self) -> u64 {
+        let now = self.env.monotonic_us();
+        now - std::mem::replace(&mut self.lap_us, now)
+    }
+
+    pub(crate) fn note_slow(&mut self, session: &Session, argv: Args<'_>, micros: u64, now_ms: i64) {
+        let limit = self.config.slowlog_max_len.max(0) as usize;
+        let argv = clip_arguments(argv);
+        let id = self.slowlog.next_id;
+        self.slowlog.next_id += 1;
+        let (addr, name) = (session.addr.clone(), session.name.clone());
+        self.slowlog.entries.push_front(Slow { id, unix_s: now_ms / 1000, micros, argv, addr, name });
+        self.slowlog.entries.truncate(limit);
+    }
+
+    // ---- gates ----
+
+    #[inline]
+    pub(crate) fn state_gates_open(&self) -> bool {
+        self.state_gates_open
+    }
+
+    /// Recomputed at every turn, and after each command that may change the state of the node.
+    pub(crate) fn refresh_state_gates(&mut self) {
+        self.state_gates_open = !self.is_replica()
+            && !self.is_loading()
+            && !self.refuses_writes_for_disk()
+            && self.has_enough_good_replicas();
+    }
+
+    /// The last snapshot could not be written, and writes are to be refused for that.
+    pub(crate) fn refuses_writes_for_disk(&self) -> bool {
+        self.config.stop_writes_on_bgsave_error
+            && !self.config.save.is_empty()
+            && self.snapshots.last_save_failed
+    }
+
+    pub(crate) fn has_enough_good_replicas(&self) -> bool {
+        let wanted = self.config.min_replicas_to_write;
+        wanted == 0 || self.config.min_replicas_max_lag_s == 0 || self.repl.good_replicas >= wanted as usize
+    }
+
+    /// A replica that is out of touch and was told not to serve old data.
+    pub(crate) fn serves_stale_refused(&self) -> bool {
+        !self.config.replica_serve_stale_data && self.repl.is_link_down()
+    }
+
+    /// `CLIENT PAUSE` or a shutdown that waits for replicas keeps this session's commands back.
+    pub(crate) fn holds(&self, session: &Session) -> bool {
+        match self.pause {
+            Some(pause) => !pause.writes_only && matches!(session.role, Role::Client),
+            None => false,
+        }
+    }
+
+    // ---- connections ----
+
+    /// Puts the connection into the list of those that have something to send.
+    pub(crate) fn queue_to_send(&mut self, id: ConnId, conn: &mut Conn) {
+        if !conn.queued_to_send && !conn.output.is_empty() {
+            conn.queued_to_send = true;
+            self.to_send.push(id);
+        }
+    }
+
+    pub(crate) fn protocol_error(&mut self, session: &mut Session, error: &ProtocolError) {
+        let message = format!(
+            "Protocol error ({}) from client: {}",
+            error.log_text(),
+            crate::commands::client::describe(session, None)
+        );
+        let level = if session.is_primary() { Level::Warning } else { Level::Verbose };
+        self.log(level, message);
+        self.stats.error_code("ERR".to_owned());
+    }
+
+    /// A command of the primary was answered with an error: the data sets may have parted.
+    pub(crate) fn note_error_to_primary(&mut self, session: &Session, error: &CommandError, argv: Args<'_>) {
+        if session.is_primary() {
+            self.warning(format!(
+                "== CRITICAL == This replica is sending an error to its master: '{}' after processing the command '{}'",
+                String::from_utf8_lossy(&error.wire_text()),
+                argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),
+            ));
+        }
+    }
+
+    pub(crate) fn query_buffer_exceeded(&mut self, conn: &mut Conn) {
+        self.stats.client_query_buffer_limit_disconnections += 1;
+        let message = format!(
+            "Closing client that reached max query buffer length: {}",
+            crate::commands::client::describe(&conn.session, Some(conn))
+        );
+        self.warning(message);
+        conn.session.closing = Closing::Now;
+    }
+}
+
+/// At most 32 arguments of at most 128 bytes, as the slow log keeps them.
+fn clip_arguments(argv: Args<'_>) -> Vec<Vec<u8>> {
+    const ARGS: usize = 32;
+    const BYTES: usize = 128;
+    let shown = if argv.len() > ARGS { ARGS - 1 } else { argv.len() };
+    let mut out: Vec<Vec<u8>> = argv
+        .head(shown)
+        .iter()
+        .map(|arg| match arg.get(..BYTES) {
+            Some(head) if arg.len() > BYTES => {
+                let mut text = head.to_vec();
+                text.extend_from_slice(format!("... ({} more bytes)", arg.len() - BYTES).as_bytes());
+                text
+            }
+            _ => arg.to_vec(),
+        })
+        .collect();
+    if argv.len() > ARGS {
+        out.push(format!("... ({} more arguments)", argv.len() - ARGS + 1).into_bytes());
+    }
+    out
+}

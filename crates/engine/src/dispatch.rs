@@ -1,0 +1,211 @@
+//! The gates that a command passes, the call, and the end of the execution unit.
+//!
+//! The order of the gates is a contract: look-up, arity, protection, authentication, the state of the node (disk
+//! errors, good replicas, read-only, stale, loading), the transaction queue, then the call. In the common case one
+//! mask, kept up to date by whatever changes such a state, says that no state gate can refuse anything.
+
+use command::{CommandError, Flag};
+use resp::Args;
+
+use crate::commands;
+use crate::config::Protected;
+use crate::core::Core;
+use crate::ctx::{CommandRef, Ctx};
+use crate::session::{Queued, ReplyMode, Session};
+use crate::store::Store;
+
+/// The command that `argv` names, given what its first word alone names; subcommand and arity are checked here.
+#[inline]
+pub fn resolve(found: Option<CommandRef>, argv: Args<'_>) -> Result<CommandRef, CommandError> {
+    let entry = match found {
+        Some(entry) if entry.command.subcommands.is_empty() => entry,
+        _ => commands::registry().resolve(argv)?,
+    };
+    entry.check_arity(argv.len())?;
+    Ok(entry)
+}
+
+/// Runs one request of a session through the gates and, unless it is queued or refused, calls it.
+pub fn run(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
+    ctx.core.stats.commands_processed += 1;
+    let suppressed = ctx.session.reply_mode != ReplyMode::On || ctx.session.is_primary();
+    let mark = suppressed.then(|| ctx.reply.output().mark());
+    match gates(ctx) {
+        Err(error) => reject(ctx, &error),
+        Ok(()) if queues(ctx) => queue(ctx),
+        Ok(()) => {
+            call(ctx, raw);
+            end_unit(ctx.store, ctx.core);
+        }
+    }
+    if let Some(mark) = mark {
+        settle_suppressed(ctx, &mark);
+    }
+}
+
+/// Refuses a request: the error is counted and a transaction that is being queued is broken.
+pub fn reject(ctx: &mut Ctx<'_>, error: &CommandError) {
+    ctx.core.stats.command(ctx.command).rejected += 1;
+    refuse(ctx.session, ctx.core, &mut ctx.reply, error, ctx.argv);
+}
+
+/// Like [`reject`], for a request that names no command.
+pub fn refuse(
+    session: &mut Session,
+    core: &mut Core,
+    reply: &mut resp::Reply<'_>,
+    error: &CommandError,
+    argv: Args<'_>,
+) {
+    if let Some(multi) = &mut session.multi {
+        multi.broken = true;
+    }
+    core.stats.error(error);
+    core.note_error_to_primary(session, error, argv);
+    reply.error(error.wire_text());
+}
+
+/// Calls the handler; counts, replies an error, and collects what is to be propagated. The unit is not ended.
+pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
+    let dirty = ctx.store.effects.dirty;
+    ctx.store.select(ctx.session.db);
+    ctx.store.effects.begin_command(ctx.session.db as u32);
+    let db = ctx.session.db as u32;
+    let result = (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx);
+    let micros = ctx.core.lap_us();
+    let stats = ctx.core.stats.command(ctx.command);
+    stats.calls += 1;
+    stats.micros += micros;
+    if let Err(error) = result {
+        stats.failed += 1;
+        ctx.core.stats.error(&error);
+        ctx.core.note_error_to_primary(ctx.session, &error, ctx.argv);
+        ctx.reply.error(error.wire_text());
+    }
+    if micros >= ctx.core.slow_us {
+        ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
+    }
+    let effects = &mut ctx.store.effects;
+    if effects.recording && effects.wants_verbatim(dirty) {
+        match raw {
+            // Alone in its unit: the received bytes go to the log as they are.
+            Some(raw) if !ctx.core.in_exec && effects.is_empty() => ctx.core.repl.feed(db, raw),
+            Some(raw) => effects.propagate_raw(db, raw),
+            None => {
+                let args: Vec<&[u8]> = ctx.argv.iter().collect();
+                effects.propagate_in(db, &args);
+            }
+        }
+    }
+    if effects.dirty != dirty {
+        ctx.session.wrote = true;
+    }
+}
+
+/// Sends what the unit has changed to the log: alone, or in a transaction if it is more than one command.
+pub fn end_unit(store: &mut Store, core: &mut Core) {
+    store.notifications.clear();
+    if core.in_exec || store.effects.is_empty() {
+        return;
+    }
+    let transaction = store.effects.op_count() > 1;
+    if transaction {
+        core.repl.feed_bare(b"*1\r\n$5\r\nMULTI\r\n");
+    }
+    for (db, bytes) in store.effects.ops() {
+        core.repl.feed(db, bytes);
+    }
+    if transaction {
+        core.repl.feed_bare(b"*1\r\n$4\r\nEXEC\r\n");
+    }
+    store.effects.end_unit();
+}
+
+fn queues(ctx: &Ctx<'_>) -> bool {
+    ctx.session.multi.is_some() && !runs_at_once(ctx.command)
+}
+
+/// What a transaction does not hold back.
+fn runs_at_once(command: CommandRef) -> bool {
+    matches!(command.command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+fn queue(ctx: &mut Ctx<'_>) {
+    if ctx.command.flags.has(Flag::NoMulti) {
+        let error = CommandError::fixed("ERR Command not allowed inside a transaction");
+        return reject(ctx, &error);
+    }
+    let multi = ctx.session.multi.as_mut().expect("only a session in a transaction queues");
+    multi.writes |= ctx.command.flags.has(Flag::Write);
+    multi.queued.push(Queued { command: ctx.command, args: ctx.argv.into() });
+    ctx.reply.simple("QUEUED");
+}
+
+fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
+    let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
+    if session.is_primary() {
+        return Ok(());
+    }
+    if flags.has(Flag::Protected) && !protection_allows(core.config.enable_debug_command, session) {
+        return Err(CommandError::fixed(
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
+             from a local connection, otherwise you need to set this option in the configuration file, and then \
+             restart the server.",
+        ));
+    }
+    if !session.authenticated && !flags.has(Flag::NoAuth) {
+        return Err(CommandError::fixed("NOAUTH Authentication required."));
+    }
+    if core.state_gates_open() { Ok(()) } else { state_gates(ctx) }
+}
+
+/// The gates that depend on the state of the node, in order. `EXEC` is judged by what it has queued.
+fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
+    let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
+    let queued_writes = || session.multi.as_ref().is_some_and(|multi| multi.writes);
+    let writes = flags.has(Flag::Write) || (ctx.command.command.name == "exec" && queued_writes());
+    if writes && !core.is_replica() {
+        if core.refuses_writes_for_disk() {
+            return Err(CommandError::fixed(
+                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
+                 Commands that may modify the data set are disabled, because this instance is configured to report \
+                 errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check \
+                 the Redis logs for details about the RDB error.",
+            ));
+        }
+        if !core.has_enough_good_replicas() {
+            return Err(CommandError::fixed("NOREPLICAS Not enough good replicas to write."));
+        }
+    }
+    if writes && core.is_replica() && core.config.replica_read_only {
+        return Err(CommandError::fixed("READONLY You can't write against a read only replica."));
+    }
+    if core.serves_stale_refused() && !flags.has(Flag::Stale) {
+        return Err(CommandError::fixed(
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        ));
+    }
+    if core.is_loading() && !flags.has(Flag::Loading) {
+        return Err(CommandError::fixed("LOADING Redis is loading the dataset in memory"));
+    }
+    Ok(())
+}
+
+fn protection_allows(setting: Protected, session: &Session) -> bool {
+    match setting {
+        Protected::No => false,
+        Protected::Local => session.local,
+        Protected::Yes => true,
+    }
+}
+
+/// Takes back the reply of a session that gets none, and ends a `CLIENT REPLY SKIP`.
+fn settle_suppressed(ctx: &mut Ctx<'_>, mark: &resp::Mark) {
+    // `CLIENT REPLY ON` that has just run is answered; a primary is never, its acknowledgements bypass the reply.
+    if ctx.session.is_primary() || ctx.session.reply_mode != ReplyMode::On {
+        ctx.reply.output().rewind(mark);
+    }
+    if ctx.session.reply_mode == ReplyMode::SkipNext {
+        ctx.session.reply_mode = ReplyMode::On;
+    }
+}

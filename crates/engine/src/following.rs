@@ -1,0 +1,510 @@
+//! This node as a replica: what the link to its primary asks for is carried out here.
+//!
+//! The link ([`replication::PrimaryLink`]) knows the protocol; this file knows the keyspace. The stream of the primary
+//! runs in a session of its own that outlives the connection: after a cut, the selected database is still known.
+//! Whole commands are executed, then appended to our own log byte for byte as they came, so that replicas of this
+//! node see the same offsets as we do.
+
+use std::path::PathBuf;
+
+use keyspace::Db;
+use log::Position;
+use replication::primary_link::{LoadMode, PayloadKind, Resume};
+use replication::{LinkAction, LinkConfig, LinkInput, Millis, PrimaryLink};
+use resp::{Batch, Limits, Parser};
+
+use crate::action::{Action, ConnId};
+use crate::config::DisklessLoad;
+use crate::load::{Loading, Target};
+use crate::node::Node;
+use crate::session::{Conn, Peer, Role, Session};
+use crate::store::Expiry;
+
+/// How many commands of the stream are parsed ahead.
+const STREAM_BATCH_MAX: usize = 64;
+
+/// Everything this node keeps of its primary.
+pub struct Following {
+    pub link: PrimaryLink,
+    pub host: String,
+    pub port: u16,
+    pub conn: Option<ConnId>,
+    /// Runs the stream. Kept over cuts for its selected database.
+    session: Session,
+    parser: Parser,
+    batch: Batch,
+    /// Bytes of the stream that were received and not yet executed, from the end of the last whole command on.
+    stream: Vec<u8>,
+    /// How many of those bytes are commands queued in a transaction that has not ended: parsed, but not relayed.
+    queued: usize,
+    /// Offset up to which the stream was executed and logged. Meaningless until the history is adopted.
+    applied: u64,
+    /// The data set and the position agree: what arrives may be executed.
+    in_step: bool,
+    transfer: Option<Transfer>,
+}
+
+/// How an arriving snapshot is taken in.
+enum Transfer {
+    /// To a file first.
+    File { temp: PathBuf, path: PathBuf },
+    /// Decoded as it comes.
+    Parser,
+}
+
+/// A step that an action makes due, once the actions of the step before have all been carried out.
+enum Followup {
+    Loaded,
+    Failed(String),
+    RunStream,
+}
+
+impl Following {
+    fn new(link: PrimaryLink, host: &str, port: u16, now_ms: i64) -> Following {
+        let mut session = Session::new(0, Peer::default(), now_ms);
+        session.role = Role::Primary;
+        session.authenticated = true;
+        Following {
+            link,
+            host: host.to_owned(),
+            port,
+            conn: None,
+            session,
+            parser: Parser::default(),
+            batch: Batch::new(),
+            stream: Vec::new(),
+            queued: 0,
+            applied: 0,
+            in_step: false,
+            transfer: None,
+        }
+    }
+
+    /// The database that the stream has selected: goes on with the next command after a restart or a promotion.
+    pub fn stream_db(&self) -> usize {
+        self.session.db
+    }
+}
+
+impl Node {
+    /// `REPLICAOF host port`.
+    pub fn follow(&mut self, host: &str, port: u16) {
+        let now = self.core.monotonic();
+        let mut actions = Vec::new();
+        let following = match self.core.repl.following.take() {
+            Some(mut following) => {
+                following.link = following.link.retarget(now, host, port, &mut actions);
+                following.host = host.to_owned();
+                following.port = port;
+                following.in_step = false;
+                following
+            }
+            None => {
+                let resume = match self.core.repl.own_position() {
+                    Some(at) => Resume::OwnHistory(at),
+                    None => Resume::Nothing,
+                };
+                let link = PrimaryLink::follow(now, host, port, resume, &mut actions);
+                Following::new(link, host, port, self.core.env.unix_ms())
+            }
+        };
+        self.core.repl.following = Some(following);
+        self.carry_out(actions, &[]);
+        self.role_changed();
+    }
+
+    /// `REPLICAOF NO ONE`: this node goes on as a primary, under a new history that begins where the old one stands.
+    pub fn promote(&mut self) {
+        let Some(following) = self.core.repl.following.take() else { return };
+        let stream_db = following.stream_db();
+        let mut actions = Vec::new();
+        let now = self.core.monotonic();
+        if let Some(conn) = following.conn {
+            self.core.close(conn);
+        }
+        following.link.stop(now, &mut actions);
+        self.carry_out(actions, &[]);
+        let new_id = self.core.random_replid();
+        self.core.repl.promote(new_id, stream_db);
+        let history = self.core.repl.history;
+        self.core.notice(format!(
+            "Setting secondary replication ID to {}, valid up to offset: {}. New replication ID is {}",
+            history.second_id(),
+            history.second_offset(),
+            history.id
+        ));
+        self.disconnect_replicas();
+        self.role_changed();
+    }
+
+    /// Follows the configured primary from the position that a loaded data set stands at.
+    pub fn follow_restored(&mut self, host: &str, port: u16, at: Option<Position>, stream_db: usize) {
+        let mut actions = Vec::new();
+        let resume = at.map_or(Resume::Nothing, Resume::Restored);
+        let link = PrimaryLink::follow(self.core.monotonic(), host, port, resume, &mut actions);
+        let mut following = Following::new(link, host, port, self.core.env.unix_ms());
+        following.session.db = stream_db;
+        self.core.repl.following = Some(following);
+        self.carry_out(actions, &[]);
+        self.role_changed();
+    }
+
+    // ---- what the surroundings report ----
+
+    /// The connection that [`Action::ConnectPrimary`] asked for is there.
+    pub fn primary_connected(&mut self, peer: Peer) -> Option<ConnId> {
+        self.core.repl.following.as_ref()?;
+        let now_ms = self.core.env.unix_ms();
+        let mut session = Session::new(self.core.conns.next_session_id(), peer, now_ms);
+        session.role = Role::Primary;
+        session.authenticated = true;
+        let id = self.core.conns.insert(Box::new(Conn::new(session)));
+        self.core.repl.following.as_mut()?.conn = Some(id);
+        self.link_step(LinkInput::Connected);
+        Some(id)
+    }
+
+    pub fn primary_connect_failed(&mut self, reason: &str) {
+        self.link_step(LinkInput::Closed(reason));
+    }
+
+    /// Bytes of the primary have arrived on the connection.
+    pub(crate) fn primary_received(&mut self, id: ConnId, bytes: &[u8]) {
+        if self.core.repl.following.as_ref().is_some_and(|following| following.conn == Some(id)) {
+            self.link_step(LinkInput::Bytes(bytes));
+        } else {
+            // The link has turned to another connection; this one is only waiting to be closed.
+            self.core.close(id);
+        }
+    }
+
+    /// The connection to the primary is gone.
+    pub(crate) fn primary_closed(&mut self, id: ConnId) {
+        let Some(following) = &mut self.core.repl.following else { return };
+        if following.conn == Some(id) {
+            following.conn = None;
+            self.link_step(LinkInput::Closed("Connection closed by the primary"));
+        }
+    }
+
+    /// About ten times a second.
+    pub(crate) fn following_tick(&mut self) {
+        self.link_step(LinkInput::Tick);
+    }
+
+    // ---- steps ----
+
+    fn link_step(&mut self, input: LinkInput<'_>) {
+        let Some(mut following) = self.core.repl.following.take() else { return };
+        let bytes = if let LinkInput::Bytes(bytes) = input { bytes } else { &[] };
+        let mut actions = Vec::new();
+        let config = self.link_config();
+        following.link = following.link.step(&config, self.core.monotonic(), input, &mut actions);
+        self.core.repl.following = Some(following);
+        self.carry_out(actions, bytes);
+    }
+
+    fn link_config(&self) -> LinkConfig {
+        let config = &self.core.config;
+        let text = |value: &str| (!value.is_empty()).then(|| value.as_bytes().to_vec());
+        LinkConfig {
+            user: text(&config.masteruser),
+            password: text(&config.masterauth),
+            listening_port: match config.replica_announce_port {
+                0 => config.port,
+                port => port as u16,
+            },
+            announce_ip: (!config.replica_announce_ip.is_empty()).then(|| config.replica_announce_ip.clone()),
+            announce_version: None,
+            timeout: Millis::from_secs(config.repl_timeout_s as u64),
+            load: self.load_mode(),
+        }
+    }
+
+    fn load_mode(&self) -> LoadMode {
+        let empty = self.store.total_keys() == 0;
+        match self.core.config.repl_diskless_load {
+            DisklessLoad::Disabled => LoadMode::Disk,
+            DisklessLoad::OnEmptyDb if !empty => LoadMode::Disk,
+            DisklessLoad::OnEmptyDb | DisklessLoad::FlushBeforeLoad => LoadMode::Parser { swapdb: false },
+            DisklessLoad::SwapDb => LoadMode::Parser { swapdb: true },
+        }
+    }
+
+    /// Carries the actions of one step out in order, then the steps that they made due.
+    fn carry_out(&mut self, actions: Vec<LinkAction>, bytes: &[u8]) {
+        let mut followups = Vec::new();
+        for action in actions {
+            if let Some(followup) = self.link_action(action, bytes) {
+                followups.push(followup);
+            }
+        }
+        for followup in followups {
+            match followup {
+                Followup::Loaded => self.link_step(LinkInput::SnapshotLoaded),
+                Followup::Failed(reason) => self.link_step(LinkInput::SnapshotFailed(&reason)),
+                Followup::RunStream => self.run_stream(),
+            }
+        }
+    }
+
+    fn link_action(&mut self, action: LinkAction, bytes: &[u8]) -> Option<Followup> {
+        match action {
+            LinkAction::Log(event) => self.core.log(event.level(), event.to_string()),
+            LinkAction::OpenConnection { host, port } => {
+                self.core.actions.push(Action::ConnectPrimary { host, port });
+            }
+            LinkAction::CloseConnection => match self.following().conn.take() {
+                Some(conn) => self.core.close(conn),
+                None => self.core.actions.push(Action::AbandonConnect),
+            },
+            LinkAction::Send(text) => {
+                if let Some(conn) = self.following().conn {
+                    self.core.send(conn, &text);
+                }
+            }
+            LinkAction::PauseReading => self.pause_reading(true),
+            LinkAction::ResumeReading => self.pause_reading(false),
+            LinkAction::BeginSnapshot { payload, .. } => self.begin_transfer(payload),
+            LinkAction::SnapshotBytes(piece) => return self.transfer_bytes(piece.bytes(bytes)),
+            LinkAction::EndSnapshot => return self.end_transfer(),
+            LinkAction::DiscardSnapshot => self.discard_transfer(),
+            LinkAction::AdoptHistory(at) => {
+                self.adopt(at);
+                return Some(Followup::RunStream);
+            }
+            LinkAction::ContinueFrom(at) => {
+                let following = self.following();
+                following.applied = at.offset;
+                following.in_step = true;
+                self.core.repl.continue_from(at);
+                return Some(Followup::RunStream);
+            }
+            LinkAction::ShiftHistory { to } => self.core.repl.shift(to),
+            LinkAction::DisconnectReplicas => self.disconnect_replicas(),
+            LinkAction::Apply(range) => {
+                self.following().stream.extend_from_slice(&bytes[range]);
+                return Some(Followup::RunStream);
+            }
+            LinkAction::CachePrimary(_) => {
+                let following = self.following();
+                following.forget_unexecuted();
+                following.in_step = false;
+            }
+            LinkAction::ForgetPrimary => {
+                let following = self.following();
+                following.forget_unexecuted();
+                following.in_step = false;
+                following.session.db = 0;
+            }
+        }
+        None
+    }
+
+    fn following(&mut self) -> &mut Following {
+        self.core
+            .repl
+            .following
+            .as_mut()
+            .expect("the link that asks for an action is the one that is followed")
+    }
+
+    fn pause_reading(&mut self, paused: bool) {
+        if let Some(conn) = self.following().conn {
+            self.core.actions.push(if paused {
+                Action::PauseReading { conn }
+            } else {
+                Action::ResumeReading { conn }
+            });
+        }
+    }
+
+    // ---- snapshots that arrive ----
+
+    fn begin_transfer(&mut self, payload: PayloadKind) {
+        let total = match payload {
+            PayloadKind::Sized(bytes) => Some(bytes),
+            PayloadKind::UntilMark => None,
+        };
+        match self.load_mode() {
+            LoadMode::Disk => {
+                let dir = PathBuf::from(&self.core.config.dir);
+                let temp = dir.join(format!(
+                    "temp-{}.{}.rdb",
+                    self.core.env.unix_ms() / 1000,
+                    self.core.env.process_id()
+                ));
+                let path = dir.join(&self.core.config.dbfilename);
+                self.core.actions.push(Action::OpenTransferFile { path: temp.clone() });
+                self.following().transfer = Some(Transfer::File { temp, path });
+            }
+            LoadMode::Parser { swapdb } => {
+                let target = if swapdb {
+                    Target::Fresh((0..self.store.databases()).map(|_| Db::new()).collect())
+                } else {
+                    self.flush_for_load();
+                    Target::Live
+                };
+                self.core.loading = Some(Loading::for_replica(target, total, self.core.env.unix_ms()));
+                self.following().transfer = Some(Transfer::Parser);
+            }
+        }
+    }
+
+    fn transfer_bytes(&mut self, bytes: &[u8]) -> Option<Followup> {
+        match self.following().transfer {
+            Some(Transfer::File { .. }) => {
+                self.core.actions.push(Action::AppendTransferFile { bytes: bytes.to_vec() });
+                None
+            }
+            Some(Transfer::Parser) => self.feed_loading(bytes).err().map(Followup::Failed),
+            None => None,
+        }
+    }
+
+    fn end_transfer(&mut self) -> Option<Followup> {
+        match self.following().transfer.take() {
+            Some(Transfer::File { temp, path }) => {
+                self.core.actions.push(Action::FinishTransferFile { from: temp, to: path });
+                None
+            }
+            Some(Transfer::Parser) => match self.end_loading() {
+                Ok(()) => Some(Followup::Loaded),
+                Err(reason) => Some(Followup::Failed(reason)),
+            },
+            // It failed already, and that was reported.
+            None => None,
+        }
+    }
+
+    fn discard_transfer(&mut self) {
+        if let Some(Transfer::File { .. }) = self.following().transfer.take() {
+            self.core.actions.push(Action::AbandonTransferFile);
+        }
+        self.abandon_loading();
+    }
+
+    /// The file that a snapshot was written to is complete under its final name: it replaces the data set.
+    pub fn transfer_file_finished(&mut self, result: Result<PathBuf, String>) {
+        match result {
+            Ok(path) => {
+                self.flush_for_load();
+                self.core.loading = Some(Loading::for_replica(Target::Live, None, self.core.env.unix_ms()));
+                self.core.actions.push(Action::LoadFile { path });
+            }
+            Err(reason) => self.link_step(LinkInput::SnapshotFailed(&reason)),
+        }
+    }
+
+    /// The file that replaces the data set was read to its end, or could not be.
+    pub(crate) fn transfer_loaded(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.link_step(LinkInput::SnapshotLoaded),
+            Err(reason) => self.link_step(LinkInput::SnapshotFailed(&reason)),
+        }
+    }
+
+    /// Puts the loaded data set in place and takes on the history of the primary.
+    fn adopt(&mut self, at: Option<Position>) {
+        self.put_loaded_in_place();
+        let fresh = self.core.random_replid();
+        let at = at.unwrap_or(Position::new(fresh, 0));
+        self.core.repl.adopt(at);
+        let following = self.following();
+        following.session.db = 0;
+        following.applied = at.offset;
+        following.in_step = true;
+        self.disconnect_replicas();
+    }
+
+    // ---- the stream ----
+
+    /// Executes what has arrived of the stream, command by command, and relays it.
+    fn run_stream(&mut self) {
+        let Some(mut following) = self.core.repl.following.take() else { return };
+        if !following.in_step || following.stream.is_empty() {
+            self.core.repl.following = Some(following);
+            return;
+        }
+        self.begin_turn();
+        // While the stream runs, this node has no effects of its own: the stream is the effect.
+        let expiry = std::mem::replace(&mut self.store.expiry, Expiry::Ignore);
+        let recording = std::mem::replace(&mut self.store.effects.recording, false);
+        let result = self.run_stream_of(&mut following);
+        self.store.expiry = expiry;
+        self.store.effects.recording = recording;
+        let applied = following.applied;
+        let ack_wanted = std::mem::take(&mut self.core.repl.ack_wanted);
+        self.core.repl.following = Some(following);
+        match result {
+            Ok(()) => self.link_step(LinkInput::Applied(applied)),
+            Err(()) => return self.link_step(LinkInput::StreamBroken),
+        }
+        if ack_wanted {
+            self.link_step(LinkInput::AckWanted);
+        }
+    }
+
+    fn run_stream_of(&mut self, following: &mut Following) -> Result<(), ()> {
+        let stream = std::mem::take(&mut following.stream);
+        // A primary may send values beyond `proto-max-bulk-len`: it has accepted them already.
+        let limits = Limits { bulk_len_max: u64::MAX, authenticated: true };
+        let (mut parsed, mut relayed, mut result) = (following.queued, 0, Ok(()));
+        loop {
+            let mut batch = std::mem::take(&mut following.batch);
+            batch.clear();
+            match following.parser.parse(&stream[parsed..], &limits, STREAM_BATCH_MAX, &mut batch) {
+                Ok(progress) => {
+                    self.run_stream_batch(&mut following.session, &batch, &stream[parsed..]);
+                    following.batch = batch;
+                    parsed += progress.consumed;
+                    // A transaction is relayed and counted as a whole: no replica ever continues inside of it.
+                    if following.session.multi.is_none() && parsed > relayed {
+                        self.core.repl.relay(&stream[relayed..parsed]);
+                        following.applied += (parsed - relayed) as u64;
+                        relayed = parsed;
+                    }
+                    if !progress.more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    following.batch = batch;
+                    self.core.protocol_error(&mut following.session, &error);
+                    result = Err(());
+                    break;
+                }
+            }
+        }
+        following.stream = stream;
+        following.stream.drain(..relayed);
+        following.queued = parsed - relayed;
+        result
+    }
+
+    fn run_stream_batch(&mut self, session: &mut Session, batch: &Batch, bytes: &[u8]) {
+        self.plan(session.db, batch, bytes);
+        let mut output = std::mem::take(&mut self.stream_output);
+        for index in 0..batch.len() {
+            self.run_request(
+                session,
+                &mut output,
+                self.planned_command(index),
+                batch.args(index, bytes),
+                None,
+            );
+            output.clear();
+        }
+        self.stream_output = output;
+    }
+}
+
+impl Following {
+    /// Forgets what was received and not executed: it will be sent again.
+    fn forget_unexecuted(&mut self) {
+        self.stream.clear();
+        self.queued = 0;
+        self.parser = Parser::default();
+        self.session.multi = None;
+    }
+}

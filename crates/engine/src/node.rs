@@ -1,0 +1,364 @@
+//! A node: keyspace, connections and everything between them, without a socket, a file or a clock of its own.
+//!
+//! The surroundings (the server's event loop, or the simulator) drive it:
+//!
+//! ```text
+//! accept → input/received → (commands run) → outgoing/sent → closed        per connection
+//! tick                                                                       about hz times a second
+//! before_sleep → take_actions                                                once per turn of the loop
+//! snapshot_batch, snapshot_chunk, snapshot_finished                          while a snapshot runs
+//! load_bytes, load_finished                                                  while a data set is loaded
+//! ```
+//!
+//! Nothing here blocks. Everything that must happen outside comes out as an [`Action`].
+
+use resp::{Args, Batch, Limits, Output, Reply};
+
+use crate::action::{Action, ConnId};
+use crate::commands;
+use crate::config::Config;
+use crate::core::Core;
+use crate::ctx::{CommandRef, Ctx};
+use crate::dispatch;
+use crate::env::Env;
+use crate::notify::Event;
+use crate::session::{Closing, Conn, Peer, Role, Session};
+use crate::store::{Expiry, LazyFree, Store};
+
+/// How many pipelined requests are parsed, hashed and prefetched before the first of them runs.
+const BATCH_MAX: usize = 32;
+
+/// Bytes that are read at once into the input that idle connections share.
+const READ_BYTES: usize = 16 * 1024;
+
+pub struct Node {
+    pub store: Store,
+    pub core: Core,
+    batch: Batch,
+    /// Input of connections that have no unfinished command: nearly all of them, nearly always. One warm buffer
+    /// instead of one per connection.
+    shared_input: Vec<u8>,
+    planned: Vec<Planned>,
+    /// Where the replies to the primary's stream go, to be dropped.
+    pub(crate) stream_output: Output,
+}
+
+/// A request of the batch that was looked up ahead of its run.
+#[derive(Clone, Copy)]
+struct Planned {
+    command: Option<CommandRef>,
+    hash: u64,
+}
+
+impl Node {
+    /// A node with an empty data set, a primary. `config` is complete; `dir` exists.
+    pub fn new(config: Config, mut env: Box<dyn Env + Send>) -> Node {
+        let seed = env.random();
+        let store = Store::new(config.databases as usize, seed);
+        let core = Core::new(config, env);
+        let mut node = Node {
+            store,
+            core,
+            batch: Batch::new(),
+            shared_input: Vec::new(),
+            planned: Vec::new(),
+            stream_output: Output::new(),
+        };
+        node.apply_config();
+        node.begin_turn();
+        node
+    }
+
+    /// Hands the settings on that the store keeps for itself. Called after each change of the configuration.
+    pub fn apply_config(&mut self) {
+        let config = &self.core.config;
+        self.store.limits = config.encodings.clone();
+        self.store.lazy = LazyFree {
+            expire: config.lazyfree_lazy_expire,
+            server_del: config.lazyfree_lazy_server_del,
+            user_del: config.lazyfree_lazy_user_del,
+            user_flush: config.lazyfree_lazy_user_flush,
+        };
+        self.store.notifications.wanted =
+            Event::parse(config.notify_keyspace_events.as_bytes()).unwrap_or_default();
+        self.core.apply_config();
+    }
+
+    /// The node became a replica or a primary, or its link came up or broke.
+    pub(crate) fn role_changed(&mut self) {
+        self.store.expiry = if self.core.is_replica() { Expiry::Hide } else { Expiry::Delete };
+        self.refresh_recording();
+        self.core.refresh_state_gates();
+    }
+
+    /// Ends clients that have been silent for longer than `timeout`. Once a second.
+    pub(crate) fn idle_clients(&mut self) {
+        let limit_ms = self.core.config.timeout_s * 1000;
+        let now_ms = self.store.now_ms;
+        let is_idle = |conn: &Conn| {
+            let session = &conn.session;
+            matches!(session.role, Role::Client)
+                && session.blocked.is_none()
+                && now_ms - session.active_ms > limit_ms
+        };
+        if limit_ms > 0 {
+            let idle: Vec<ConnId> =
+                self.core.conns.iter().filter(|(_, conn)| is_idle(conn)).map(|(id, _)| id).collect();
+            for id in idle {
+                self.core.verbose("Closing idle client");
+                self.core.close(id);
+            }
+        }
+    }
+
+    // ---- connections ----
+
+    /// A client has connected. `None` if it was refused: then the text is to be sent and the connection closed.
+    pub fn accept(&mut self, peer: Peer) -> Result<ConnId, &'static [u8]> {
+        let core = &mut self.core;
+        core.stats.connections_received += 1;
+        if core.conns.len() >= core.config.maxclients as usize {
+            core.stats.rejected_connections += 1;
+            return Err(b"-ERR max number of clients reached\r\n");
+        }
+        if core.config.protected_mode
+            && core.config.requirepass.is_empty()
+            && !peer.local
+            && !peer.unix_socket
+        {
+            core.stats.rejected_connections += 1;
+            return Err(PROTECTED_MODE);
+        }
+        let now_ms = core.env.unix_ms();
+        let id = core.conns.next_session_id();
+        let mut session = Session::new(id, peer, now_ms);
+        session.authenticated = core.config.requirepass.is_empty();
+        Ok(core.conns.insert(Box::new(Conn::new(session))))
+    }
+
+    /// Where the next bytes of `conn` are to be appended. Not to be read from outside.
+    pub fn input(&mut self, conn: ConnId) -> Option<&mut Vec<u8>> {
+        let conn = self.core.conns.get_mut(conn)?;
+        let buffer = if conn.input.is_empty() { &mut self.shared_input } else { &mut conn.input };
+        let wanted = conn.wants.max(READ_BYTES);
+        if buffer.capacity() - buffer.len() < READ_BYTES.min(wanted) {
+            buffer.reserve(wanted);
+        }
+        Some(buffer)
+    }
+
+    /// `count` bytes were appended to the input of `conn`: runs the commands that are complete.
+    pub fn received(&mut self, id: ConnId, count: usize) {
+        let Some(mut conn) = self.core.conns.take(id) else { return };
+        self.core.stats.reads_processed += 1;
+        let now_ms = self.core.env.unix_ms();
+        conn.session.active_ms = now_ms;
+        if conn.input.is_empty() {
+            std::mem::swap(&mut conn.input, &mut self.shared_input);
+        }
+        if conn.session.is_primary() {
+            self.core.stats.net_repl_input_bytes += count as u64;
+            let mut bytes = std::mem::take(&mut conn.input);
+            self.core.conns.put_back(id, conn);
+            self.primary_received(id, &bytes);
+            bytes.clear();
+            if bytes.capacity() > self.shared_input.capacity() {
+                self.shared_input = bytes;
+            }
+        } else {
+            self.core.stats.net_input_bytes += count as u64;
+            self.run_input(id, &mut conn);
+            self.settle(id, conn);
+        }
+    }
+
+    /// Runs what stands in the input of a connection that was held back (blocked, paused) and is free again.
+    pub fn resume(&mut self, id: ConnId) {
+        let Some(mut conn) = self.core.conns.take(id) else { return };
+        self.run_input(id, &mut conn);
+        self.settle(id, conn);
+    }
+
+    /// The other end has closed the connection, or it broke.
+    pub fn closed(&mut self, id: ConnId) {
+        if let Some(conn) = self.core.conns.take(id) {
+            self.forget(id, conn);
+        }
+    }
+
+    /// Puts a connection back after a run, or ends it if that was decided.
+    pub(crate) fn settle(&mut self, id: ConnId, mut conn: Box<Conn>) {
+        if conn.session.closing == Closing::Now {
+            self.core.actions.push(Action::Close { conn: id });
+            return self.forget(id, conn);
+        }
+        // The input that all share goes back as soon as nothing is left in it.
+        if conn.input.is_empty() && self.shared_input.capacity() < conn.input.capacity() {
+            std::mem::swap(&mut conn.input, &mut self.shared_input);
+            if conn.input.capacity() > READ_BYTES * 2 {
+                conn.input = Vec::new();
+            }
+        }
+        self.core.queue_to_send(id, &mut conn);
+        self.core.conns.put_back(id, conn);
+    }
+
+    /// Everything that must happen when a connection is gone.
+    fn forget(&mut self, id: ConnId, conn: Box<Conn>) {
+        let session = &conn.session;
+        self.store.watched.unwatch(session.id, &session.watched);
+        self.core.repl.waiting.remove(&(id, session.id));
+        self.core.to_send.retain(|other| *other != id);
+        self.core.conns.release(id);
+        crate::serving::replica_gone(self, id, &conn);
+        if conn.session.is_primary() {
+            self.primary_closed(id);
+        }
+    }
+
+    // ---- running commands ----
+
+    /// Parses and runs what `conn` has sent, as far as it is complete and nothing holds the connection back.
+    fn run_input(&mut self, id: ConnId, conn: &mut Conn) {
+        let input = std::mem::take(&mut conn.input);
+        let mut start = 0;
+        self.begin_turn();
+        while conn.session.blocked.is_none()
+            && conn.session.closing == Closing::No
+            && !self.core.holds(&conn.session)
+        {
+            let limits = Limits {
+                bulk_len_max: self.core.config.proto_max_bulk_len as u64,
+                authenticated: conn.session.authenticated,
+            };
+            self.batch.clear();
+            let progress = match conn.parser.parse(&input[start..], &limits, BATCH_MAX, &mut self.batch) {
+                Ok(progress) => progress,
+                Err(error) => {
+                    self.core.protocol_error(&mut conn.session, &error);
+                    Reply::new(&mut conn.output, conn.session.proto).error(error.wire_text());
+                    conn.session.closing = Closing::AfterReply;
+                    start = input.len();
+                    break;
+                }
+            };
+            conn.wants = progress.wants;
+            let batch = std::mem::take(&mut self.batch);
+            let run = self.run_batch(id, conn, &batch, &input[start..]);
+            self.batch = batch;
+            match run {
+                // Held back in the middle: the rest is parsed again when the connection goes on.
+                Some(consumed) => {
+                    start += consumed;
+                    conn.parser = Default::default();
+                    break;
+                }
+                None => start += progress.consumed,
+            }
+            if !progress.more {
+                break;
+            }
+        }
+        conn.input = input;
+        conn.input.drain(..start);
+        if conn.input.len() > self.core.config.client_query_buffer_limit as usize {
+            self.core.query_buffer_exceeded(conn);
+        }
+    }
+
+    /// Runs the requests of a batch. `Some(bytes)` if the connection was held back after that many bytes of it.
+    fn run_batch(&mut self, id: ConnId, conn: &mut Conn, batch: &Batch, bytes: &[u8]) -> Option<usize> {
+        self.plan(conn.session.db, batch, bytes);
+        for index in 0..batch.len() {
+            let args = batch.args(index, bytes);
+            let request = batch.requests()[index];
+            let raw = request.canonical.then(|| &bytes[request.raw()]);
+            self.core.running = Some(id);
+            self.run_request(&mut conn.session, &mut conn.output, self.planned[index].command, args, raw);
+            self.core.running = None;
+            let session = &conn.session;
+            if session.blocked.is_some() || session.closing != Closing::No || self.core.holds(session) {
+                return Some(request.raw().end);
+            }
+        }
+        None
+    }
+
+    /// Looks the commands of a batch up and brings their keys' buckets, then entries, towards the cache.
+    pub(crate) fn plan(&mut self, db: usize, batch: &Batch, bytes: &[u8]) {
+        self.planned.clear();
+        let db = self.store.db_at(db);
+        for index in 0..batch.len() {
+            let args = batch.args(index, bytes);
+            let command = commands::registry().lookup(&args[0]);
+            let mut hash = 0;
+            if batch.len() > 1
+                && let Some(key) = command.and_then(|command| args.get(first_key(command)?))
+            {
+                hash = structures::hash::hash(key);
+                db.prefetch(hash);
+            }
+            self.planned.push(Planned { command, hash });
+        }
+        if batch.len() > 1 {
+            for planned in &self.planned {
+                if planned.hash != 0 {
+                    db.prefetch_entry(planned.hash);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn planned_command(&self, index: usize) -> Option<CommandRef> {
+        self.planned[index].command
+    }
+
+    /// Runs one request of a client or of the primary's stream.
+    pub(crate) fn run_request(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        command: Option<CommandRef>,
+        argv: Args<'_>,
+        raw: Option<&[u8]>,
+    ) {
+        let mut reply = Reply::new(output, session.proto);
+        let Node { store, core, .. } = self;
+        let command = match dispatch::resolve(command, argv) {
+            Ok(command) => command,
+            Err(error) => {
+                core.stats.commands_processed += 1;
+                return dispatch::refuse(session, core, &mut reply, &error, argv);
+            }
+        };
+        session.last_command = Some(command);
+        dispatch::run(&mut Ctx { argv, reply, session, store, core, command }, raw);
+        if session.wrote {
+            session.wrote = false;
+            session.last_write_offset = core.repl.offset();
+        }
+    }
+
+    /// Takes the time for the units that follow.
+    pub(crate) fn begin_turn(&mut self) {
+        self.store.now_ms = self.core.env.unix_ms();
+        self.store.clock = (self.store.now_ms / 1000) as u32 & 0x00ff_ffff;
+        self.core.start_lap();
+        self.core.refresh_state_gates();
+    }
+}
+
+/// Index of the first key, for prefetching; none for a command whose keys stand in changing places.
+#[inline]
+fn first_key(command: CommandRef) -> Option<usize> {
+    usize::try_from(command.legacy_range.first).ok().filter(|at| *at > 0)
+}
+
+const PROTECTED_MODE: &[u8] = b"-DENIED Kindred is running in protected mode because protected mode is enabled and no \
+password is set for the default user. In this mode connections are only accepted from the loopback interface. If you \
+want to connect from external computers, you may adopt one of the following solutions: 1) Disable protected mode by \
+sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting from the same host the \
+server is running, however make sure that it is not publicly accessible from the internet if you do so. Use CONFIG \
+REWRITE to make this change permanent. 2) Disable protected mode by editing the configuration file, setting the \
+protected mode option to 'no', and then restarting the server. 3) Start the server with the '--protected-mode no' \
+option. 4) Set up an authentication password for the default user.\r\n";

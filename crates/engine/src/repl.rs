@@ -1,0 +1,247 @@
+//! The node's place in replication: its history, its log, its primary if it has one, its replicas.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use log::{Log, Position, ReplId};
+use replication::primary_link::EOF_MARK_LEN;
+use replication::{FullResyncWhy, History, PrimaryCron, WaitQueue};
+
+use crate::action::ConnId;
+use crate::core::Core;
+use crate::following::Following;
+use crate::session::SessionId;
+
+/// Nothing has been written to the log since it cannot be known which database its readers have selected.
+const NO_DB: i64 = -1;
+
+pub struct Replication {
+    pub history: History,
+    pub log: Log,
+    /// Present on a replica, from `REPLICAOF` to `REPLICAOF NO ONE`.
+    pub following: Option<Following>,
+    /// Attached replicas, in the order in which they came.
+    pub replicas: Vec<ConnId>,
+    pub cron: PrimaryCron,
+    pub waiting: WaitQueue<(ConnId, SessionId)>,
+    /// Replicas that are online and heard of lately: kept by the timer.
+    pub good_replicas: usize,
+    /// The snapshot that is being streamed to replicas.
+    pub payload: Payload,
+    /// The primary has asked for an acknowledgement in the stream.
+    pub ack_wanted: bool,
+    /// A client waits for acknowledgements: replicas are asked before the node sleeps.
+    pub getack_due: bool,
+    /// Why the last full synchronisation of a replica was needed.
+    pub last_full_resync: Option<FullResyncWhy>,
+    /// The data set that was loaded at the start stands at this position.
+    pub restored: Option<Position>,
+    /// The database that readers of the log have selected.
+    selected: i64,
+    /// The end of the log when replicas were last put on the list of those to send to.
+    pub announced_end: u64,
+}
+
+/// Encoded snapshot on its way to replicas: chunks shared by all of them, dropped when the slowest has them.
+#[derive(Debug)]
+pub struct Payload {
+    chunks: VecDeque<Arc<Vec<u8>>>,
+    /// Number of the first chunk that is held.
+    first: u64,
+    pub ended: bool,
+    pub mark: [u8; EOF_MARK_LEN],
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Payload { chunks: VecDeque::new(), first: 0, ended: false, mark: [0; EOF_MARK_LEN] }
+    }
+}
+
+impl Payload {
+    /// Begins a new payload. Chunk numbers go on, so that a reader of the old one can never read the new one.
+    pub fn begin(&mut self, mark: [u8; EOF_MARK_LEN]) {
+        self.first = self.next();
+        self.chunks.clear();
+        self.ended = false;
+        self.mark = mark;
+    }
+
+    pub fn push(&mut self, chunk: Vec<u8>) {
+        if !chunk.is_empty() {
+            self.chunks.push_back(Arc::new(chunk));
+        }
+    }
+
+    /// The number that the next chunk will have.
+    pub fn next(&self) -> u64 {
+        self.first + self.chunks.len() as u64
+    }
+
+    pub fn chunk(&self, number: u64) -> Option<&Arc<Vec<u8>>> {
+        self.chunks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Drops the chunks below `number`.
+    pub fn release_below(&mut self, number: u64) {
+        while self.first < number && self.chunks.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.len()).sum()
+    }
+}
+
+impl Replication {
+    pub fn new(id: ReplId, backlog_bytes: u64) -> Replication {
+        Replication {
+            history: History::new(id),
+            log: Log::new(backlog_bytes),
+            following: None,
+            replicas: Vec::new(),
+            cron: PrimaryCron::default(),
+            waiting: WaitQueue::default(),
+            good_replicas: 0,
+            payload: Payload::default(),
+            ack_wanted: false,
+            getack_due: false,
+            last_full_resync: None,
+            restored: None,
+            selected: NO_DB,
+            announced_end: 0,
+        }
+    }
+
+    pub fn is_replica(&self) -> bool {
+        self.following.is_some()
+    }
+
+    /// A replica without a working link.
+    pub fn is_link_down(&self) -> bool {
+        self.following.as_ref().is_some_and(|following| !following.link.is_up())
+    }
+
+    /// `master_repl_offset`.
+    pub fn offset(&self) -> u64 {
+        self.log.end()
+    }
+
+    pub fn position(&self) -> Position {
+        self.history.at(self.log.end())
+    }
+
+    /// True if somebody may continue from where this node stands: only then is a position worth saving.
+    pub fn has_history(&self) -> bool {
+        self.log.is_active() || self.is_replica()
+    }
+
+    /// The position to offer to a new primary that may be one of our former replicas.
+    pub fn own_position(&self) -> Option<Position> {
+        if self.log.is_active() { Some(self.position()) } else { self.restored }
+    }
+
+    /// The database that the stream is in, for `repl-stream-db`.
+    pub fn stream_db(&self) -> i64 {
+        match &self.following {
+            Some(following) => following.stream_db() as i64,
+            None => self.selected.max(0),
+        }
+    }
+
+    /// True if what clients change here is to be recorded.
+    pub fn records(&self) -> bool {
+        self.log.is_active() && !self.is_replica()
+    }
+
+    /// Appends one command of ours that runs in database `db`.
+    pub fn feed(&mut self, db: u32, command: &[u8]) {
+        if !self.records() {
+            return;
+        }
+        if self.selected != i64::from(db) {
+            self.selected = i64::from(db);
+            let mut digits = itoa::Buffer::new();
+            let args = [b"SELECT".as_slice(), digits.format(db).as_bytes()];
+            self.log.append_with(|out| resp::encode_command(out, args.into_iter()));
+        }
+        self.log.append(command);
+    }
+
+    /// Appends a command that runs in no database.
+    pub fn feed_bare(&mut self, command: &[u8]) {
+        if self.records() {
+            self.log.append(command);
+        }
+    }
+
+    /// The next command states its database again: a reader is about to begin here.
+    pub fn restate_db(&mut self) {
+        self.selected = NO_DB;
+    }
+
+    /// Appends bytes of the primary's stream as they came.
+    pub fn relay(&mut self, bytes: &[u8]) {
+        self.log.append(bytes);
+    }
+
+    // ---- histories ----
+
+    /// There was no log: begin to record, under an id that no replica of unrecorded times can know.
+    pub fn create_backlog(&mut self, id: ReplId) {
+        // Offset 1 at least, so that an empty window is never mistaken for "nothing was ever written".
+        self.log.reset(self.log.end() + 1);
+        self.history.begin(id);
+        self.log.activate();
+        self.selected = NO_DB;
+    }
+
+    pub fn free_backlog(&mut self, id: ReplId) {
+        self.history.begin(id);
+        self.log.deactivate();
+        self.restored = None;
+    }
+
+    /// A full synchronisation has put the data set of `at` in place.
+    pub fn adopt(&mut self, at: Position) {
+        self.history.adopt(at.replid);
+        self.log.reset(at.offset);
+        self.log.activate();
+        self.restored = None;
+    }
+
+    /// The primary continues from `at`, where our data set stands.
+    pub fn continue_from(&mut self, at: Position) {
+        if !self.log.is_active() {
+            self.log.reset(at.offset);
+            self.log.activate();
+            self.history.id = at.replid;
+        }
+        self.restored = None;
+    }
+
+    /// The history goes on under another id.
+    pub fn shift(&mut self, to: ReplId) {
+        self.history.shift(to, self.log.end());
+    }
+
+    /// This node was a replica and is a primary now. The stream goes on in the database it was in.
+    pub fn promote(&mut self, new_id: ReplId, stream_db: usize) {
+        self.history.shift(new_id, self.log.end());
+        self.selected = stream_db as i64;
+        // Redis states the database again after a promotion; replicas of either kind accept both.
+        self.restate_db();
+    }
+}
+
+impl Core {
+    pub fn random_replid(&mut self) -> ReplId {
+        let mut bytes = [0; 24];
+        for part in bytes.chunks_exact_mut(8) {
+            part.copy_from_slice(&self.env.random().to_le_bytes());
+        }
+        ReplId::from_random(bytes[..20].try_into().expect("20 of 24 bytes"))
+    }
+}

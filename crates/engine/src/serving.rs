@@ -1,0 +1,575 @@
+//! This node as a primary: what the links to its replicas ask for is carried out here, and bytes are sent.
+//!
+//! What a connection has to send lies in up to three places, in this order: its output buffer, the snapshot that it is
+//! sent, and the log from its cursor on. [`Node::outgoing`] shows them as slices, so that one vectored write takes
+//! from all; nothing of the snapshot or the log is ever copied for a replica.
+
+use std::io::IoSlice;
+use std::path::PathBuf;
+
+use replication::primary::{count_acked, count_good, oldest_pinned, plan_snapshot};
+use replication::replica_link::{
+    GETACK, PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext,
+    SyncCount, SyncRequest,
+};
+use replication::{Millis, PrimaryAction, PrimaryConfig, ReplicaEvent};
+
+use crate::action::{Action, ConnId};
+use crate::core::Core;
+use crate::ctx::Ctx;
+use crate::node::Node;
+use crate::replica::{FilePayload, ReplicaSession};
+use crate::session::{Blocked, Closing, Conn, Role, Session};
+use crate::snapshot::{Purpose, Running};
+
+/// At most this many bytes of the snapshot or the log are offered for one write.
+const SEND_BYTES: usize = 512 * 1024;
+
+/// How much of a snapshot's file is asked for at once.
+const FILE_CHUNK: u64 = 1024 * 1024;
+
+impl Node {
+    // ---- sending ----
+
+    /// Appends what `conn` has to send next to `slices`; returns the number of bytes.
+    pub fn outgoing<'a>(&'a self, conn: ConnId, slices: &mut Vec<IoSlice<'a>>) -> usize {
+        let Some(conn) = self.core.conns.get(conn) else { return 0 };
+        let mut bytes = 0;
+        let mut push = |chunk: &'a [u8]| {
+            bytes += chunk.len();
+            slices.push(IoSlice::new(chunk));
+            bytes < SEND_BYTES
+        };
+        for chunk in conn.output.chunks() {
+            if !push(chunk) {
+                return bytes;
+            }
+        }
+        let Role::Replica(replica) = &conn.session.role else { return bytes };
+        if let Some((mut number, mut offset)) = replica.payload_at {
+            while let Some(chunk) = self.core.repl.payload.chunk(number) {
+                if !push(&chunk[offset..]) {
+                    return bytes;
+                }
+                (number, offset) = (number + 1, 0);
+            }
+            return bytes;
+        }
+        if let Some(file) = &replica.file {
+            if file.sent < file.chunk.len() {
+                push(&file.chunk[file.sent..]);
+            }
+            return bytes;
+        }
+        if let Some(cursor) = replica.link.cursor() {
+            let log = self.core.repl.log.read(cursor).expect("the log covers every online replica");
+            for chunk in log {
+                if !push(chunk) {
+                    break;
+                }
+            }
+        }
+        bytes
+    }
+
+    /// `count` bytes of what [`Node::outgoing`] showed have been sent.
+    pub fn sent(&mut self, id: ConnId, mut count: usize) {
+        let (now, timeout) = (self.core.monotonic(), self.core.repl_timeout());
+        let Some(conn) = self.core.conns.get_mut(id) else { return };
+        let from_output = count.min(conn.output.pending_bytes());
+        conn.output.consume(from_output);
+        count -= from_output;
+        self.core.stats.writes_processed += 1;
+        self.core.stats.net_output_bytes += from_output as u64;
+        self.core.stats.net_repl_output_bytes += count as u64;
+        if conn.output.is_empty() && conn.session.closing == Closing::AfterReply {
+            self.core.close(id);
+            return;
+        }
+        let Role::Replica(replica) = &mut conn.session.role else { return };
+        if let Some(at) = &mut replica.payload_at {
+            advance_payload(&self.core.repl.payload, at, count);
+            let at = *at;
+            if count > 0 {
+                self.replica_step(id, ReplicaInput::SendProgressed);
+            }
+            self.release_payload();
+            if self.core.repl.payload.ended && at.0 == self.core.repl.payload.next() {
+                self.payload_sent(id);
+            }
+        } else if let Some(file) = &mut replica.file {
+            file.sent += count;
+            if file.sent == file.chunk.len() && file.asked == file.total && !file.pending {
+                replica.file = None;
+                self.core.actions.push(Action::ClosePayload { conn: id });
+                self.payload_sent(id);
+            } else {
+                self.ask_for_file(id);
+            }
+        } else if count > 0 {
+            replica.step(timeout, now, ReplicaInput::Sent(count as u64), &mut Vec::new());
+        }
+    }
+
+    /// The socket of `conn` takes no more bytes for now.
+    pub fn stalled(&mut self, conn: ConnId) {
+        self.replica_step(conn, ReplicaInput::SendStalled);
+    }
+
+    fn payload_sent(&mut self, id: ConnId) {
+        if let Some(replica) = self.core.replica_mut(id) {
+            replica.payload_at = None;
+        }
+        self.replica_step(id, ReplicaInput::PayloadEnds);
+    }
+
+    // ---- snapshots for replicas ----
+
+    /// Begins a snapshot for the replicas that wait for one, if it is time and none runs.
+    pub(crate) fn maybe_begin_sync(&mut self) {
+        if self.core.snapshots.running.is_some() {
+            return;
+        }
+        let (config, now) = (self.core.primary_config(), self.core.monotonic());
+        let Some(plan) = plan_snapshot(&config, now, self.core.replica_links()) else { return };
+        let served: Vec<ConnId> = self
+            .core
+            .repl
+            .replicas
+            .iter()
+            .copied()
+            .filter(|id| plan.serves(self.core.replica_link(*id)))
+            .collect();
+        let target = if plan.to_sockets { "replicas sockets" } else { "disk" };
+        self.core.notice(format!("Starting BGSAVE for SYNC with target: {target}"));
+        self.core.repl.restate_db();
+        self.begin_snapshot(if plan.to_sockets { Purpose::SyncStream } else { Purpose::SyncFile });
+        let position = self.core.repl.position();
+        if plan.to_sockets {
+            let mark = *self.core.random_replid().as_bytes();
+            self.core.repl.payload.begin(mark);
+            let first = self.core.repl.payload.next();
+            for id in served {
+                self.replica_step(id, ReplicaInput::SnapshotStarted(position));
+                self.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(mark)));
+                if let Some(replica) = self.core.replica_mut(id) {
+                    replica.payload_at = Some((first, 0));
+                }
+            }
+        } else {
+            for id in served {
+                self.replica_step(id, ReplicaInput::SnapshotStarted(position));
+            }
+        }
+    }
+
+    /// Encoded bytes of the snapshot that is streamed.
+    pub fn snapshot_chunk(&mut self, chunk: Vec<u8>) {
+        self.core.repl.payload.push(chunk);
+        self.core.queue_replicas();
+    }
+
+    /// Bytes of the streamed snapshot that no replica has taken yet: the encoder is to wait beyond some limit.
+    pub fn snapshot_unsent_bytes(&self) -> usize {
+        self.core.repl.payload.bytes()
+    }
+
+    /// A snapshot for replicas has ended, and so has its file if it had one.
+    pub(crate) fn sync_snapshot_finished(&mut self, running: &Running, result: Result<u64, String>) {
+        let involved: Vec<ConnId> = self
+            .core
+            .repl
+            .replicas
+            .iter()
+            .copied()
+            .filter(|id| {
+                matches!(
+                    self.core.replica_link(*id).state(),
+                    ReplicaState::SnapshotRunning { .. } | ReplicaState::SendSnapshot { .. }
+                )
+            })
+            .collect();
+        match (&running.purpose, result) {
+            (Purpose::SyncStream, Ok(_)) => {
+                self.core.repl.payload.ended = true;
+                let end = self.core.repl.payload.next();
+                for id in involved {
+                    let at_end = self
+                        .core
+                        .replica_mut(id)
+                        .is_some_and(|replica| replica.payload_at.is_some_and(|(number, _)| number == end));
+                    if at_end {
+                        self.payload_sent(id);
+                    }
+                }
+            }
+            (_, Ok(total)) => {
+                let path = PathBuf::from(&self.core.config.dir).join(&self.core.config.dbfilename);
+                for id in involved {
+                    self.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::Sized(total)));
+                    self.core.actions.push(Action::OpenPayload { conn: id, path: path.clone() });
+                    if let Some(replica) = self.core.replica_mut(id) {
+                        let (asked, chunk, sent) = (0, Vec::new(), 0);
+                        replica.file = Some(FilePayload { total, asked, chunk, sent, pending: false });
+                    }
+                    self.ask_for_file(id);
+                }
+            }
+            (_, Err(_)) => {
+                for id in involved {
+                    self.replica_step(id, ReplicaInput::SnapshotFailed);
+                }
+            }
+        }
+    }
+
+    fn ask_for_file(&mut self, id: ConnId) {
+        let Some(file) = self.core.replica_mut(id).and_then(|replica| replica.file.as_mut()) else { return };
+        if file.pending || file.sent < file.chunk.len() || file.asked == file.total {
+            return;
+        }
+        let (offset, length) = (file.asked, FILE_CHUNK.min(file.total - file.asked));
+        file.asked += length;
+        file.pending = true;
+        self.core.actions.push(Action::ReadPayload { conn: id, offset, length });
+    }
+
+    /// What [`Action::ReadPayload`] asked for.
+    pub fn payload_read(&mut self, id: ConnId, result: Result<Vec<u8>, String>) {
+        let Some(file) = self.core.replica_mut(id).and_then(|replica| replica.file.as_mut()) else { return };
+        file.pending = false;
+        match result {
+            Ok(chunk) => {
+                (file.chunk, file.sent) = (chunk, 0);
+                self.core.queue_id(id);
+            }
+            Err(error) => {
+                self.core.warning(format!("Read error sending DB to replica: {error}"));
+                self.core.close(id);
+            }
+        }
+    }
+
+    fn release_payload(&mut self) {
+        let slowest =
+            self.core.repl.replicas.iter().filter_map(|id| self.core.replica(*id)?.payload_at).map(|at| at.0);
+        let slowest = slowest.min().unwrap_or_else(|| self.core.repl.payload.next());
+        self.core.repl.payload.release_below(slowest);
+    }
+
+    // ---- links ----
+
+    /// Steps the link of one replica and carries its actions out.
+    pub(crate) fn replica_step(&mut self, id: ConnId, input: ReplicaInput<'_>) {
+        let (timeout, now) = (self.core.repl_timeout(), self.core.monotonic());
+        let Some(replica) = self.core.replica_mut(id) else { return };
+        let mut actions = Vec::new();
+        replica.step(timeout, now, input, &mut actions);
+        for action in actions {
+            self.core.replica_action(Some(id), action, None);
+        }
+    }
+
+    /// About once a second: timeouts, pings, the backlog's end of life, good replicas, waiting clients.
+    pub(crate) fn serving_tick(&mut self) {
+        let now = self.core.monotonic();
+        for id in self.core.repl.replicas.clone() {
+            self.replica_step(id, ReplicaInput::Tick);
+        }
+        let config = self.core.primary_config();
+        let mut actions = Vec::new();
+        let (attached, active) = (self.core.repl.replicas.len(), self.core.repl.log.is_active());
+        let is_replica = self.core.is_replica();
+        self.core.repl.cron.tick(&config, now, attached, active, is_replica, &mut actions);
+        for action in actions {
+            match action {
+                PrimaryAction::AppendPing => self.core.repl.feed_bare(PING),
+                PrimaryAction::FreeBacklog(freed) => {
+                    self.core.notice(freed.to_string());
+                    let id = self.core.random_replid();
+                    self.core.repl.free_backlog(id);
+                    self.refresh_recording();
+                }
+            }
+        }
+        self.count_good_replicas();
+        self.answer_waiting(true);
+        self.trim_log();
+    }
+
+    pub(crate) fn count_good_replicas(&mut self) {
+        let max_lag = Millis::from_secs(self.core.config.min_replicas_max_lag_s.max(0) as u64);
+        self.core.repl.good_replicas = count_good(self.core.monotonic(), max_lag, self.core.replica_links());
+    }
+
+    pub(crate) fn trim_log(&mut self) {
+        let needed = oldest_pinned(self.core.replica_links());
+        self.core.repl.log.trim(needed);
+    }
+
+    /// Ends the connections of all replicas: they ask again under the history that is now.
+    pub(crate) fn disconnect_replicas(&mut self) {
+        for id in self.core.repl.replicas.clone() {
+            self.core.close(id);
+        }
+    }
+
+    /// Answers the clients in `WAIT` whose replicas have acknowledged; with `expire` also those whose time is up.
+    pub(crate) fn answer_waiting(&mut self, expire: bool) {
+        if self.core.repl.waiting.is_empty() {
+            return;
+        }
+        let now = self.core.monotonic();
+        let mut waiting = std::mem::take(&mut self.core.repl.waiting);
+        let acked = |offset| count_acked(offset, self.core.replica_links());
+        let mut answers = waiting.wake(acked);
+        if expire {
+            answers.extend(waiting.expire(now, acked));
+        }
+        self.core.repl.waiting = waiting;
+        for ((id, session), count) in answers {
+            let Some(conn) = self.core.conns.get_mut(id).filter(|conn| conn.session.id == session) else {
+                continue;
+            };
+            if let Some(Blocked::Wait { .. }) = conn.session.blocked.take() {
+                resp::Reply::new(&mut conn.output, conn.session.proto).int(count as i64);
+                self.core.queue_id(id);
+                self.core.resume.push(id);
+            }
+        }
+    }
+
+    /// Recording follows the role and the log: called whenever one of them has changed.
+    pub(crate) fn refresh_recording(&mut self) {
+        self.store.effects.recording = self.core.repl.records();
+    }
+}
+
+/// `PSYNC` or `SYNC` on the session that runs. The role changes when the link is attached.
+pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
+    let now = ctx.core.monotonic();
+    let link = ctx
+        .session
+        .replconf
+        .take()
+        .map_or_else(|| ReplicaLink::new(ctx.session.ip(), ctx.session.id), |link| *link);
+    let window = ctx.core.repl.log.window();
+    let context = SyncContext {
+        history: &ctx.core.repl.history,
+        log: window,
+        own_link_down: ctx.core.repl.is_link_down(),
+        pending_output: !ctx.reply.output().is_empty(),
+    };
+    let mut actions = Vec::new();
+    let link = link.sync(now, request, context, &mut actions);
+    if link.is_attached() {
+        let id = ctx.core.running.expect("a session that runs a command has a connection");
+        ctx.session.role = Role::Replica(Box::new(ReplicaSession { link, payload_at: None, file: None }));
+        ctx.core.repl.replicas.push(id);
+    } else {
+        ctx.session.replconf = Some(Box::new(link));
+    }
+    for action in actions {
+        let reply = Some(ctx.reply.reborrow());
+        ctx.core.replica_action(None, action, reply);
+    }
+    ctx.store.effects.recording = ctx.core.repl.records();
+}
+
+impl ReplicaSession {
+    pub(crate) fn step(
+        &mut self,
+        timeout: Millis,
+        now: Millis,
+        input: ReplicaInput<'_>,
+        actions: &mut Vec<ReplicaAction>,
+    ) {
+        let link = std::mem::replace(&mut self.link, ReplicaLink::new("", 0));
+        self.link = link.step(timeout, now, input, actions);
+    }
+}
+
+impl Core {
+    pub(crate) fn monotonic(&self) -> Millis {
+        Millis(self.env.monotonic_us() / 1000)
+    }
+
+    pub(crate) fn repl_timeout(&self) -> Millis {
+        Millis::from_secs(self.config.repl_timeout_s.max(0) as u64)
+    }
+
+    fn primary_config(&self) -> PrimaryConfig {
+        let config = &self.config;
+        PrimaryConfig {
+            ping_period: Millis::from_secs(config.repl_ping_replica_period_s.max(1) as u64),
+            backlog_ttl: Millis::from_secs(config.repl_backlog_ttl_s.max(0) as u64),
+            diskless: config.repl_diskless_sync,
+            diskless_delay: Millis::from_secs(config.repl_diskless_sync_delay_s.max(0) as u64),
+            diskless_max_replicas: config.repl_diskless_sync_max_replicas.max(0) as usize,
+        }
+    }
+
+    pub(crate) fn replica(&self, id: ConnId) -> Option<&ReplicaSession> {
+        match &self.conns.get(id)?.session.role {
+            Role::Replica(replica) => Some(replica),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn replica_mut(&mut self, id: ConnId) -> Option<&mut ReplicaSession> {
+        match &mut self.conns.get_mut(id)?.session.role {
+            Role::Replica(replica) => Some(replica),
+            _ => None,
+        }
+    }
+
+    fn replica_link(&self, id: ConnId) -> &ReplicaLink {
+        &self.replica(id).expect("the list of replicas names attached ones").link
+    }
+
+    /// The links of all attached replicas that are not running a command just now.
+    pub(crate) fn replica_links(&self) -> impl Iterator<Item = &ReplicaLink> {
+        self.repl.replicas.iter().filter_map(|id| Some(&self.replica(*id)?.link))
+    }
+
+    /// Carries out what a replica's link asks for. The session that runs has its reply at hand, others their output.
+    fn replica_action(&mut self, id: Option<ConnId>, action: ReplicaAction, reply: Option<resp::Reply<'_>>) {
+        match action {
+            ReplicaAction::Send(bytes) => match (reply, id) {
+                (Some(mut reply), _) => reply.output().raw(&bytes),
+                (None, Some(id)) => self.send(id, &bytes),
+                (None, None) => unreachable!("a link belongs to the running session or to a connection"),
+            },
+            ReplicaAction::Log(event) => {
+                if let ReplicaEvent::FullResync { why, .. } = &event {
+                    self.repl.last_full_resync = Some(why.clone());
+                }
+                self.log(event.level(), event.to_string());
+            }
+            ReplicaAction::Count(SyncCount::Full) => self.stats.sync_full += 1,
+            ReplicaAction::Count(SyncCount::PartialOk) => self.stats.sync_partial_ok += 1,
+            ReplicaAction::Count(SyncCount::PartialErr) => self.stats.sync_partial_err += 1,
+            ReplicaAction::CreateBacklog => {
+                let fresh = self.random_replid();
+                self.repl.create_backlog(fresh);
+                let history = self.repl.history;
+                self.notice(format!(
+                    "Replication backlog created, my new replication IDs are '{}' and '{}'",
+                    history.id,
+                    history.second_id()
+                ));
+            }
+            // The node looks for waiting replicas before it sleeps.
+            ReplicaAction::WantSnapshot => {}
+            ReplicaAction::StartStream(_) => {
+                if let Some(id) = id.or(self.running) {
+                    self.queue_id(id);
+                }
+            }
+            ReplicaAction::Close => {
+                if let Some(id) = id.or(self.running) {
+                    self.close_after_reply(id);
+                }
+            }
+        }
+    }
+
+    /// Puts every replica on the list of those that have something to send.
+    pub(crate) fn queue_replicas(&mut self) {
+        for index in 0..self.repl.replicas.len() {
+            self.queue_id(self.repl.replicas[index]);
+        }
+    }
+
+    pub(crate) fn queue_id(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id)
+            && !conn.queued_to_send
+        {
+            conn.queued_to_send = true;
+            self.to_send.push(id);
+        }
+    }
+
+    /// Queues bytes for a connection that is not the running one.
+    pub(crate) fn send(&mut self, id: ConnId, bytes: &[u8]) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.output.raw(bytes);
+            self.queue_id(id);
+        }
+    }
+
+    /// Ends a connection at the end of this turn.
+    pub(crate) fn close(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.session.closing = Closing::Now;
+        }
+        self.to_close.push(id);
+    }
+
+    fn close_after_reply(&mut self, id: ConnId) {
+        match self.conns.get_mut(id) {
+            Some(conn) if conn.output.is_empty() => self.close(id),
+            Some(conn) => conn.session.closing = Closing::AfterReply,
+            None => self.to_close.push(id),
+        }
+    }
+
+    /// Before the node sleeps: replicas are asked to acknowledge for clients in `WAIT`, and those that are online are
+    /// sent what was written.
+    pub(crate) fn announce_log(&mut self) {
+        if std::mem::take(&mut self.repl.getack_due) {
+            self.repl.feed_bare(GETACK);
+        }
+        let end = self.repl.log.end();
+        if end != self.repl.announced_end {
+            self.repl.announced_end = end;
+            self.queue_replicas();
+        }
+    }
+}
+
+impl Session {
+    /// The IP address of the other end, without the port; empty for a unix socket.
+    pub fn ip(&self) -> &str {
+        if self.unix_socket { "" } else { self.addr.rsplit_once(':').map_or("", |(ip, _)| ip) }
+    }
+}
+
+fn advance_payload(payload: &crate::repl::Payload, at: &mut (u64, usize), mut count: usize) {
+    while count > 0 {
+        let chunk = payload.chunk(at.0).expect("only bytes of chunks that are held were sent");
+        let left = chunk.len() - at.1;
+        if count < left {
+            at.1 += count;
+            return;
+        }
+        count -= left;
+        *at = (at.0 + 1, 0);
+    }
+}
+
+/// What must happen to replication when a connection is gone.
+pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
+    let Role::Replica(replica) = &conn.session.role else { return };
+    let event = replica.link.lost();
+    node.core.log(event.level(), event.to_string());
+    node.core.repl.replicas.retain(|other| *other != id);
+    if replica.file.is_some() {
+        node.core.actions.push(Action::ClosePayload { conn: id });
+    }
+    let streams =
+        matches!(&node.core.snapshots.running, Some(running) if running.purpose == Purpose::SyncStream);
+    let needed = node
+        .core
+        .repl
+        .replicas
+        .iter()
+        .any(|id| node.core.replica(*id).is_some_and(|r| r.payload_at.is_some()));
+    if streams && !needed {
+        node.core.warning("Diskless rdb transfer, last replica dropped, stopping the snapshot.");
+        node.cancel_snapshot();
+        node.core.repl.payload.begin([0; 40]);
+    }
+    node.release_payload();
+    node.count_good_replicas();
+}

@@ -1,0 +1,426 @@
+//! The databases as commands see them: logical look-ups that know about time, and the effects of changing things.
+//!
+//! A look-up of a key whose time has run out finds nothing. On a primary it also deletes the key and propagates that,
+//! on a replica the key stays until the primary says so. Every change goes through here so that it is counted,
+//! watched, notified and propagated; handlers borrow the store apart from their reply and arguments.
+
+use keyspace::db::{Detached, ExpireChange};
+use keyspace::{Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, WrongType, ZSet};
+
+use crate::effects::Effects;
+use crate::notify::{Event, Notifications};
+use crate::watch::WatchTable;
+
+/// How this node treats keys whose time has run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expiry {
+    /// A primary: they are deleted, and the deletion is propagated.
+    #[default]
+    Delete,
+    /// A replica: they are hidden from clients, and stay until the primary deletes them.
+    Hide,
+    /// The stream of the primary is being applied: every key is as alive as the primary says.
+    Ignore,
+}
+
+/// Counters of look-ups, as `INFO stats` names them.
+#[derive(Debug, Default, Clone)]
+pub struct LookupStats {
+    pub keyspace_hits: u64,
+    pub keyspace_misses: u64,
+    pub expired_keys: u64,
+    pub evicted_keys: u64,
+}
+
+/// What happens to the memory of a displaced value.
+pub trait Reclaim {
+    /// Takes an object to be dropped; `lazily` asks for another thread if it is worth it.
+    fn object(&mut self, object: Object, lazily: bool);
+    /// Takes the contents of a whole database.
+    fn database(&mut self, contents: Detached, lazily: bool);
+}
+
+/// Drops everything at once, on the thread that asks.
+#[derive(Debug, Default)]
+pub struct DropNow;
+
+impl Reclaim for DropNow {
+    fn object(&mut self, _object: Object, _lazily: bool) {}
+    fn database(&mut self, _contents: Detached, _lazily: bool) {}
+}
+
+/// `lazyfree-*`: where freeing may happen on another thread.
+#[derive(Debug, Clone, Default)]
+pub struct LazyFree {
+    pub expire: bool,
+    pub server_del: bool,
+    pub user_del: bool,
+    pub user_flush: bool,
+}
+
+pub struct Store {
+    dbs: Vec<Db>,
+    selected: usize,
+    /// Wall clock of the running unit in milliseconds: taken once, so that a unit sees one time.
+    pub now_ms: i64,
+    /// The 24-bit access clock of the running unit.
+    pub clock: u32,
+    pub expiry: Expiry,
+    pub limits: EncodingLimits,
+    pub lazy: LazyFree,
+    pub effects: Effects,
+    pub watched: WatchTable,
+    pub notifications: Notifications,
+    pub stats: LookupStats,
+    pub reclaim: Box<dyn Reclaim + Send>,
+    /// A hash with a field that has an expiry may be in the data: snapshots need a version that can hold it.
+    pub has_field_ttl: bool,
+    /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
+    pub orphans: Vec<Detached>,
+    rng: u64,
+}
+
+impl Store {
+    pub fn new(databases: usize, seed: u64) -> Store {
+        Store {
+            dbs: (0..databases).map(|_| Db::new()).collect(),
+            selected: 0,
+            now_ms: 0,
+            clock: 0,
+            expiry: Expiry::default(),
+            limits: EncodingLimits::default(),
+            lazy: LazyFree::default(),
+            effects: Effects::default(),
+            watched: WatchTable::default(),
+            notifications: Notifications::default(),
+            stats: LookupStats::default(),
+            reclaim: Box::new(DropNow),
+            has_field_ttl: false,
+            orphans: Vec::new(),
+            rng: seed | 1,
+        }
+    }
+
+    // ---- databases ----
+
+    pub fn databases(&self) -> usize {
+        self.dbs.len()
+    }
+
+    pub fn selected(&self) -> usize {
+        self.selected
+    }
+
+    /// Look-ups and changes go to database `index`, which exists.
+    #[inline]
+    pub fn select(&mut self, index: usize) {
+        debug_assert!(index < self.dbs.len());
+        self.selected = index;
+    }
+
+    /// The selected database, physically: expired keys are visible, nothing is counted or propagated.
+    #[inline]
+    pub fn db(&self) -> &Db {
+        &self.dbs[self.selected]
+    }
+
+    /// The selected database, physically. Changes made through it are nobody's effects: for loading and expiry.
+    #[inline]
+    pub fn db_mut(&mut self) -> &mut Db {
+        &mut self.dbs[self.selected]
+    }
+
+    pub fn db_at(&self, index: usize) -> &Db {
+        &self.dbs[index]
+    }
+
+    pub fn db_at_mut(&mut self, index: usize) -> &mut Db {
+        &mut self.dbs[index]
+    }
+
+    /// Exchanges the contents of two databases and signals the watchers of keys that differ in existence.
+    pub fn swap_dbs(&mut self, a: usize, b: usize) {
+        if a == b {
+            return;
+        }
+        let (low, high) = (a.min(b), a.max(b));
+        let (head, tail) = self.dbs.split_at_mut(high);
+        std::mem::swap(&mut head[low], &mut tail[0]);
+        for db in [a, b] {
+            let other = if db == a { b } else { a };
+            let (here, there) = (&self.dbs[db], &self.dbs[other]);
+            self.watched.touch_db(db as u32, |key| {
+                let key = Key::new(key);
+                here.peek(key).is_some() || there.peek(key).is_some()
+            });
+        }
+    }
+
+    /// Replaces all databases, as a replica does when a complete data set has arrived.
+    pub fn replace_dbs(&mut self, dbs: Vec<Db>) -> Vec<Db> {
+        debug_assert_eq!(dbs.len(), self.dbs.len());
+        std::mem::replace(&mut self.dbs, dbs)
+    }
+
+    /// Empties database `index`; returns the number of keys it had.
+    pub fn flush_db(&mut self, index: usize, lazily: bool) -> usize {
+        let db = &mut self.dbs[index];
+        let keys = db.len();
+        self.watched.touch_db(index as u32, |key| db.peek(Key::new(key)).is_some());
+        let contents = db.detach();
+        if contents.is_walked() {
+            self.orphans.push(contents);
+        } else {
+            self.reclaim.database(contents, lazily);
+        }
+        keys
+    }
+
+    /// Keys in all databases.
+    pub fn total_keys(&self) -> usize {
+        self.dbs.iter().map(Db::len).sum()
+    }
+
+    /// A random number from the store's own generator (xorshift64*), seeded once by the owner.
+    #[inline]
+    pub fn random(&mut self) -> u64 {
+        self.rng ^= self.rng >> 12;
+        self.rng ^= self.rng << 25;
+        self.rng ^= self.rng >> 27;
+        self.rng.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A closure over [`Store::random`]'s generator for functions that take one beside a borrow of the data.
+    pub fn fork_rng(&mut self) -> impl FnMut() -> u64 + use<> {
+        let mut state = self.random() | 1;
+        move || {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        }
+    }
+
+    // ---- look-ups ----
+
+    /// The entry of `key` for reading: alive, counted as hit or miss, its access clock touched.
+    #[inline]
+    pub fn read(&mut self, key: Key<'_>) -> Option<&Entry> {
+        if !self.is_alive(key) {
+            self.stats.keyspace_misses += 1;
+            return None;
+        }
+        self.stats.keyspace_hits += 1;
+        let entry = self.dbs[self.selected].peek(key)?;
+        entry.set_clock(self.clock);
+        Some(entry)
+    }
+
+    /// Like [`Store::read`] but leaves counters and the access clock alone (`OBJECT`, `TTL`, `DEBUG`).
+    pub fn peek(&mut self, key: Key<'_>) -> Option<&Entry> {
+        if !self.is_alive(key) {
+            return None;
+        }
+        self.dbs[self.selected].peek(key)
+    }
+
+    /// The entry of `key` to be changed, alive. The caller must not touch its expiry.
+    #[inline]
+    pub fn write(&mut self, key: Key<'_>) -> Option<&mut Entry> {
+        if !self.is_alive(key) {
+            return None;
+        }
+        let clock = self.clock;
+        let entry = self.dbs[self.selected].edit(key)?;
+        entry.set_clock(clock);
+        Some(entry)
+    }
+
+    /// True if the key exists and its time has not run out; deletes it if it has and this node may.
+    #[inline]
+    pub fn is_alive(&mut self, key: Key<'_>) -> bool {
+        let Some(entry) = self.dbs[self.selected].peek(key) else { return false };
+        if !entry.is_expired(self.now_ms) {
+            return true;
+        }
+        match self.expiry {
+            Expiry::Ignore => true,
+            Expiry::Hide => false,
+            Expiry::Delete => {
+                self.expire_now(key);
+                false
+            }
+        }
+    }
+
+    pub fn read_str(&mut self, key: Key<'_>) -> Result<Option<Str<'_>>, WrongType> {
+        self.read(key).map(EntryExt::as_str).transpose()
+    }
+
+    pub fn read_list(&mut self, key: Key<'_>) -> Result<Option<&List>, WrongType> {
+        self.read(key).map(EntryExt::as_list).transpose()
+    }
+
+    pub fn read_set(&mut self, key: Key<'_>) -> Result<Option<&Set>, WrongType> {
+        self.read(key).map(EntryExt::as_set).transpose()
+    }
+
+    pub fn read_hash(&mut self, key: Key<'_>) -> Result<Option<&Hash>, WrongType> {
+        self.read(key).map(EntryExt::as_hash).transpose()
+    }
+
+    pub fn read_zset(&mut self, key: Key<'_>) -> Result<Option<&ZSet>, WrongType> {
+        self.read(key).map(EntryExt::as_zset).transpose()
+    }
+
+    pub fn write_list(&mut self, key: Key<'_>) -> Result<Option<&mut List>, WrongType> {
+        self.write(key).map(EntryExt::as_list_mut).transpose()
+    }
+
+    pub fn write_set(&mut self, key: Key<'_>) -> Result<Option<&mut Set>, WrongType> {
+        self.write(key).map(EntryExt::as_set_mut).transpose()
+    }
+
+    pub fn write_hash(&mut self, key: Key<'_>) -> Result<Option<&mut Hash>, WrongType> {
+        self.write(key).map(EntryExt::as_hash_mut).transpose()
+    }
+
+    pub fn write_zset(&mut self, key: Key<'_>) -> Result<Option<&mut ZSet>, WrongType> {
+        self.write(key).map(EntryExt::as_zset_mut).transpose()
+    }
+
+    // ---- changes ----
+
+    /// Adds a value under a key that must not exist (not even expired: look it up first).
+    pub fn add(&mut self, key: Key<'_>, object: Object) -> &mut Entry {
+        self.add_entry(key.hash, Entry::new_payload(key.bytes, object, None))
+    }
+
+    /// Adds a ready entry under its own key, which must not exist.
+    pub fn add_entry(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+        entry.set_clock(self.clock);
+        self.dbs[self.selected].insert(hash, entry)
+    }
+
+    /// Stores `object` under `key` whatever it held, without an expiry.
+    pub fn put(&mut self, key: Key<'_>, object: Object) {
+        self.delete_quietly(key, self.lazy.server_del);
+        self.add(key, object);
+    }
+
+    /// Stores a string under `key` whatever it held.
+    #[inline]
+    pub fn set_str(&mut self, key: Key<'_>, text: &[u8], expire: ExpireChange) {
+        let displaced = self.dbs[self.selected].set_str(key, text, expire, self.clock);
+        if let Some(object) = displaced {
+            self.reclaim.object(object, self.lazy.server_del);
+        }
+    }
+
+    /// Deletes a key, alive or not, without any effect but its absence; true if it was there.
+    pub fn delete_quietly(&mut self, key: Key<'_>, lazily: bool) -> bool {
+        match self.dbs[self.selected].remove(key) {
+            Some(entry) => {
+                self.free_entry(entry, lazily);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Removes and returns the entry of `key`, alive or not.
+    pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.dbs[self.selected].remove(key)
+    }
+
+    /// Sets or clears the expiry of a key; false if there is none.
+    pub fn set_expire(&mut self, key: Key<'_>, at_ms: Option<i64>) -> bool {
+        self.dbs[self.selected].set_expire(key, at_ms)
+    }
+
+    /// Says that `key` of the selected database was changed: counts it and signals its watchers.
+    #[inline]
+    pub fn modified(&mut self, key: &[u8]) {
+        self.effects.dirty += 1;
+        if !self.watched.is_empty() {
+            self.watched.touch(self.selected as u32, key);
+        }
+    }
+
+    /// Like [`Store::modified`], for a command that counts `changes` changes to one key.
+    #[inline]
+    pub fn modified_times(&mut self, key: &[u8], changes: usize) {
+        self.modified(key);
+        self.effects.dirty += changes as u64;
+        self.effects.dirty -= 1;
+    }
+
+    /// Raises a keyspace event for `key` of the selected database.
+    #[inline]
+    pub fn notify(&mut self, class: Event, name: &'static str, key: &[u8]) {
+        if self.notifications.wants(class) {
+            self.notifications.raise(class, name, self.selected as u32, key);
+        }
+    }
+
+    /// Deletes the key if a change has left it an empty collection. The event is `del`, as Redis raises it.
+    pub fn delete_if_empty(&mut self, key: Key<'_>) -> bool {
+        let empty = match self.dbs[self.selected].peek(key) {
+            Some(entry) => is_empty_collection(entry),
+            None => false,
+        };
+        if empty {
+            self.delete_quietly(key, false);
+            self.notify(Event::GENERIC, "del", key.bytes);
+        }
+        empty
+    }
+
+    /// Deletes keys whose time has run out until `budget` keys are gone; the number deleted. For the periodic cycle:
+    /// each deletion is an effect of its own that the caller ends as a unit.
+    pub fn expire_due(&mut self, budget: usize) -> usize {
+        let mut deleted = 0;
+        for index in 0..self.dbs.len() {
+            while deleted < budget {
+                let Some(entry) = self.dbs[index].first_due(self.now_ms) else { break };
+                let key = entry.key().to_vec();
+                self.select(index);
+                self.effects.db = index as u32;
+                self.expire_now(Key::new(&key));
+                deleted += 1;
+            }
+        }
+        deleted
+    }
+
+    /// Deletes one expired key and propagates that.
+    fn expire_now(&mut self, key: Key<'_>) {
+        let lazily = self.lazy.expire;
+        self.delete_quietly(key, lazily);
+        self.stats.expired_keys += 1;
+        let db = self.selected as u32;
+        let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
+        self.effects.propagate_in(db, &[verb, key.bytes]);
+        self.notify(Event::EXPIRED, "expired", key.bytes);
+        if !self.watched.is_empty() {
+            self.watched.touch(db, key.bytes);
+        }
+    }
+
+    fn free_entry(&mut self, mut entry: Entry, lazily: bool) {
+        if let Some(object) = entry.take_payload() {
+            self.reclaim.object(object, lazily);
+        }
+    }
+}
+
+fn is_empty_collection(entry: &Entry) -> bool {
+    use structures::record::ValueRef;
+    match entry.value() {
+        ValueRef::Payload(Object::List(list)) => list.is_empty(),
+        ValueRef::Payload(Object::Set(set)) => set.is_empty(),
+        ValueRef::Payload(Object::Hash(hash)) => hash.is_empty(),
+        ValueRef::Payload(Object::ZSet(zset)) => zset.is_empty(),
+        _ => false,
+    }
+}

@@ -1,0 +1,85 @@
+//! What happens once per turn of the loop and about ten times a second.
+
+use crate::action::{Action, ConnId};
+use crate::node::Node;
+use crate::session::Closing;
+
+/// Keys deleted by one active expiry cycle at most, so that it never becomes a pause.
+const EXPIRE_BUDGET: usize = 1000;
+
+impl Node {
+    /// After all events of a turn were handled: what they made due is done. Afterwards [`Node::take_to_send`] names the
+    /// connections that have something to send, and [`Node::take_actions`] what else is to happen.
+    pub fn before_sleep(&mut self) {
+        while let Some(id) = self.core.resume.pop() {
+            self.resume(id);
+        }
+        self.maybe_begin_sync();
+        self.core.announce_log();
+        self.trim_log();
+        self.close_ended();
+    }
+
+    /// Connections that have something to send, each once.
+    pub fn take_to_send(&mut self, into: &mut Vec<ConnId>) {
+        into.clear();
+        std::mem::swap(into, &mut self.core.to_send);
+        for id in into.iter() {
+            if let Some(conn) = self.core.conns.get_mut(*id) {
+                conn.queued_to_send = false;
+            }
+        }
+    }
+
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.core.actions)
+    }
+
+    /// `hz` times a second.
+    pub fn tick(&mut self) {
+        self.begin_turn();
+        self.expire_cycle();
+        self.following_tick();
+        self.sample_rates();
+        let now = self.core.monotonic();
+        if now.since(self.core.last_second).0 >= 1000 {
+            self.core.last_second = now;
+            self.serving_tick();
+            self.save_points();
+            self.idle_clients();
+        }
+        self.answer_waiting(true);
+    }
+
+    /// Deletes keys whose time has run out; each deletion is a unit of its own in the log.
+    fn expire_cycle(&mut self) {
+        if self.core.is_replica() || !self.core.config.active_expire_enabled || self.core.is_loading() {
+            return;
+        }
+        let mut deleted = 0;
+        while deleted < EXPIRE_BUDGET && self.store.expire_due(1) == 1 {
+            deleted += 1;
+            crate::dispatch::end_unit(&mut self.store, &mut self.core);
+        }
+    }
+
+    fn sample_rates(&mut self) {
+        let now_ms = self.store.now_ms;
+        let stats = &mut self.core.stats;
+        stats.ops.sample(now_ms, stats.commands_processed);
+        stats.input.sample(now_ms, stats.net_input_bytes + stats.net_repl_input_bytes);
+        stats.output.sample(now_ms, stats.net_output_bytes + stats.net_repl_output_bytes);
+        self.core.memory_peak_bytes = self.core.memory_peak_bytes.max(self.core.env.used_memory());
+    }
+
+    /// Ends the connections that were decided to end during this turn.
+    fn close_ended(&mut self) {
+        while let Some(id) = self.core.to_close.pop() {
+            let ended = self.core.conns.get(id).is_some_and(|conn| conn.session.closing == Closing::Now);
+            if ended {
+                self.core.actions.push(Action::Close { conn: id });
+                self.closed(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! The point-in-time walk over a database, without a fork.
+//!
+//! The table is cut into *intervals*: the keys whose hash ends in the same `bits` low bits, with `bits` read once
+//! when the walk begins. Linear hashing keeps such a set together through any growth and shrinking, so an interval
+//! names the same keys for ever, and one bit per interval says whether it has been copied. The walk copies interval
+//! after interval in short slices; a write first copies the interval that it is about to change, unless that was
+//! done. Either way each interval is copied exactly once, before its first change: what comes out is the database
+//! as it was at the beginning, in some order. Keys that are born later fall into an interval that is already copied
+//! by then, so they stay out.
+//!
+//! The cost is a bit per bucket, and for the first write to an interval a copy of its five or so entries. Copies go
+//! to a [`Batch`]: flat bytes that another thread encodes as RDB.
+
+use std::sync::Arc;
+
+use structures::record::ValueRef;
+use structures::table::Table;
+
+use crate::entry::{Entry, EntryExt};
+use crate::object::Object;
+use crate::{Hash, Set, ZSet};
+
+/// The progress of a snapshot over one database.
+#[derive(Debug)]
+pub struct Walk {
+    bits: u32,
+    copied: Vec<u64>,
+    next: u64,
+    /// Pre-images that writes have saved, and at first the line that opens the database.
+    pending: Batch,
+    index: u32,
+}
+
+impl Walk {
+    /// Starts a walk over `table`, which is database `index`.
+    pub fn begin(index: u32, table: &Table<Entry>, expires: usize) -> Walk {
+        let bits = table.level();
+        let mut pending = Batch::default();
+        pending.push_db_sizes(index, table.len() as u64, expires as u64);
+        Walk { bits, copied: vec![0; (1usize << bits).div_ceil(64)], next: 0, pending, index }
+    }
+
+    /// Copies the interval of `hash` if it was not yet: call before the first change in it.
+    #[inline]
+    pub fn save(&mut self, table: &Table<Entry>, hash: u64) {
+        let interval = hash & ((1 << self.bits) - 1);
+        if self.mark(interval) {
+            self.pending.select(self.index);
+            table.visit_interval(self.bits, interval, |entry| self.pending.push_entry(entry));
+        }
+    }
+
+    /// Copies further intervals until `budget_bytes` more are in `out`; true when all are done.
+    pub fn step(&mut self, table: &Table<Entry>, budget_bytes: usize, out: &mut Batch) -> bool {
+        let end = out.weight() + budget_bytes;
+        let intervals = 1u64 << self.bits;
+        out.select(self.index);
+        while self.next < intervals {
+            if out.weight() >= end {
+                return false;
+            }
+            let interval = self.next;
+            self.next += 1;
+            if self.mark(interval) {
+                table.visit_interval(self.bits, interval, |entry| out.push_entry(entry));
+            }
+        }
+        true
+    }
+
+    /// Moves the saved pre-images to `out`.
+    pub fn drain(&mut self, out: &mut Batch) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        out.append(&mut self.pending);
+        true
+    }
+
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.weight()
+    }
+
+    /// Sets the interval's bit; true if it was clear.
+    #[inline]
+    fn mark(&mut self, interval: u64) -> bool {
+        let word = &mut self.copied[(interval / 64) as usize];
+        let bit = 1 << (interval % 64);
+        let clear = *word & bit == 0;
+        *word |= bit;
+        clear
+    }
+}
+
+/// Entries copied out of the keyspace, flat: what crosses from the writer to the thread that encodes a snapshot.
+///
+/// Layout: items one after another, each a tag byte; integers little-endian; `bytes` is a u32 length and the bytes.
+/// ```text
+/// SIZES   u32 db, u64 keys, u64 expires        what the database held when the walk began
+/// SELECT  u32 db                               the keys that follow belong to it
+/// KEY     u8 value tag, u8 has expiry, u32 access clock, [i64 expiry ms], bytes key, value
+/// ```
+/// Long strings are not copied: the batch holds a reference to them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    shared: Vec<Arc<Vec<u8>>>,
+    shared_bytes: usize,
+    selected: Option<u32>,
+}
+
+const SIZES: u8 = 0;
+const SELECT: u8 = 1;
+const KEY: u8 = 2;
+
+const INT: u8 = 0;
+const STR: u8 = 1;
+const SHARED: u8 = 2;
+const LIST: u8 = 3;
+const INTSET: u8 = 4;
+const SET_LISTPACK: u8 = 5;
+const SET: u8 = 6;
+const HASH_LISTPACK: u8 = 7;
+const HASH: u8 = 8;
+const ZSET_LISTPACK: u8 = 9;
+const ZSET: u8 = 10;
+
+const PACKED_NODE: u8 = 0;
+const PLAIN_NODE: u8 = 1;
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Bytes the batch keeps alive, shared strings included.
+    pub fn weight(&self) -> usize {
+        self.bytes.len() + self.shared_bytes
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.shared.clear();
+        self.shared_bytes = 0;
+        self.selected = None;
+    }
+
+    /// The items in the order they were pushed.
+    pub fn items(&self) -> Items<'_> {
+        Items { batch: self, rest: &self.bytes }
+    }
+
+    /// Copies one entry; the right database must be selected.
+    pub fn push_entry(&mut self, entry: &Entry) {
+        let key = entry.key();
+        self.bytes.reserve(entry.bytes() + 24);
+        self.bytes.push(KEY);
+        let tag_at = self.bytes.len();
+        self.bytes.push(0);
+        let expire = entry.expire_at();
+        self.bytes.push(u8::from(expire.is_some()));
+        self.bytes.extend_from_slice(&entry.clock().to_le_bytes());
+        if let Some(at) = expire {
+            self.bytes.extend_from_slice(&at.to_le_bytes());
+        }
+        self.push_bytes(key);
+        self.bytes[tag_at] = self.push_value(entry);
+    }
+
+    fn push_value(&mut self, entry: &Entry) -> u8 {
+        match entry.value() {
+            ValueRef::None => {
+                self.push_bytes(b"");
+                STR
+            }
+            ValueRef::Int(value) => {
+                self.bytes.extend_from_slice(&value.to_le_bytes());
+                INT
+            }
+            ValueRef::Bytes(bytes) => {
+                self.push_bytes(bytes);
+                STR
+            }
+            ValueRef::Payload(object) => self.push_object(object),
+        }
+    }
+
+    fn push_object(&mut self, object: &Object) -> u8 {
+        match object {
+            Object::Str(text) => {
+                self.push_u32(self.shared.len() as u32);
+                self.shared_bytes += text.len();
+                self.shared.push(Arc::clone(text));
+                SHARED
+            }
+            Object::List(list) => {
+                self.push_u32(list.node_count() as u32);
+                for node in list.nodes() {
+                    let (form, bytes) = match node {
+                        crate::list::Node::Packed(bytes) => (PACKED_NODE, bytes),
+                        crate::list::Node::Plain(bytes) => (PLAIN_NODE, bytes),
+                    };
+                    self.bytes.push(form);
+                    self.push_bytes(bytes);
+                }
+                LIST
+            }
+            Object::Set(Set::Intset(set)) => {
+                self.push_bytes(set.bytes());
+                INTSET
+            }
+            Object::Set(Set::Listpack(pack)) => {
+                self.push_bytes(pack.bytes());
+                SET_LISTPACK
+            }
+            Object::Set(Set::Table(table)) => {
+                self.push_u32(table.len() as u32);
+                for member in table.iter() {
+                    self.push_bytes(member.key());
+                }
+                SET
+            }
+            Object::Hash(Hash::Listpack(pack)) => {
+                self.push_bytes(pack.bytes());
+                HASH_LISTPACK
+            }
+            Object::Hash(Hash::Table(table)) => {
+                self.push_u32(table.len() as u32);
+                for field in table.iter() {
+                    self.push_bytes(field.key());
+                    self.push_field_value(field);
+                }
+                HASH
+            }
+            Object::ZSet(ZSet::Listpack(pack)) => {
+                self.push_bytes(pack.bytes());
+                ZSET_LISTPACK
+            }
+            Object::ZSet(ZSet::Ordered(set)) => {
+                self.push_u32(set.len() as u32);
+                // Highest first, as Redis writes it, so that a skip list can be rebuilt by inserting at its head.
+                for (member, score) in set.range(0..set.len()).rev() {
+                    self.push_bytes(member);
+                    self.bytes.extend_from_slice(&score.to_le_bytes());
+                }
+                ZSET
+            }
+        }
+    }
+
+    fn push_field_value(&mut self, field: &crate::hash::Field) {
+        match field.value() {
+            ValueRef::Int(value) => {
+                let mut scratch = structures::number::IntText::new();
+                self.push_bytes(scratch.format(value));
+            }
+            ValueRef::Bytes(bytes) => self.push_bytes(bytes),
+            ValueRef::None => self.push_bytes(b""),
+            ValueRef::Payload(value) => self.push_bytes(value),
+        }
+    }
+
+    fn push_db_sizes(&mut self, index: u32, keys: u64, expires: u64) {
+        self.bytes.push(SIZES);
+        self.push_u32(index);
+        self.bytes.extend_from_slice(&keys.to_le_bytes());
+        self.bytes.extend_from_slice(&expires.to_le_bytes());
+        self.selected = Some(index);
+    }
+
+    fn select(&mut self, index: u32) {
+        if self.selected != Some(index) {
+            self.selected = Some(index);
+            self.bytes.push(SELECT);
+            self.push_u32(index);
+        }
+    }
+
+    fn append(&mut self, other: &mut Batch) {
+        if self.bytes.is_empty() && self.shared.is_empty() {
+            std::mem::swap(self, other);
+            other.clear();
+            return;
+        }
+        // Indexes of shared strings are relative to their own batch: renumbering would mean parsing, so batches with
+        // shared strings are only ever appended to one that has none.
+        if other.shared.is_empty() {
+            self.bytes.extend_from_slice(&other.bytes);
+        } else {
+            let base = self.shared.len() as u32;
+            for item in other.items() {
+                self.push_item(&item, base);
+            }
+            self.shared.append(&mut other.shared);
+            self.shared_bytes += other.shared_bytes;
+        }
+        self.selected = other.selected;
+        other.clear();
+    }
+
+    fn push_item(&mut self, item: &Item<'_>, shared_base: u32) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(item.raw);
+        if let Body::Key { value: Value::Shared { index, .. }, .. } = &item.body {
+            let at = self.bytes.len() - 4;
+            debug_assert!(at > start);
+            self.bytes[at..].copy_from_slice(&(index + shared_base).to_le_bytes());
+        }
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) {
+        self.push_u32(u32::try_from(bytes.len()).expect("a string is shorter than 4 GiB"));
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn push_u32(&mut self, value: u32) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// One item of a batch and its own bytes.
+#[derive(Debug, Clone)]
+pub struct Item<'a> {
+    raw: &'a [u8],
+    pub body: Body<'a>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Body<'a> {
+    /// What the database held when the walk began; keys of it follow, here or in later batches.
+    Sizes {
+        db: u32,
+        keys: u64,
+        expires: u64,
+    },
+    Select {
+        db: u32,
+    },
+    Key {
+        key: &'a [u8],
+        expire_at_ms: Option<i64>,
+        clock: u32,
+        value: Value<'a>,
+    },
+}
+
+/// A value as it was copied.
+#[derive(Debug, Clone)]
+pub enum Value<'a> {
+    Int(i64),
+    Str(&'a [u8]),
+    Shared { text: &'a [u8], index: u32 },
+    List(Elements<'a>),
+    Intset(&'a [u8]),
+    SetListpack(&'a [u8]),
+    Set(Elements<'a>),
+    HashListpack(&'a [u8]),
+    Hash(Elements<'a>),
+    ZSetListpack(&'a [u8]),
+    ZSet(Elements<'a>),
+}
+
+/// The elements of a collection; read them with the method of their kind.
+#[derive(Debug, Clone)]
+pub struct Elements<'a> {
+    pub count: usize,
+    rest: Reader<'a>,
+}
+
+/// A node of a copied list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListNode<'a> {
+    Packed(&'a [u8]),
+    Plain(&'a [u8]),
+}
+
+impl<'a> Elements<'a> {
+    pub fn nodes(&self) -> impl Iterator<Item = ListNode<'a>> {
+        let mut rest = self.rest.clone();
+        (0..self.count).map(move |_| match rest.u8() {
+            PACKED_NODE => ListNode::Packed(rest.bytes()),
+            _ => ListNode::Plain(rest.bytes()),
+        })
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.rest.clone();
+        (0..self.count).map(move |_| rest.bytes())
+    }
+
+    pub fn pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let mut rest = self.rest.clone();
+        (0..self.count).map(move |_| (rest.bytes(), rest.bytes()))
+    }
+
+    pub fn scored(&self) -> impl Iterator<Item = (&'a [u8], f64)> {
+        let mut rest = self.rest.clone();
+        (0..self.count).map(move |_| (rest.bytes(), f64::from_le_bytes(rest.array())))
+    }
+}
+
+/// Iterator over the items of a batch.
+#[derive(Debug, Clone)]
+pub struct Items<'a> {
+    batch: &'a Batch,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        let start = self.rest;
+        if start.is_empty() {
+            return None;
+        }
+        let mut reader = Reader { rest: start };
+        let body = match reader.u8() {
+            SIZES => Body::Sizes { db: reader.u32(), keys: reader.u64(), expires: reader.u64() },
+            SELECT => Body::Select { db: reader.u32() },
+            _ => self.key(&mut reader),
+        };
+        self.rest = reader.rest;
+        Some(Item { raw: &start[..start.len() - reader.rest.len()], body })
+    }
+}
+
+impl<'a> Items<'a> {
+    fn key(&self, reader: &mut Reader<'a>) -> Body<'a> {
+        let tag = reader.u8();
+        let has_expiry = reader.u8() != 0;
+        let clock = reader.u32();
+        let expire_at_ms = has_expiry.then(|| i64::from_le_bytes(reader.array()));
+        let key = reader.bytes();
+        let value = match tag {
+            INT => Value::Int(i64::from_le_bytes(reader.array())),
+            STR => Value::Str(reader.bytes()),
+            SHARED => {
+                let index = reader.u32();
+                Value::Shared { text: &self.batch.shared[index as usize], index }
+            }
+            INTSET => Value::Intset(reader.bytes()),
+            SET_LISTPACK => Value::SetListpack(reader.bytes()),
+            HASH_LISTPACK => Value::HashListpack(reader.bytes()),
+            ZSET_LISTPACK => Value::ZSetListpack(reader.bytes()),
+            LIST => Value::List(reader.elements(|r| {
+                r.u8();
+                r.bytes();
+            })),
+            SET => Value::Set(reader.elements(|r| {
+                r.bytes();
+            })),
+            HASH => Value::Hash(reader.elements(|r| {
+                r.bytes();
+                r.bytes();
+            })),
+            ZSET => Value::ZSet(reader.elements(|r| {
+                r.bytes();
+                r.u64();
+            })),
+            other => unreachable!("a batch holds only what push_value wrote, not tag {other}"),
+        };
+        Body::Key { key, expire_at_ms, clock, value }
+    }
+}
+
+/// Reads back what the batch wrote; the bytes never come from outside.
+#[derive(Debug, Clone)]
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> &'a [u8] {
+        let (head, tail) = self.rest.split_at(count);
+        self.rest = tail;
+        head
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        self.take(N).try_into().expect("take gives as many bytes as asked for")
+    }
+
+    fn u8(&mut self) -> u8 {
+        self.array::<1>()[0]
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.array())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
+
+    fn bytes(&mut self) -> &'a [u8] {
+        let length = self.u32() as usize;
+        self.take(length)
+    }
+
+    fn elements(&mut self, mut skip: impl FnMut(&mut Self)) -> Elements<'a> {
+        let count = self.u32() as usize;
+        let rest = self.clone();
+        for _ in 0..count {
+            skip(self);
+        }
+        Elements { count, rest }
+    }
+}
