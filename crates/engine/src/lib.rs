@@ -22,6 +22,8 @@ pub mod shutdown;
 pub mod snapshot;
 pub mod stats;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod turn;
 pub mod watch;
 

@@ -91,6 +91,8 @@ pub struct Raised {
 #[derive(Debug, Default)]
 pub struct Notifications {
     pub wanted: Event,
+    /// Nobody delivers: the events stay for a test to take.
+    pub keep: bool,
     raised: Vec<Raised>,
 }
 
@@ -109,8 +111,11 @@ impl Notifications {
         std::mem::take(&mut self.raised)
     }
 
+    /// The unit has ended.
     pub fn clear(&mut self) {
-        self.raised.clear();
+        if !self.keep {
+            self.raised.clear();
+        }
     }
 }
 

@@ -35,3 +35,19 @@ fn get(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    #[test]
+    fn get_of_nothing_is_null() {
+        let mut h = Harness::new();
+        assert_eq!(h.run("GET a"), r"$-1\r\n");
+        assert_eq!(
+            h.run("NOSUCH a"),
+            r"-ERR unknown command \'NOSUCH\', with args beginning with: \'a\' \r\n"
+        );
+        assert_eq!(h.resp3().run("GET a"), r"_\r\n");
+    }
+}

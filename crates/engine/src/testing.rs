@@ -1,0 +1,159 @@
+//! A node without surroundings, for tests: commands in as text, replies out as text, a clock that stands still.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::action::ConnId;
+use crate::config::{Config, Protected};
+use crate::env::Env;
+use crate::node::Node;
+use crate::notify::{Event, Raised};
+use crate::session::Peer;
+
+/// A clock that is moved by hand and a generator with a fixed seed.
+struct TestEnv {
+    now_ms: Arc<AtomicI64>,
+    rng: u64,
+}
+
+impl Env for TestEnv {
+    fn unix_ms(&self) -> i64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        self.unix_ms() as u64 * 1000
+    }
+
+    fn random(&mut self) -> u64 {
+        // SplitMix64.
+        self.rng = self.rng.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.rng;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn process_id(&self) -> u32 {
+        1
+    }
+
+    fn used_memory(&self) -> u64 {
+        1 << 20
+    }
+}
+
+/// A node with one client. Effects are recorded from the start.
+pub struct Harness {
+    pub node: Node,
+    pub conn: ConnId,
+    now_ms: Arc<AtomicI64>,
+    read_to: u64,
+}
+
+impl Harness {
+    pub fn new() -> Harness {
+        Harness::with_config(Config { enable_debug_command: Protected::Yes, ..Config::default() })
+    }
+
+    pub fn with_config(config: Config) -> Harness {
+        // Some time in 2023: far from the epoch, so that relative times stay positive.
+        let now_ms = Arc::new(AtomicI64::new(1_700_000_000_000));
+        let env = TestEnv { now_ms: Arc::clone(&now_ms), rng: 1 };
+        let mut node = Node::new(config, Box::new(env));
+        let id = node.core.random_replid();
+        node.core.repl.create_backlog(id);
+        node.refresh_recording();
+        let conn = node.accept(local_peer()).expect("the first client is let in");
+        let read_to = node.core.repl.offset();
+        Harness { node, conn, now_ms, read_to }
+    }
+
+    /// A further client.
+    pub fn connect(&mut self) -> ConnId {
+        self.node.accept(local_peer()).expect("a test has few clients")
+    }
+
+    /// Runs one command, its words separated by blanks; a word in double quotes may hold blanks and escapes.
+    /// The reply with its bytes escaped: `+OK\r\n` is shown as `+OK\\r\\n`.
+    pub fn run(&mut self, line: &str) -> String {
+        self.run_on(self.conn, line)
+    }
+
+    pub fn run_on(&mut self, conn: ConnId, line: &str) -> String {
+        self.raw(conn, format!("{line}\r\n").as_bytes()).escape_ascii().to_string()
+    }
+
+    /// Runs one command; the reply as it is on the wire.
+    pub fn run_args(&mut self, args: &[&[u8]]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        resp::encode_command(&mut bytes, args.iter().copied());
+        self.raw(self.conn, &bytes)
+    }
+
+    /// Gives bytes to a connection; what it would send back.
+    pub fn raw(&mut self, conn: ConnId, bytes: &[u8]) -> Vec<u8> {
+        let input = self.node.input(conn).expect("the connection is open");
+        input.extend_from_slice(bytes);
+        self.node.received(conn, bytes.len());
+        self.output(conn)
+    }
+
+    /// Takes what `conn` has to send.
+    pub fn output(&mut self, conn: ConnId) -> Vec<u8> {
+        let Some(conn) = self.node.core.conns.get_mut(conn) else { return Vec::new() };
+        let bytes = conn.output.to_vec();
+        conn.output.clear();
+        bytes
+    }
+
+    /// The client speaks RESP3 from here on.
+    pub fn resp3(&mut self) -> &mut Harness {
+        let conn = self.node.core.conns.get_mut(self.conn).expect("the client is open");
+        conn.session.proto = resp::Proto::Resp3;
+        self
+    }
+
+    pub fn advance_ms(&mut self, millis: i64) {
+        self.now_ms.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// The commands that reached the log since the last call, `SELECT` included, words separated by blanks.
+    pub fn propagated(&mut self) -> Vec<String> {
+        let slices = self.node.core.repl.log.read(self.read_to + 1).expect("the test's log is large enough");
+        let bytes: Vec<u8> = slices.flat_map(|slice| slice.to_vec()).collect();
+        self.read_to = self.node.core.repl.offset();
+        let (mut parser, mut batch) = (resp::Parser::default(), resp::Batch::new());
+        let limits = resp::Limits { bulk_len_max: u64::MAX, authenticated: true };
+        let progress =
+            parser.parse(&bytes, &limits, usize::MAX, &mut batch).expect("the log holds whole commands");
+        assert_eq!(progress.consumed, bytes.len());
+        let text = |args: resp::Args<'_>| {
+            args.iter().map(|arg| arg.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        (0..batch.len()).map(|index| text(batch.args(index, &bytes))).collect()
+    }
+
+    /// Runs one command with all keyspace events wanted; the events it raised.
+    pub fn events(&mut self, line: &str) -> Vec<Raised> {
+        self.node.store.notifications.wanted = Event::parse(b"KEAmn").expect("these letters are known");
+        self.node.store.notifications.keep = true;
+        self.run(line);
+        self.node.store.notifications.keep = false;
+        self.node.store.notifications.take()
+    }
+}
+
+impl Default for Harness {
+    fn default() -> Self {
+        Harness::new()
+    }
+}
+
+fn local_peer() -> Peer {
+    Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), unix_socket: false, local: true }
+}
