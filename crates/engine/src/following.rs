@@ -109,6 +109,7 @@ impl Node {
             }
         };
         self.core.repl.following = Some(following);
+        self.unblock_waiting();
         self.carry_out(actions, &[]);
         self.role_changed();
     }

@@ -12,12 +12,13 @@
 //!
 //! Nothing here blocks. Everything that must happen outside comes out as an [`Action`].
 
+use replication::replica_link::ReplicaInput;
 use resp::{Args, Batch, Limits, Output, Reply};
 
 use crate::action::{Action, ConnId};
 use crate::commands;
 use crate::config::Config;
-use crate::core::Core;
+use crate::core::{Core, RoleChange};
 use crate::ctx::{CommandRef, Ctx};
 use crate::dispatch;
 use crate::env::Env;
@@ -243,6 +244,9 @@ impl Node {
                 }
             };
             conn.wants = progress.wants;
+            if progress.empty_line && conn.session.is_replica() {
+                self.replica_is_loading(conn);
+            }
             let batch = std::mem::take(&mut self.batch);
             let run = self.run_batch(id, conn, &batch, &input[start..]);
             self.batch = batch;
@@ -263,6 +267,14 @@ impl Node {
         conn.input.drain(..start);
         if conn.input.len() > self.core.config.client_query_buffer_limit as usize {
             self.core.query_buffer_exceeded(conn);
+        }
+    }
+
+    /// An empty line is how a replica that loads its snapshot shows that it lives.
+    fn replica_is_loading(&mut self, conn: &mut Conn) {
+        let (timeout, now) = (self.core.repl_timeout(), self.core.monotonic());
+        if let Role::Replica(replica) = &mut conn.session.role {
+            replica.step(timeout, now, ReplicaInput::Newline, &mut Vec::new());
         }
     }
 
@@ -336,6 +348,16 @@ impl Node {
         if session.wrote {
             session.wrote = false;
             session.last_write_offset = core.repl.offset();
+        }
+        if let Some(change) = core.role_change.take() {
+            self.change_role(change);
+        }
+    }
+
+    fn change_role(&mut self, change: RoleChange) {
+        match change {
+            RoleChange::Follow { host, port } => self.follow(&host, port),
+            RoleChange::Promote => self.promote(),
         }
     }
 

@@ -331,11 +331,25 @@ impl Node {
             let Some(conn) = self.core.conns.get_mut(id).filter(|conn| conn.session.id == session) else {
                 continue;
             };
-            if let Some(Blocked::Wait { .. }) = conn.session.blocked.take() {
+            if let Some(Blocked::Wait) = conn.session.blocked.take() {
                 resp::Reply::new(&mut conn.output, conn.session.proto).int(count as i64);
                 self.core.queue_id(id);
                 self.core.resume.push(id);
             }
+        }
+    }
+
+    /// Clients in `WAIT` are let go with an error: this node becomes a replica, so nobody acknowledges to it.
+    pub(crate) fn unblock_waiting(&mut self) {
+        for (id, session) in self.core.repl.waiting.drain() {
+            let Some(conn) = self.core.conns.get_mut(id).filter(|conn| conn.session.id == session) else {
+                continue;
+            };
+            conn.session.blocked = None;
+            resp::Reply::new(&mut conn.output, conn.session.proto)
+                .error("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
+            self.core.queue_id(id);
+            self.core.resume.push(id);
         }
     }
 
