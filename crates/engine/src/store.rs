@@ -208,6 +208,7 @@ impl Store {
     pub fn read(&mut self, key: Key<'_>) -> Option<&Entry> {
         if !self.is_alive(key) {
             self.stats.keyspace_misses += 1;
+            self.notify(Event::KEY_MISS, "keymiss", key.bytes);
             return None;
         }
         self.stats.keyspace_hits += 1;
@@ -228,6 +229,7 @@ impl Store {
     #[inline]
     pub fn write(&mut self, key: Key<'_>) -> Option<&mut Entry> {
         if !self.is_alive(key) {
+            self.drop_hidden(key);
             return None;
         }
         let clock = self.clock;
@@ -299,7 +301,18 @@ impl Store {
     /// Adds a ready entry under its own key, which must not exist.
     pub fn add_entry(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         entry.set_clock(self.clock);
+        if self.expiry == Expiry::Hide {
+            let key = Key { bytes: entry.key(), hash };
+            self.dbs[self.selected].remove(key);
+        }
         self.dbs[self.selected].insert(hash, entry)
+    }
+
+    /// A client of a writable replica writes to a key whose time has run out: it is hidden, and now in the way.
+    fn drop_hidden(&mut self, key: Key<'_>) {
+        if self.expiry == Expiry::Hide {
+            self.dbs[self.selected].remove(key);
+        }
     }
 
     /// Stores `object` under `key` whatever it held, without an expiry.

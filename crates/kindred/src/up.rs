@@ -181,7 +181,9 @@ impl Plan {
             }
             None => {
                 let port = next_free(&mut plan.notes)?;
-                plan.add("primary", port, directory, Vec::new(), Vec::new(), &options.server_options);
+                // The delay is there to serve several replicas by one fork, and would only make the start slow.
+                let role = ["--repl-diskless-sync-delay", "0"].map(str::to_owned).to_vec();
+                plan.add("primary", port, directory, role, Vec::new(), &options.server_options);
                 ("127.0.0.1".to_owned(), port, Vec::new())
             }
         };
@@ -265,9 +267,10 @@ impl Fleet {
                 sender.send(Seen { at: Instant::now(), node: index, observation: Observation::Log(line) });
         })?;
         let text = format!("{} started on port {}, pid {}", spec.name, spec.port, node.pid());
+        let pid = node.pid();
         self.nodes[index] = Some(node);
         let now = self.now();
-        self.view.observe(now, index, Observation::Started);
+        self.view.observe(now, index, Observation::Started { pid });
         self.view.note(now, text);
         Ok(())
     }
@@ -570,7 +573,10 @@ mod tests {
         let expected =
             [("primary", "127.0.0.1:6379"), ("replica-1", "127.0.0.1:6380"), ("replica-2", "127.0.0.1:6381")];
         assert_eq!(addresses, expected);
-        assert_eq!(args_of(&plan, 0), "--port 6379 --bind 127.0.0.1 -::1 --dir /data/primary");
+        assert_eq!(
+            args_of(&plan, 0),
+            "--port 6379 --bind 127.0.0.1 -::1 --dir /data/primary --repl-diskless-sync-delay 0"
+        );
         assert!(args_of(&plan, 2).ends_with("--dir /data/replica-2 --replicaof 127.0.0.1 6379"));
     }
 
