@@ -375,8 +375,12 @@ impl EventLoop {
 
     /// Does what the engine has asked for, and what follows from that.
     fn carry_out(&mut self) {
-        while !self.node.core.actions.is_empty() {
-            for action in self.node.take_actions() {
+        loop {
+            let actions = self.node.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
                 self.act(action);
             }
         }
