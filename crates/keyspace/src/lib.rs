@@ -24,6 +24,6 @@ pub use entry::{Entry, EntryExt, Str};
 pub use hash::Hash;
 pub use limits::EncodingLimits;
 pub use list::List;
-pub use object::{Object, Type, WrongType};
+pub use object::{Malformed, Object, Type, WrongType};
 pub use set::Set;
 pub use zset::ZSet;

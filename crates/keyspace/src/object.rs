@@ -53,6 +53,18 @@ impl std::fmt::Display for WrongType {
 
 impl std::error::Error for WrongType {}
 
+/// Bytes from outside are not the value they claim to be; the text says what is wrong. The payload is to be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
 impl Object {
     pub fn type_of(&self) -> Type {
         match self {
