@@ -316,6 +316,10 @@ impl Store {
     /// Adds a ready entry under its own key, which must not exist.
     pub fn add_entry(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         entry.set_clock(self.clock);
+        if self.expiry == Expiry::Hide {
+            let key = Key { bytes: entry.key(), hash };
+            self.dbs[self.selected].remove(key);
+        }
         self.notify(Event::NEW, "new", entry.key());
         self.dbs[self.selected].insert(hash, entry)
     }
