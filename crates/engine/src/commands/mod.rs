@@ -12,6 +12,7 @@ pub mod counter;
 pub mod databases;
 pub mod expire;
 pub mod keys;
+pub mod lcs;
 pub mod object;
 pub mod replication;
 pub mod scan;
@@ -27,7 +28,7 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 13] {
+fn groups() -> [&'static [Command<Handler>]; 14] {
     [
         client::COMMANDS,
         connection::COMMANDS,
@@ -35,6 +36,7 @@ fn groups() -> [&'static [Command<Handler>]; 13] {
         databases::COMMANDS,
         expire::COMMANDS,
         keys::COMMANDS,
+        lcs::COMMANDS,
         object::COMMANDS,
         replication::COMMANDS,
         scan::COMMANDS,
