@@ -177,3 +177,68 @@ fn incrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.bulk(&text);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    #[test]
+    fn integers() {
+        let mut h = Harness::new();
+        for (line, reply) in [
+            ("INCR a", r":1\r\n"),
+            ("INCRBY a 17179869184", r":17179869185\r\n"),
+            ("DECRBY a 17179869186", r":-1\r\n"),
+            ("DECR a", r":-2\r\n"),
+            ("INCRBY a 9223372036854775807", r":9223372036854775805\r\n"),
+            ("INCRBY a 3", r"-ERR increment or decrement would overflow\r\n"),
+            ("DECRBY a -9223372036854775808", r"-ERR decrement would overflow\r\n"),
+            ("INCRBY a 1.5", r"-ERR value is not an integer or out of range\r\n"),
+            ("SET a \" 11\"", r"+OK\r\n"),
+            ("INCR a", r"-ERR value is not an integer or out of range\r\n"),
+            ("SET a \"\"", r"+OK\r\n"),
+            ("DECR a", r"-ERR value is not an integer or out of range\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn floats_propagate_as_their_sum_and_stay_text() {
+        let mut h = Harness::new();
+        for (line, reply) in [
+            ("INCRBYFLOAT a 0.25", r"$4\r\n0.25\r\n"),
+            ("INCRBYFLOAT a 0.75", r"$1\r\n1\r\n"),
+            ("OBJECT ENCODING a", r"$6\r\nembstr\r\n"),
+            ("INCR a", r":2\r\n"),
+            ("OBJECT ENCODING a", r"$3\r\nint\r\n"),
+            ("INCRBYFLOAT a 5.0e3", r"$4\r\n5002\r\n"),
+            ("INCRBYFLOAT a inf", r"-ERR increment would produce NaN or Infinity\r\n"),
+            ("INCRBYFLOAT a x", r"-ERR value is not a valid float\r\n"),
+            ("SET b \" 11\"", r"+OK\r\n"),
+            ("INCRBYFLOAT b 1", r"-ERR value is not a valid float\r\n"),
+            ("SET c 3", r"+OK\r\n"),
+            ("INCRBYFLOAT c 1.1", r"$3\r\n4.1\r\n"),
+            ("INCRBYFLOAT c -1.1", r"$1\r\n3\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        assert_eq!(
+            h.propagated(),
+            [
+                "SELECT 0",
+                "SET a 0.25 KEEPTTL",
+                "SET a 1 KEEPTTL",
+                "INCR a",
+                "SET a 5002 KEEPTTL",
+                "SET b  11",
+                "SET c 3",
+                "SET c 4.1 KEEPTTL",
+                "SET c 3 KEEPTTL"
+            ]
+        );
+        h.run("EXPIRE c 100");
+        h.run("INCRBYFLOAT c 1");
+        assert_eq!(h.run("TTL c"), r":100\r\n");
+    }
+}

@@ -199,3 +199,110 @@ fn abandon_background_save(ctx: &mut Ctx<'_>) {
     ctx.store.orphans.clear();
     ctx.core.actions.push(Action::CancelSnapshot);
 }
+
+#[cfg(test)]
+mod tests {
+    use keyspace::snapshot::Body;
+
+    use crate::action::Action;
+    use crate::config::Config;
+    use crate::snapshot::{Purpose, Step};
+    use crate::testing::Harness;
+
+    #[test]
+    fn selecting_and_exchanging() {
+        let mut h = Harness::new();
+        h.run("SET a 0");
+        for (line, reply) in [
+            ("SELECT 16", r"-ERR DB index is out of range\r\n"),
+            ("SELECT -1", r"-ERR DB index is out of range\r\n"),
+            ("SELECT x", r"-ERR value is not an integer or out of range\r\n"),
+            (
+                "SELECT 99999999999",
+                r"-ERR value is out of range, value must between -2147483648 and 2147483647\r\n",
+            ),
+            ("SELECT 1", r"+OK\r\n"),
+            ("DBSIZE", r":0\r\n"),
+            ("SWAPDB x 1", r"-ERR invalid first DB index\r\n"),
+            ("SWAPDB 1 99999999999", r"-ERR invalid second DB index\r\n"),
+            ("SWAPDB 1 16", r"-ERR DB index is out of range\r\n"),
+            ("SWAPDB 0 1", r"+OK\r\n"),
+            ("GET a", r"$1\r\n0\r\n"),
+            ("SET b 1", r"+OK\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        assert_eq!(h.propagated(), ["SELECT 0", "SET a 0", "SELECT 1", "SWAPDB 0 1", "SET b 1"]);
+    }
+
+    #[test]
+    fn flushing_counts_keys_and_always_propagates() {
+        let mut h = Harness::with_config(Config { save: Vec::new(), ..Config::default() });
+        h.run("MSET a 1 b 2");
+        h.run("SELECT 1");
+        h.run("SET a 1 EX 10");
+        h.propagated();
+        let before = h.node.store.effects.dirty;
+        for (line, reply) in [
+            ("FLUSHDB NOSUCH", r"-ERR syntax error\r\n"),
+            ("FLUSHALL SYNC ASYNC", r"-ERR syntax error\r\n"),
+            ("FLUSHDB async", r"+OK\r\n"),
+            ("DBSIZE", r":0\r\n"),
+            ("FLUSHDB", r"+OK\r\n"),
+            ("FLUSHALL SYNC", r"+OK\r\n"),
+            ("SELECT 0", r"+OK\r\n"),
+            ("DBSIZE", r":0\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        assert_eq!(h.node.store.effects.dirty - before, 3);
+        assert_eq!(h.propagated(), ["FLUSHDB async", "FLUSHDB", "FLUSHALL SYNC"]);
+        assert!(!h.node.core.snapshots.scheduled, "without save points nothing is saved");
+    }
+
+    #[test]
+    fn flushall_ends_a_background_save_and_makes_a_new_one_due() {
+        let mut h = Harness::new();
+        h.run("SET a 1");
+        h.node.begin_snapshot(Purpose::Background);
+        assert_eq!(h.run("FLUSHALL"), r"+OK\r\n");
+        assert!(!h.node.core.snapshots.is_running());
+        assert!(h.node.core.snapshots.scheduled);
+        assert_eq!(h.node.core.snapshots.changes_since_save(h.node.store.effects.dirty), 0);
+        assert!(h.node.take_actions().iter().any(|action| matches!(action, Action::CancelSnapshot)));
+        assert!(h.node.snapshot_batch(1 << 20).is_none());
+    }
+
+    #[test]
+    fn a_snapshot_for_replicas_keeps_what_was_flushed_after_it_began() {
+        let mut h = Harness::new();
+        h.run("MSET a 1 b 2 c 3");
+        h.node.begin_snapshot(Purpose::SyncStream);
+        h.run("FLUSHALL");
+        h.run("SET d 4");
+        assert!(h.node.core.snapshots.is_running());
+        let mut entries = 0;
+        while let Some(Step::Batch(batch)) = h.node.snapshot_batch(1 << 20) {
+            let is_key = |body: &Body<'_>| matches!(body, Body::Key { .. });
+            entries += batch.items().filter(|item| is_key(&item.body)).count();
+        }
+        assert_eq!(entries, 3);
+        assert_eq!(h.run("DBSIZE"), r":1\r\n");
+    }
+
+    #[test]
+    fn watchers_of_flushed_keys_lose() {
+        for line in ["FLUSHDB", "FLUSHALL", "SWAPDB 0 1"] {
+            for (watched, lost) in [("a", true), ("nosuch", false)] {
+                let mut h = Harness::new();
+                let other = h.connect();
+                h.run("SET a 1");
+                h.run(&format!("WATCH {watched}"));
+                h.run_on(other, line);
+                h.run("MULTI");
+                h.run("DBSIZE");
+                assert_eq!(h.run("EXEC") == r"*-1\r\n", lost, "{line} {watched}");
+            }
+        }
+    }
+}

@@ -384,3 +384,99 @@ fn pexpiretime(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.int(at.unwrap_or_else(|code| code));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Expiry;
+    use crate::testing::Harness;
+
+    #[test]
+    fn conditions() {
+        let mut h = Harness::new();
+        h.run("SET a x");
+        for (line, reply) in [
+            ("EXPIRE a 100 XX", r":0\r\n"),
+            ("EXPIRE a 100 GT", r":0\r\n"),
+            ("EXPIRE a 200 LT", r":1\r\n"),
+            ("EXPIRE a 100 NX", r":0\r\n"),
+            ("EXPIRE a 100 XX GT", r":0\r\n"),
+            ("EXPIRE a 300 gt", r":1\r\n"),
+            ("EXPIRE a 300 LT", r":0\r\n"),
+            ("EXPIRE a 50 XX LT", r":1\r\n"),
+            ("TTL a", r":50\r\n"),
+            ("EXPIRE a 1 NX XX", r"-ERR NX and XX, GT or LT options at the same time are not compatible\r\n"),
+            ("EXPIRE a 1 GT LT", r"-ERR GT and LT options at the same time are not compatible\r\n"),
+            ("EXPIRE a 1 AB CD", r"-ERR Unsupported option AB\r\n"),
+            ("EXPIRE a x", r"-ERR value is not an integer or out of range\r\n"),
+            ("EXPIRE a 9223370399119966", r"-ERR invalid expire time in \'expire\' command\r\n"),
+            ("EXPIRE a -9223372036854776", r"-ERR invalid expire time in \'expire\' command\r\n"),
+            ("PEXPIRE a 9223372036854770000", r"-ERR invalid expire time in \'pexpire\' command\r\n"),
+            ("EXPIRE b 10", r":0\r\n"),
+            ("PEXPIREAT a 9223372036854770000", r":1\r\n"),
+            ("PERSIST a", r":1\r\n"),
+            ("PERSIST a", r":0\r\n"),
+            ("TTL a", r":-1\r\n"),
+            ("PEXPIRETIME b", r":-2\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn all_units_propagate_as_points_in_milliseconds() {
+        let mut h = Harness::new();
+        h.run("SET a x");
+        h.run("EXPIRE a 10 NX");
+        h.run("PEXPIRE a 10");
+        h.run("EXPIREAT a 2000000000 GT");
+        h.run("pexpireat a 2000000000001 XX");
+        assert_eq!(h.run("EXPIRETIME a"), r":2000000000\r\n");
+        assert_eq!(h.run("PEXPIRETIME a"), r":2000000000001\r\n");
+        h.run("PERSIST a");
+        let now_ms = h.now_ms();
+        assert_eq!(
+            h.propagated(),
+            [
+                "SELECT 0".to_owned(),
+                "SET a x".to_owned(),
+                format!("PEXPIREAT a {} NX", now_ms + 10_000),
+                format!("PEXPIREAT a {}", now_ms + 10),
+                "PEXPIREAT a 2000000000000 GT".to_owned(),
+                "pexpireat a 2000000000001 XX".to_owned(),
+                "PERSIST a".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_time_that_has_passed_deletes_on_a_primary_only() {
+        let mut h = Harness::new();
+        h.run("SET a x");
+        let events: Vec<&str> = h.events("EXPIRE a -1").iter().map(|event| event.name).collect();
+        assert_eq!(events, ["del"]);
+        assert_eq!(h.propagated(), ["SELECT 0", "SET a x", "DEL a"]);
+        h.node.store.lazy.expire = true;
+        h.run("SET a x");
+        assert_eq!(h.run("PEXPIREAT a 1"), r":1\r\n");
+        assert_eq!(h.propagated(), ["SET a x", "UNLINK a"]);
+        h.node.store.expiry = Expiry::Hide;
+        h.run("SET a x");
+        assert_eq!(h.run("EXPIREAT a 1"), r":1\r\n");
+        assert_eq!(h.propagated(), ["SET a x", "PEXPIREAT a 1000"]);
+        assert_eq!((h.run("DBSIZE"), h.run("TTL a")), (r":1\r\n".into(), r":-2\r\n".into()));
+    }
+
+    #[test]
+    fn seconds_are_rounded_to_the_nearest() {
+        let mut h = Harness::new();
+        h.run("SET a x PX 1499");
+        assert_eq!(h.run("TTL a"), r":1\r\n");
+        h.run("SET a x PX 1500");
+        assert_eq!(h.run("TTL a"), r":2\r\n");
+        h.advance_ms(1500);
+        assert_eq!(h.run("PTTL a"), r":0\r\n", "a key lives through its last millisecond");
+        h.advance_ms(1);
+        assert_eq!(h.run("PTTL a"), r":-2\r\n");
+        assert_eq!(h.node.store.stats.expired_keys, 1);
+    }
+}

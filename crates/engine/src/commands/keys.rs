@@ -414,3 +414,202 @@ fn copy(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.int(i64::from(copies));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use keyspace::{Key, List, Object};
+
+    use crate::store::Expiry;
+    use crate::testing::Harness;
+
+    fn events(h: &mut Harness, line: &str) -> Vec<String> {
+        let text = |key: &[u8]| key.escape_ascii().to_string();
+        h.events(line)
+            .iter()
+            .map(|event| format!("{} {} {}", event.db, event.name, text(&event.key)))
+            .collect()
+    }
+
+    /// A list under `key`, without the commands of lists.
+    fn put_list(h: &mut Harness, key: &[u8], elements: usize) {
+        let mut list = List::new(-2);
+        (0..elements).for_each(|_| list.quick_mut().push_back(b"element"));
+        h.node.store.put(Key::new(key), Object::List(list));
+    }
+
+    #[test]
+    fn existence_and_type() {
+        let mut h = Harness::new();
+        h.run("MSET a 1 b 2");
+        put_list(&mut h, b"l", 3);
+        for (line, reply) in [
+            ("EXISTS a a nosuch l", r":3\r\n"),
+            ("TOUCH a nosuch", r":1\r\n"),
+            ("TYPE a", r"+string\r\n"),
+            ("TYPE l", r"+list\r\n"),
+            ("TYPE nosuch", r"+none\r\n"),
+            ("DEL a a nosuch", r":1\r\n"),
+            ("UNLINK l b", r":2\r\n"),
+            ("DBSIZE", r":0\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        assert_eq!(h.propagated(), ["SELECT 0", "MSET a 1 b 2", "DEL a a nosuch", "UNLINK l b"]);
+    }
+
+    #[test]
+    fn commands_on_strings_refuse_other_types_and_change_nothing() {
+        let mut h = Harness::new();
+        put_list(&mut h, b"l", 3);
+        for line in [
+            "GET l",
+            "GETSET l x",
+            "GETDEL l",
+            "GETEX l EX 10",
+            "SET l x GET",
+            "APPEND l x",
+            "STRLEN l",
+            "SETRANGE l 0 x",
+            "GETRANGE l 0 1",
+            "INCR l",
+            "INCRBYFLOAT l x",
+        ] {
+            let reply = h.run(line);
+            assert_eq!(
+                reply, r"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+                "{line}"
+            );
+        }
+        assert_eq!(h.run("MGET l"), r"*1\r\n$-1\r\n");
+        assert_eq!(h.run("TYPE l"), r"+list\r\n");
+        assert!(h.propagated().is_empty());
+        assert_eq!(h.run("SET l x"), r"+OK\r\n", "but SET replaces anything");
+    }
+
+    #[test]
+    fn what_has_expired_is_not_deleted_by_the_client() {
+        let mut h = Harness::new();
+        h.run("SET a x PX 1");
+        h.propagated();
+        h.advance_ms(2);
+        assert_eq!(events(&mut h, "DEL a"), ["0 expired a"]);
+        assert_eq!(h.propagated(), ["DEL a"]);
+        h.run("SET a x PX 1");
+        h.advance_ms(2);
+        assert_eq!(h.run("DEL a"), r":0\r\n");
+        // A replica that takes writes cannot know what its primary holds.
+        h.run("SET a x PX 1");
+        h.advance_ms(2);
+        h.node.store.expiry = Expiry::Hide;
+        assert_eq!(h.run("DEL a"), r":1\r\n");
+    }
+
+    #[test]
+    fn renaming_keeps_value_and_expiry() {
+        let mut h = Harness::new();
+        h.run("SET a 1 EX 100");
+        h.run("SET b 2 EX 5");
+        put_list(&mut h, b"l", 1000);
+        h.propagated();
+        assert_eq!(h.run("RENAME nosuch nosuch"), r"-ERR no such key\r\n");
+        assert_eq!(h.run("RENAMENX nosuch a"), r"-ERR no such key\r\n");
+        assert_eq!(h.run("RENAME a a"), r"+OK\r\n");
+        assert_eq!(h.run("RENAMENX a a"), r":0\r\n");
+        assert_eq!(h.run("RENAMENX a b"), r":0\r\n");
+        assert!(h.propagated().is_empty());
+        assert_eq!(events(&mut h, "RENAME a b"), ["0 new b", "0 rename_from a", "0 rename_to b"]);
+        assert_eq!((h.run("GET b"), h.run("TTL b")), (r"$1\r\n1\r\n".into(), r":100\r\n".into()));
+        assert_eq!(h.run("RENAMENX l m"), r":1\r\n");
+        assert_eq!((h.run("TYPE m"), h.run("EXISTS l")), (r"+list\r\n".into(), r":0\r\n".into()));
+        assert_eq!(h.run("RENAME m b"), r"+OK\r\n");
+        assert_eq!(h.run("TTL b"), r":-1\r\n", "the expiry goes with what was replaced");
+        assert_eq!(h.node.store.db().expires().len(), 0);
+        assert_eq!(h.propagated(), ["RENAME a b", "RENAMENX l m", "RENAME m b"]);
+    }
+
+    #[test]
+    fn moving_and_copying_between_databases() {
+        let mut h = Harness::new();
+        h.run("SET a 1 EX 100");
+        for (line, reply) in [
+            ("MOVE a 0", r"-ERR source and destination objects are the same\r\n"),
+            ("MOVE a 16", r"-ERR DB index is out of range\r\n"),
+            ("MOVE a x", r"-ERR value is not an integer or out of range\r\n"),
+            ("MOVE nosuch 1", r":0\r\n"),
+            ("COPY a a", r"-ERR source and destination objects are the same\r\n"),
+            ("COPY a b DB 16", r"-ERR DB index is out of range\r\n"),
+            ("COPY a b DB", r"-ERR syntax error\r\n"),
+            ("COPY a b NOSUCH", r"-ERR syntax error\r\n"),
+            ("COPY nosuch b", r":0\r\n"),
+            ("COPY a b", r":1\r\n"),
+            ("COPY a b", r":0\r\n"),
+            ("TTL b", r":100\r\n"),
+            ("COPY a a DB 1", r":1\r\n"),
+            ("MOVE a 1", r":0\r\n"),
+            ("SELECT 1", r"+OK\r\n"),
+            ("TTL a", r":100\r\n"),
+            ("SET a 2", r"+OK\r\n"),
+            ("SELECT 0", r"+OK\r\n"),
+            ("COPY a a DB 1 REPLACE", r":1\r\n"),
+            ("DBSIZE", r":2\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        h.propagated();
+        assert_eq!(events(&mut h, "MOVE a 2"), ["2 new a", "0 move_from a", "2 move_to a"]);
+        assert_eq!(events(&mut h, "COPY b c DB 3"), ["3 new c", "3 copy_to c"]);
+        assert_eq!(h.propagated(), ["MOVE a 2", "COPY b c DB 3"]);
+        assert_eq!(h.run("EXISTS a"), r":0\r\n");
+        h.run("SELECT 2");
+        assert_eq!((h.run("GET a"), h.run("TTL a")), (r"$1\r\n1\r\n".into(), r":100\r\n".into()));
+    }
+
+    #[test]
+    fn a_copy_is_independent() {
+        let mut h = Harness::new();
+        put_list(&mut h, b"l", 500);
+        assert_eq!(h.run("COPY l m"), r":1\r\n");
+        h.run("DEL l");
+        let copy = h.node.store.write_list(Key::new(b"m")).unwrap().unwrap();
+        assert_eq!(copy.len(), 500);
+    }
+
+    #[test]
+    fn watchers_of_both_names_lose() {
+        for (watched, line) in
+            [("b", "RENAME a b"), ("a", "RENAME a b"), ("b", "COPY a b"), ("a", "MOVE a 1")]
+        {
+            let mut h = Harness::new();
+            let other = h.connect();
+            h.run("SET a 1");
+            h.run(&format!("WATCH {watched}"));
+            h.run("MULTI");
+            h.run_on(other, line);
+            assert_eq!(h.run("EXEC"), r"*-1\r\n", "{line}");
+        }
+    }
+
+    #[test]
+    fn keys_and_randomkey_do_not_name_what_has_expired() {
+        let mut h = Harness::new();
+        assert_eq!(h.run("RANDOMKEY"), r"$-1\r\n");
+        h.run("MSET key_x 1 key_y 2 foo_a 3");
+        h.run("SET key_z 1 PX 1");
+        h.advance_ms(2);
+        assert_eq!(h.run("KEYS foo*"), r"*1\r\n$5\r\nfoo_a\r\n");
+        assert_eq!(h.run("KEYS key_[z]"), r"*0\r\n");
+        assert!(h.run("KEYS *").starts_with("*3"));
+        assert_eq!(h.run("DBSIZE"), r":4\r\n");
+        let drawn: BTreeSet<String> = (0..100).map(|_| h.run("RANDOMKEY")).collect();
+        assert_eq!(drawn.len(), 3, "{drawn:?}");
+        assert_eq!(h.run("DBSIZE"), r":3\r\n", "a primary deletes what it draws");
+
+        h.node.store.expiry = Expiry::Hide;
+        h.run("FLUSHALL");
+        h.run("SET key_z 1 PX 1");
+        h.advance_ms(2);
+        assert_eq!(h.run("RANDOMKEY"), r"$5\r\nkey_z\r\n", "rather than searching for ever");
+    }
+}

@@ -174,3 +174,53 @@ fn object_help(ctx: &mut Ctx<'_>) -> CmdResult {
     HELP.iter().for_each(|line| ctx.reply.simple(line));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    #[test]
+    fn how_strings_are_kept() {
+        let mut h = Harness::new();
+        h.run("MSET int 12 emb abc");
+        h.run(&format!("SET raw {}", "x".repeat(45)));
+        h.run(&format!("SET max {}", "x".repeat(44)));
+        h.run(&format!("SET big {}", "x".repeat(5000)));
+        for (line, reply) in [
+            ("OBJECT ENCODING int", r"$3\r\nint\r\n"),
+            ("OBJECT ENCODING emb", r"$6\r\nembstr\r\n"),
+            ("OBJECT ENCODING max", r"$6\r\nembstr\r\n"),
+            ("OBJECT ENCODING raw", r"$3\r\nraw\r\n"),
+            ("OBJECT ENCODING big", r"$3\r\nraw\r\n"),
+            ("OBJECT ENCODING nosuch", r"$-1\r\n"),
+            ("OBJECT REFCOUNT int", r":2147483647\r\n"),
+            ("OBJECT REFCOUNT emb", r":1\r\n"),
+            ("OBJECT FREQ nosuch", r"$-1\r\n"),
+            ("OBJECT ENCODING", r"-ERR wrong number of arguments for \'object|encoding\' command\r\n"),
+            ("OBJECT NOSUCH int", r"-ERR unknown subcommand \'NOSUCH\'. Try OBJECT HELP.\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        assert!(h.run("OBJECT FREQ int").starts_with("-ERR An LFU maxmemory policy is not selected"));
+        assert!(h.run("OBJECT HELP").starts_with(r"*11\r\n+OBJECT <subcommand>"));
+    }
+
+    #[test]
+    fn only_use_resets_the_idle_time() {
+        let mut h = Harness::new();
+        h.run("SET a 1");
+        h.advance_ms(7000);
+        for looks in ["TTL a", "TYPE a", "EXISTS a", "OBJECT ENCODING a", "OBJECT IDLETIME a"] {
+            h.run(looks);
+        }
+        assert_eq!(h.run("OBJECT IDLETIME a"), r":7\r\n");
+        for uses in ["GET a", "TOUCH a", "MGET a", "INCR a", "SET a 1"] {
+            h.advance_ms(3000);
+            h.run(uses);
+            assert_eq!(h.run("OBJECT IDLETIME a"), r":0\r\n", "{uses}");
+        }
+        // The clock has 24 bits: half a year.
+        h.advance_ms((1 << 24) * 1000 + 5000);
+        assert_eq!(h.run("OBJECT IDLETIME a"), r":5\r\n");
+    }
+}

@@ -180,3 +180,128 @@ fn scan(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::testing::Harness;
+
+    /// The cursor and the keys of a reply.
+    fn parse(reply: &[u8]) -> (u64, Vec<String>) {
+        let text = String::from_utf8(reply.to_vec()).unwrap();
+        let mut lines = text.split("\r\n");
+        assert_eq!(lines.next(), Some("*2"));
+        lines.next();
+        let cursor = lines.next().unwrap().parse().unwrap();
+        let count: usize = lines.next().unwrap().strip_prefix('*').unwrap().parse().unwrap();
+        let keys: Vec<String> =
+            lines.filter(|line| !line.is_empty() && !line.starts_with('$')).map(Into::into).collect();
+        assert_eq!(keys.len(), count);
+        (cursor, keys)
+    }
+
+    /// A whole walk; `between` runs between the calls.
+    fn walk(h: &mut Harness, options: &str, mut between: impl FnMut(&mut Harness)) -> Vec<String> {
+        let (mut cursor, mut all) = (0, Vec::new());
+        loop {
+            let conn = h.conn;
+            let (next, keys) = parse(&h.raw(conn, format!("SCAN {cursor} {options}\r\n").as_bytes()));
+            all.extend(keys);
+            cursor = next;
+            if cursor == 0 {
+                return all;
+            }
+            between(h);
+        }
+    }
+
+    fn populate(h: &mut Harness, count: usize) {
+        (0..count).for_each(|index| drop(h.run(&format!("SET key:{index} v"))));
+    }
+
+    #[test]
+    fn a_walk_names_each_key_once_when_nothing_changes() {
+        let mut h = Harness::new();
+        populate(&mut h, 1000);
+        for options in ["", "COUNT 5", "COUNT 1", "COUNT 10000", "TYPE string", "MATCH *"] {
+            let keys = walk(&mut h, options, |_| {});
+            assert_eq!(keys.len(), 1000, "{options}");
+            assert_eq!(keys.into_iter().collect::<BTreeSet<_>>().len(), 1000, "{options}");
+        }
+        assert_eq!(walk(&mut h, "MATCH key:1??", |_| {}).len(), 100);
+        assert!(walk(&mut h, "TYPE list", |_| {}).is_empty());
+        assert_eq!(walk(&mut h, "TYPE STRING MATCH key:1 COUNT 7", |_| {}), ["key:1"]);
+    }
+
+    #[test]
+    fn what_stays_is_named_while_the_table_grows_and_shrinks() {
+        let mut h = Harness::new();
+        populate(&mut h, 500);
+        let mut added = 0;
+        let grown = walk(&mut h, "COUNT 10", |h| {
+            (0..50).for_each(|_| {
+                added += 1;
+                h.run(&format!("SET new:{added} v"));
+            })
+        });
+        let grown: BTreeSet<String> = grown.into_iter().collect();
+        assert!((0..500).all(|index| grown.contains(&format!("key:{index}"))));
+        let mut deleted = 0;
+        let shrunk = walk(&mut h, "COUNT 10", |h| {
+            (0..50).for_each(|_| {
+                deleted += 1;
+                h.run(&format!("DEL new:{deleted}"));
+            })
+        });
+        let shrunk: BTreeSet<String> = shrunk.into_iter().collect();
+        assert!((0..500).all(|index| shrunk.contains(&format!("key:{index}"))));
+    }
+
+    #[test]
+    fn what_has_expired_is_deleted_on_a_primary_and_hidden_on_a_replica() {
+        let mut h = Harness::new();
+        h.run("SET stays v");
+        h.run("SET goes v PX 1");
+        h.run("SET other v PX 1");
+        h.advance_ms(2);
+        h.propagated();
+        h.node.store.expiry = Expiry::Hide;
+        assert_eq!(walk(&mut h, "", |_| {}), ["stays"]);
+        assert_eq!(h.run("DBSIZE"), r":3\r\n");
+        h.node.store.expiry = Expiry::Delete;
+        assert!(walk(&mut h, "MATCH goes", |_| {}).is_empty());
+        assert_eq!(h.propagated(), ["DEL goes"], "only what the pattern matches is looked at");
+        assert_eq!(walk(&mut h, "", |_| {}), ["stays"]);
+        assert_eq!(h.run("DBSIZE"), r":1\r\n");
+    }
+
+    #[test]
+    fn options_that_make_no_sense() {
+        let mut h = Harness::new();
+        for (line, reply) in [
+            ("SCAN x", r"-ERR invalid cursor\r\n"),
+            ("SCAN 18446744073709551616", r"-ERR invalid cursor\r\n"),
+            ("SCAN 18446744073709551615", r"*2\r\n$1\r\n0\r\n*0\r\n"),
+            ("SCAN 0 COUNT 0", r"-ERR syntax error\r\n"),
+            ("SCAN 0 COUNT x", r"-ERR value is not an integer or out of range\r\n"),
+            ("SCAN 0 COUNT", r"-ERR syntax error\r\n"),
+            ("SCAN 0 NOSUCH", r"-ERR syntax error\r\n"),
+            ("SCAN 0 COUNT 9223372036854775807", r"*2\r\n$1\r\n0\r\n*0\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_sparse_table_ends_a_call_after_ten_buckets_per_element() {
+        let mut calls = 0;
+        let end = advance(0, 3, |cursor| {
+            calls += 1;
+            (cursor + 1, 0)
+        });
+        assert_eq!((end, calls), (31, 31));
+        assert_eq!(advance(5, u64::MAX, |_| (0, 1)), 0);
+    }
+}

@@ -610,7 +610,7 @@ fn msetnx(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn check_pairs(ctx: &Ctx<'_>) -> CmdResult {
-    if ctx.argv.len() % 2 == 0 { Err(ctx.command.wrong_arity()) } else { Ok(()) }
+    if ctx.argv.len().is_multiple_of(2) { Err(ctx.command.wrong_arity()) } else { Ok(()) }
 }
 
 fn set_pairs(ctx: &mut Ctx<'_>) {
@@ -625,4 +625,179 @@ fn strlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let length = ctx.store.read_str(ctx.key(1)).map_err(wrong_type)?.map_or(0, Str::len);
     ctx.reply.int(length as i64);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Expiry;
+    use crate::testing::Harness;
+
+    fn events(h: &mut Harness, line: &str) -> Vec<String> {
+        let text = |key: &[u8]| key.escape_ascii().to_string();
+        h.events(line).iter().map(|event| format!("{} {}", event.name, text(&event.key))).collect()
+    }
+
+    #[test]
+    fn get_of_nothing_is_null() {
+        let mut h = Harness::new();
+        assert_eq!(h.run("GET a"), r"$-1\r\n");
+        assert_eq!(
+            h.run("NOSUCH a"),
+            r"-ERR unknown command \'NOSUCH\', with args beginning with: \'a\' \r\n"
+        );
+        assert_eq!(h.resp3().run("GET a"), r"_\r\n");
+    }
+
+    #[test]
+    fn set_stores_under_its_conditions() {
+        let mut h = Harness::new();
+        for (line, reply) in [
+            ("SET a 1", r"+OK\r\n"),
+            ("SET a 2 NX", r"$-1\r\n"),
+            ("SET a 2 xx", r"+OK\r\n"),
+            ("SET b 2 XX", r"$-1\r\n"),
+            ("SET b 3 NX GET", r"$-1\r\n"),
+            ("SET b 4 NX GET", r"$1\r\n3\r\n"),
+            ("SET b 5 GET XX", r"$1\r\n3\r\n"),
+            ("GET b", r"$1\r\n5\r\n"),
+            ("SET b 6 NX XX", r"-ERR syntax error\r\n"),
+            ("SET b 6 EX", r"-ERR syntax error\r\n"),
+            ("SET b 6 EX 1 KEEPTTL", r"-ERR syntax error\r\n"),
+            ("SET b 6 PERSIST", r"-ERR syntax error\r\n"),
+            ("SET b 6 EX 1 PX 1", r"-ERR syntax error\r\n"),
+            ("SET b 6 EX x", r"-ERR value is not an integer or out of range\r\n"),
+            ("SET b 6 EX 0", r"-ERR invalid expire time in \'set\' command\r\n"),
+            ("SET b 6 EX 10000000000000000", r"-ERR invalid expire time in \'set\' command\r\n"),
+            ("SET b 6 PX 9223372036854775807", r"-ERR invalid expire time in \'set\' command\r\n"),
+            ("SETEX b -1 6", r"-ERR invalid expire time in \'setex\' command\r\n"),
+            ("PSETEX b 0 6", r"-ERR invalid expire time in \'psetex\' command\r\n"),
+            ("GET b", r"$1\r\n5\r\n"),
+            ("SETNX b 7", r":0\r\n"),
+            ("SETNX c 7", r":1\r\n"),
+            ("GETSET c 8", r"$1\r\n7\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        assert_eq!(
+            h.propagated(),
+            ["SELECT 0", "SET a 1", "SET a 2 xx", "SET b 3 NX", "SET b 5 XX", "SETNX c 7", "SET c 8"]
+        );
+    }
+
+    #[test]
+    fn expiries_propagate_as_points_in_time() {
+        let mut h = Harness::new();
+        let at = |h: &Harness, millis: i64| h.now_ms() + millis;
+        h.run("SELECT 0");
+        h.run("SET a x EX 100 GET");
+        assert_eq!(h.run("TTL a"), r":100\r\n");
+        h.run("SETEX a 10 x");
+        h.run("PSETEX a 1500 x");
+        h.run("SET a y KEEPTTL");
+        assert_eq!(h.run("PTTL a"), r":1500\r\n");
+        h.run("GETEX a EX 5");
+        h.run("GETEX a PERSIST");
+        h.run("GETEX a PERSIST");
+        h.run("GETEX a");
+        h.run("GETEX a EXAT 1");
+        assert_eq!(
+            h.propagated(),
+            [
+                "SELECT 0".to_owned(),
+                format!("SET a x PXAT {}", at(&h, 100_000)),
+                format!("SET a x PXAT {}", at(&h, 10_000)),
+                format!("SET a x PXAT {}", at(&h, 1500)),
+                "SET a y KEEPTTL".to_owned(),
+                format!("PEXPIREAT a {}", at(&h, 5000)),
+                "PERSIST a".to_owned(),
+                "DEL a".to_owned(),
+            ]
+        );
+        assert_eq!(h.run("GETEX a EX 0"), r"$-1\r\n", "no key, no complaint");
+        h.run("SET a x");
+        assert_eq!(h.run("GETEX a EX 0"), r"-ERR invalid expire time in \'getex\' command\r\n");
+        assert_eq!(h.run("GETEX a KEEPTTL"), r"-ERR syntax error\r\n");
+    }
+
+    #[test]
+    fn an_expired_key_is_deleted_before_it_is_written_anew() {
+        for write in ["SET a 2", "SET a 2 NX", "SET a 2 KEEPTTL", "SETNX a 2", "MSET a 2", "MSETNX a 2"] {
+            let mut h = Harness::new();
+            h.run("SET a 1 PX 10");
+            h.advance_ms(11);
+            h.propagated();
+            assert_eq!(events(&mut h, write), ["expired a", "new a", "set a"], "{write}");
+            assert_eq!(h.propagated(), ["MULTI", "DEL a", write, "EXEC"]);
+            assert_eq!(h.run("TTL a"), r":-1\r\n", "{write}");
+            assert_eq!(h.node.store.db().expires().len(), 0, "{write}");
+        }
+        let mut h = Harness::new();
+        h.run("SET a 1 PX 10");
+        h.propagated();
+        h.advance_ms(11);
+        assert_eq!(events(&mut h, "SET a 2 XX"), ["expired a"]);
+        assert_eq!(h.propagated(), ["DEL a"]);
+    }
+
+    #[test]
+    fn a_replica_that_takes_writes_replaces_what_has_expired() {
+        let mut h = Harness::new();
+        h.run("SET a 1 PX 10");
+        h.run("SET b 1 PX 10");
+        h.advance_ms(11);
+        h.node.store.expiry = Expiry::Hide;
+        assert_eq!(h.run("GET a"), r"$-1\r\n");
+        assert_eq!(h.run("DBSIZE"), r":2\r\n", "hidden, not deleted");
+        assert_eq!(h.run("INCR a"), r":1\r\n");
+        assert_eq!(h.run("APPEND b x"), r":1\r\n");
+        assert_eq!(h.run("DBSIZE"), r":2\r\n");
+    }
+
+    #[test]
+    fn several_at_once() {
+        let mut h = Harness::new();
+        for (line, reply) in [
+            ("MSET a 1 b", r"-ERR wrong number of arguments for \'mset\' command\r\n"),
+            ("MSETNX a 1 b", r"-ERR wrong number of arguments for \'msetnx\' command\r\n"),
+            ("MSET a 1 a 2 b 3", r"+OK\r\n"),
+            ("MGET a nosuch b", r"*3\r\n$1\r\n2\r\n$-1\r\n$1\r\n3\r\n"),
+            ("MSETNX c 1 a 2", r":0\r\n"),
+            ("MSETNX c 1 d 2", r":1\r\n"),
+            ("GETDEL d", r"$1\r\n2\r\n"),
+            ("GETDEL d", r"$-1\r\n"),
+            ("STRLEN a", r":1\r\n"),
+            ("STRLEN d", r":0\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        assert_eq!(h.propagated(), ["SELECT 0", "MSET a 1 a 2 b 3", "MSETNX c 1 d 2", "DEL d"]);
+        let dirty = h.node.store.effects.dirty;
+        h.run("MSET a 1 b 2 c 3");
+        assert_eq!(h.node.store.effects.dirty - dirty, 3);
+    }
+
+    #[test]
+    fn long_strings_are_shared_with_the_reply() {
+        let mut h = Harness::new();
+        let long = vec![b'x'; 100_000];
+        h.run_args(&[b"SET", b"a", &long]);
+        let mut expected = b"$100000\r\n".to_vec();
+        expected.extend_from_slice(&long);
+        expected.extend_from_slice(b"\r\n");
+        assert_eq!(h.run_args(&[b"GET", b"a"]), expected);
+        h.run("APPEND a y");
+        assert_eq!(h.run("STRLEN a"), r":100001\r\n");
+        assert_eq!(h.run("GETRANGE a -2 -1"), r"$2\r\nxy\r\n");
+    }
+
+    #[test]
+    fn events_of_writes() {
+        let mut h = Harness::new();
+        assert_eq!(events(&mut h, "SET a 1 EX 10"), ["new a", "set a", "expire a"]);
+        assert_eq!(events(&mut h, "SET a 1"), ["set a"]);
+        assert_eq!(events(&mut h, "GET b"), ["keymiss b"]);
+        assert_eq!(events(&mut h, "GETEX a PX 10"), ["expire a"]);
+        assert_eq!(events(&mut h, "GETEX a PERSIST"), ["persist a"]);
+        assert_eq!(events(&mut h, "GETDEL a"), ["del a"]);
+    }
 }

@@ -175,3 +175,81 @@ fn cut(text: &[u8], start: i64, end: i64) -> &[u8] {
     let (start, end) = (from_front(start), from_front(end).min(length - 1));
     if start > end { b"" } else { &text[start as usize..=end as usize] }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::testing::Harness;
+
+    #[test]
+    fn cutting() {
+        for (start, end, part) in [
+            (0, 3, "Hell"),
+            (0, -1, "Hello World"),
+            (-4, -1, "orld"),
+            (5, 3, ""),
+            (5, 5000, " World"),
+            (-5000, 10000, "Hello World"),
+            (0, -100, "H"),
+            (-1, -100, ""),
+            (11, 20, ""),
+            (i64::MIN, i64::MAX, "Hello World"),
+        ] {
+            assert_eq!(cut(b"Hello World", start, end), part.as_bytes(), "{start} {end}");
+        }
+        assert_eq!(cut(b"", 0, -1), b"");
+    }
+
+    #[test]
+    fn strings_changed_in_place_are_raw() {
+        let mut h = Harness::new();
+        for (line, reply) in [
+            ("APPEND a 12", r":2\r\n"),
+            ("OBJECT ENCODING a", r"$3\r\nint\r\n"),
+            ("APPEND a 3", r":3\r\n"),
+            ("OBJECT ENCODING a", r"$3\r\nraw\r\n"),
+            ("GET a", r"$3\r\n123\r\n"),
+            ("INCR a", r":124\r\n"),
+            ("OBJECT ENCODING a", r"$3\r\nint\r\n"),
+            ("SETRANGE a 5 x", r":6\r\n"),
+            ("GET a", r"$6\r\n124\x00\x00x\r\n"),
+            ("SETRANGE a 0 9", r":6\r\n"),
+            ("SETRANGE a 1 \"\"", r":6\r\n"),
+            ("SETRANGE none 1 \"\"", r":0\r\n"),
+            ("EXISTS none", r":0\r\n"),
+            ("SETRANGE b 1 x", r":2\r\n"),
+            ("OBJECT ENCODING b", r"$3\r\nraw\r\n"),
+            ("SETRANGE a -1 x", r"-ERR offset is out of range\r\n"),
+            ("SETRANGE a x x", r"-ERR value is not an integer or out of range\r\n"),
+            ("GETRANGE a 0 0", r"$1\r\n9\r\n"),
+            ("SUBSTR a 1 2", r"$2\r\n24\r\n"),
+            ("GETRANGE none 0 -1", r"$0\r\n\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        assert_eq!(
+            h.propagated(),
+            [
+                "SELECT 0",
+                "APPEND a 12",
+                "APPEND a 3",
+                "INCR a",
+                "SETRANGE a 5 x",
+                "SETRANGE a 0 9",
+                "SETRANGE b 1 x"
+            ]
+        );
+    }
+
+    #[test]
+    fn no_string_gets_longer_than_a_client_may_send() {
+        let mut h = Harness::with_config(Config { proto_max_bulk_len: 5, ..Config::default() });
+        let refusal = r"-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
+        assert_eq!(h.run("SETRANGE a 4 xy"), refusal);
+        assert_eq!(h.run("SETRANGE a 9223372036854775807 xy"), refusal);
+        assert_eq!(h.run("SETRANGE a 3 xy"), r":5\r\n");
+        assert_eq!(h.run("APPEND a z"), refusal);
+        assert_eq!(h.run("STRLEN a"), r":5\r\n");
+    }
+}
