@@ -107,7 +107,7 @@ fn keys(client: &mut Client, database: usize) -> BTreeSet<Vec<u8>> {
     }
 }
 
-/// Up to eight keys that differ, in words.
+/// Up to five keys that differ, in words.
 fn differences(left: &mut Client, right: &mut Client) -> String {
     let mut found = Vec::new();
     for database in 0..DATABASES {
@@ -127,7 +127,7 @@ fn differences(left: &mut Client, right: &mut Client) -> String {
                     brief(&told.0),
                     brief(&told.1)
                 ));
-                if found.len() == 8 {
+                if found.len() == 5 {
                     return found.join("\n");
                 }
             }
@@ -141,7 +141,7 @@ fn brief(replies: &[Reply]) -> String {
     for reply in replies {
         match reply {
             Reply::Bulk(Some(bytes)) => {
-                text.push_str(&format!(" {}", bytes[..bytes.len().min(200)].escape_ascii()));
+                text.push_str(&format!(" {}", bytes[..bytes.len().min(80)].escape_ascii()));
             }
             other => text.push_str(&format!(" {:.200}", format!("{other:?}"))),
         }
