@@ -62,8 +62,6 @@ pub struct Queued {
 pub enum Blocked {
     /// `WAIT`: replicas that have acknowledged `offset`.
     Wait { offset: u64, replicas: u64, deadline_ms: Option<i64> },
-    /// `SAVE` and others that answer when a snapshot is on disk.
-    Snapshot,
 }
 
 /// A key that the session watches.

@@ -72,3 +72,80 @@ fn duplicate_field(field: &Field) -> Field {
         ValueRef::Payload(bytes) => Field::new_payload(field.key(), bytes.clone(), field.expire_at()),
     }
 }
+
+// ---- loading ----
+
+impl Hash {
+    pub fn load_listpack(
+        bytes: Vec<u8>,
+        limits: &crate::EncodingLimits,
+    ) -> Result<Hash, crate::object::Malformed> {
+        const BROKEN: crate::object::Malformed =
+            crate::object::Malformed("Hash listpack integrity check failed.");
+        let pack = Listpack::from_vec_validated(bytes, true).map_err(|_| BROKEN)?;
+        if pack.len() % 2 != 0 {
+            return Err(BROKEN);
+        }
+        let mut hash = Hash::with_capacity(pack.len() / 2, limits);
+        let (mut name, mut value) = (Vec::new(), Vec::new());
+        let mut entries = pack.iter();
+        while let (Some(first), Some(second)) = (entries.next(), entries.next()) {
+            name.clear();
+            first.push_to(&mut name);
+            value.clear();
+            second.push_to(&mut value);
+            if !hash.load_field(&name, &value, None, limits) {
+                return Err(BROKEN);
+            }
+        }
+        Ok(hash)
+    }
+
+    /// An empty hash that is about to get `fields` fields.
+    pub fn with_capacity(fields: usize, limits: &crate::EncodingLimits) -> Hash {
+        if fields <= limits.hash_entries {
+            return Hash::Listpack(Listpack::new());
+        }
+        let mut table = Table::new();
+        table.reserve(fields);
+        Hash::Table(Box::new(table))
+    }
+
+    /// Adds a field out of a snapshot; false if it is there already.
+    pub fn load_field(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        expire_at_ms: Option<i64>,
+        limits: &crate::EncodingLimits,
+    ) -> bool {
+        if let Hash::Listpack(pack) = self {
+            if let Some(first) = pack.first()
+                && pack.find(first, name, 1).is_some()
+            {
+                return false;
+            }
+            let fits = name.len().max(value.len()) <= limits.hash_value;
+            if fits && expire_at_ms.is_none() && pack.len() / 2 < limits.hash_entries {
+                pack.push_back(name);
+                pack.push_back(value);
+                return true;
+            }
+            let mut table = Table::new();
+            table.reserve(pack.len() / 2 + 1);
+            let mut entries = pack.iter();
+            while let (Some(name), Some(value)) = (entries.next(), entries.next()) {
+                let name = name.to_vec();
+                table.insert(hash(&name), Field::new_bytes(&name, &value.to_vec(), None));
+            }
+            *self = Hash::Table(Box::new(table));
+        }
+        let Hash::Table(table) = self else { unreachable!("the other form was left above") };
+        let hash = hash(name);
+        if table.get(hash, name).is_some() {
+            return false;
+        }
+        table.insert(hash, Field::new_bytes(name, value, expire_at_ms));
+        true
+    }
+}

@@ -64,3 +64,26 @@ impl List {
         List { quick: self.quick.clone() }
     }
 }
+
+// ---- loading ----
+
+impl List {
+    /// Appends a node out of a snapshot, checked in every part.
+    pub fn load_packed(&mut self, bytes: Vec<u8>) -> Result<(), crate::object::Malformed> {
+        let pack = structures::listpack::Listpack::from_vec_validated(bytes, true)
+            .map_err(|_| crate::object::Malformed("Listpack integrity check failed."))?;
+        if !pack.is_empty() {
+            self.quick.push_node_packed(pack);
+        }
+        Ok(())
+    }
+
+    /// Appends a node of one large element.
+    pub fn load_plain(&mut self, bytes: Vec<u8>) {
+        self.quick.push_node_plain(bytes.into_boxed_slice());
+    }
+
+    pub fn push_back(&mut self, element: &[u8]) {
+        self.quick.push_back(element);
+    }
+}

@@ -124,6 +124,10 @@ const HASH_LISTPACK: u8 = 7;
 const HASH: u8 = 8;
 const ZSET_LISTPACK: u8 = 9;
 const ZSET: u8 = 10;
+const HASH_TTL: u8 = 11;
+
+/// Stands for a field without an expiry.
+const NO_EXPIRY: i64 = i64::MIN;
 
 const PACKED_NODE: u8 = 0;
 const PLAIN_NODE: u8 = 1;
@@ -226,11 +230,16 @@ impl Batch {
             }
             Object::Hash(Hash::Table(table)) => {
                 self.push_u32(table.len() as u32);
+                let with_expiries = table.iter().any(|field| field.expire_at().is_some());
                 for field in table.iter() {
                     self.push_bytes(field.key());
                     self.push_field_value(field);
+                    if with_expiries {
+                        let at = field.expire_at().unwrap_or(NO_EXPIRY);
+                        self.bytes.extend_from_slice(&at.to_le_bytes());
+                    }
                 }
-                HASH
+                if with_expiries { HASH_TTL } else { HASH }
             }
             Object::ZSet(ZSet::Listpack(pack)) => {
                 self.push_bytes(pack.bytes());
@@ -349,13 +358,18 @@ pub enum Body<'a> {
 pub enum Value<'a> {
     Int(i64),
     Str(&'a [u8]),
-    Shared { text: &'a [u8], index: u32 },
+    Shared {
+        text: &'a [u8],
+        index: u32,
+    },
     List(Elements<'a>),
     Intset(&'a [u8]),
     SetListpack(&'a [u8]),
     Set(Elements<'a>),
     HashListpack(&'a [u8]),
     Hash(Elements<'a>),
+    /// At least one field has an expiry.
+    HashTtl(Elements<'a>),
     ZSetListpack(&'a [u8]),
     ZSet(Elements<'a>),
 }
@@ -391,6 +405,16 @@ impl<'a> Elements<'a> {
     pub fn pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let mut rest = self.rest.clone();
         (0..self.count).map(move |_| (rest.bytes(), rest.bytes()))
+    }
+
+    /// Name, value and expiry in milliseconds of each field.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], Option<i64>)> {
+        let mut rest = self.rest.clone();
+        (0..self.count).map(move |_| {
+            let (name, value) = (rest.bytes(), rest.bytes());
+            let at = i64::from_le_bytes(rest.array());
+            (name, value, (at != NO_EXPIRY).then_some(at))
+        })
     }
 
     pub fn scored(&self) -> impl Iterator<Item = (&'a [u8], f64)> {
@@ -453,6 +477,11 @@ impl<'a> Items<'a> {
             HASH => Value::Hash(reader.elements(|r| {
                 r.bytes();
                 r.bytes();
+            })),
+            HASH_TTL => Value::HashTtl(reader.elements(|r| {
+                r.bytes();
+                r.bytes();
+                r.u64();
             })),
             ZSET => Value::ZSet(reader.elements(|r| {
                 r.bytes();
