@@ -13,6 +13,7 @@ pub mod databases;
 pub mod dump;
 pub mod expire;
 pub mod keys;
+pub mod lcs;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -30,6 +31,7 @@ pub fn registry() -> &'static Registry<Handler> {
 }
 
 fn groups() -> [&'static [Command<Handler>]; 15] {
+fn groups() -> [&'static [Command<Handler>]; 14] {
     [
         client::COMMANDS,
         connection::COMMANDS,
@@ -38,6 +40,7 @@ fn groups() -> [&'static [Command<Handler>]; 15] {
         dump::COMMANDS,
         expire::COMMANDS,
         keys::COMMANDS,
+        lcs::COMMANDS,
         object::COMMANDS,
         persistence::COMMANDS,
         replication::COMMANDS,
