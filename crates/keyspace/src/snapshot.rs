@@ -359,7 +359,10 @@ pub enum Body<'a> {
 pub enum Value<'a> {
     Int(i64),
     Str(&'a [u8]),
-    Shared { text: &'a [u8], index: u32 },
+    Shared {
+        text: &'a [u8],
+        index: u32,
+    },
     List(Elements<'a>),
     Intset(&'a [u8]),
     SetListpack(&'a [u8]),

@@ -8,7 +8,9 @@ use crate::ctx::Handler;
 
 pub mod client;
 pub mod connection;
+pub mod hash;
 pub mod keys;
+pub mod list;
 pub mod replication;
 pub mod server;
 pub mod string;
@@ -21,11 +23,13 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 7] {
+fn groups() -> [&'static [Command<Handler>]; 9] {
     [
         client::COMMANDS,
         connection::COMMANDS,
+        hash::COMMANDS,
         keys::COMMANDS,
+        list::COMMANDS,
         replication::COMMANDS,
         server::COMMANDS,
         string::COMMANDS,
