@@ -7,15 +7,15 @@
 use std::collections::HashSet;
 
 use command::{
-    Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
-    ParseArgs, is_token,
+    Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs,
 };
+use keyspace::hash::{is_alive, value_of};
 use keyspace::{EncodingLimits, FieldExpiry, Hash, Object};
 use resp::{Proto, Reply};
-use structures::glob;
 use structures::listpack::Entry;
 use structures::number::{IntText, LongDouble, parse_i64};
 
+use crate::commands::scan::{Over, ScanOptions, begin_whole, reply_table};
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::notify::Event;
 use crate::store::{Expiry, Store};
@@ -411,41 +411,40 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.array(0);
         return Ok(());
     };
-    let (mut pattern, mut count) = (None, 10);
-    let mut options = Options::new(ctx.argv, 3);
-    while let Some(option) = options.next() {
-        if options.rest().is_empty() {
-            return Err(CommandError::Syntax);
+    let options = ScanOptions::parse(ctx.argv, 3, Over::Collection)?;
+    let emit = |reply: &mut Reply<'_>, name: &[u8], value: Entry<'_>| {
+        if !options.admits(name) {
+            return 0;
         }
-        if is_token(option, "COUNT") {
-            count = options.int()?;
-            if count < 1 {
-                return Err(CommandError::Syntax);
-            }
-        } else if is_token(option, "MATCH") {
-            pattern = Some(options.value()?).filter(|pattern| *pattern != b"*");
-        } else {
-            return Err(CommandError::Syntax);
-        }
-    }
-    let wanted = |name: Entry<'_>| {
-        pattern.is_none_or(|pattern| match name {
-            Entry::Str(text) => glob::matches(pattern, text),
-            Entry::Int(value) => glob::matches(pattern, IntText::new().format(value)),
-        })
+        reply.bulk(name);
+        write(reply, value);
+        2
     };
-    // The cursor and the number of fields come before the fields: the first pass counts, the second writes.
-    let mut matches = 0;
-    let next = hash.scan(cursor, count as u64, now_ms, |name, _| matches += usize::from(wanted(name)));
-    ctx.reply.array(2);
-    bulk_u64(&mut ctx.reply, next);
-    ctx.reply.array(matches * 2);
-    hash.scan(cursor, count as u64, now_ms, |name, value| {
-        if wanted(name) {
-            write(&mut ctx.reply, name);
-            write(&mut ctx.reply, value);
+    match hash {
+        Hash::Listpack(_) => {
+            begin_whole(&mut ctx.reply);
+            let mark = ctx.reply.begin_deferred();
+            let mut written = 0;
+            for (name, value) in hash.iter(now_ms) {
+                let mut scratch = IntText::new();
+                let name = match name {
+                    Entry::Str(text) => text,
+                    Entry::Int(value) => scratch.format(value),
+                };
+                written += emit(&mut ctx.reply, name, value);
+            }
+            ctx.reply.end_array(mark, written);
         }
-    });
+        Hash::Table(fields) => reply_table(
+            &mut ctx.reply,
+            cursor,
+            options.count,
+            |cursor, visit| fields.scan(cursor, visit),
+            |reply, field| {
+                if is_alive(field, now_ms) { emit(reply, field.key(), value_of(field)) } else { 0 }
+            },
+        ),
+    }
     Ok(())
 }
 
@@ -781,10 +780,6 @@ fn write_or_null(reply: &mut Reply<'_>, entry: Option<Entry<'_>>) {
     }
 }
 
-fn bulk_u64(reply: &mut Reply<'_>, value: u64) {
-    reply.bulk(itoa::Buffer::new().format(value).as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -882,7 +877,7 @@ mod tests {
     #[test]
     fn effects() {
         let mut h = Harness::new();
-        assert_eq!(events(&mut h, "HSET h a 1 b 2 a 3"), ["hset h"]);
+        assert_eq!(events(&mut h, "HSET h a 1 b 2 a 3"), ["new h", "hset h"]);
         assert_eq!(h.node.store.effects.dirty, 3);
         assert_eq!(events(&mut h, "HSETNX h a 1"), [""; 0]);
         assert_eq!(events(&mut h, "HSETNX h c 1"), ["hset h"]);
@@ -1187,7 +1182,7 @@ mod tests {
         h.propagated();
         h.advance_ms(2001);
         assert_eq!(replies(&mut h, &["HGETALL h", "HRANDFIELD h", "HRANDFIELD h 2"]), ["*0", "$-1", "*0"]);
-        assert_eq!(events(&mut h, "HSETNX h n 1"), ["hexpired h", "del h", "hset h"]);
+        assert_eq!(events(&mut h, "HSETNX h n 1"), ["hexpired h", "del h", "new h", "hset h"]);
         assert_eq!(h.propagated().len(), 4);
         assert_eq!(replies(&mut h, &["HGETALL h"]), ["*2 $1 n $1 1"]);
     }

@@ -849,7 +849,7 @@ mod tests {
     #[test]
     fn effects_of_pushes_and_pops() {
         let mut h = Harness::new();
-        assert_eq!(events(&mut h, "RPUSH l a b c d")[..], ["rpush l"]);
+        assert_eq!(events(&mut h, "RPUSH l a b c d"), ["new l", "rpush l"]);
         assert_eq!(h.node.store.effects.dirty, 4);
         assert_eq!(events(&mut h, "LPUSHX none a"), [""; 0]);
         assert_eq!(events(&mut h, "LPOP l"), ["lpop l"]);
