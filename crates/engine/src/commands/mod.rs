@@ -12,8 +12,10 @@ pub mod counter;
 pub mod databases;
 pub mod dump;
 pub mod expire;
+pub mod hash;
 pub mod keys;
 pub mod lcs;
+pub mod list;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -32,6 +34,7 @@ pub fn registry() -> &'static Registry<Handler> {
 
 fn groups() -> [&'static [Command<Handler>]; 15] {
 fn groups() -> [&'static [Command<Handler>]; 14] {
+
     [
         client::COMMANDS,
         connection::COMMANDS,
@@ -39,8 +42,10 @@ fn groups() -> [&'static [Command<Handler>]; 14] {
         databases::COMMANDS,
         dump::COMMANDS,
         expire::COMMANDS,
+        hash::COMMANDS,
         keys::COMMANDS,
         lcs::COMMANDS,
+        list::COMMANDS,
         object::COMMANDS,
         persistence::COMMANDS,
         replication::COMMANDS,
