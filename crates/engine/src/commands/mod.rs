@@ -8,11 +8,19 @@ use crate::ctx::Handler;
 
 pub mod client;
 pub mod connection;
+pub mod elements;
 pub mod keys;
 pub mod replication;
 pub mod server;
+pub mod set;
+pub mod set_ops;
+pub mod set_random;
 pub mod string;
 pub mod transaction;
+pub mod zset;
+pub mod zset_ops;
+pub mod zset_pop;
+pub mod zset_range;
 
 /// Every command that this version has.
 #[inline]
@@ -21,14 +29,21 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 7] {
+fn groups() -> [&'static [Command<Handler>]; 14] {
     [
         client::COMMANDS,
         connection::COMMANDS,
         keys::COMMANDS,
         replication::COMMANDS,
         server::COMMANDS,
+        set::COMMANDS,
+        set_ops::COMMANDS,
+        set_random::COMMANDS,
         string::COMMANDS,
         transaction::COMMANDS,
+        zset::COMMANDS,
+        zset_ops::COMMANDS,
+        zset_pop::COMMANDS,
+        zset_range::COMMANDS,
     ]
 }
