@@ -17,6 +17,8 @@ pub mod set_ops;
 pub mod set_random;
 pub mod string;
 pub mod transaction;
+#[cfg(test)]
+mod transcripts;
 pub mod zset;
 pub mod zset_ops;
 pub mod zset_pop;

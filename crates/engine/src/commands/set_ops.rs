@@ -361,3 +361,77 @@ fn select(set: &Set, others: &[&Set], wanted: bool, mut found: impl FnMut(Entry<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::testing::Harness;
+
+    fn members(reply: &str) -> BTreeSet<String> {
+        let texts = reply.split(r"\r\n").skip(2).step_by(2).filter(|text| !text.is_empty());
+        let (mut seen, mut count) = (BTreeSet::new(), 0);
+        for text in texts {
+            seen.insert(text.to_owned());
+            count += 1;
+        }
+        assert_eq!(seen.len(), count, "no member comes twice");
+        assert!(reply.starts_with(&format!("*{count}")));
+        seen
+    }
+
+    /// Sets of all sizes and encodings, some of which hold texts, against the operations of a model.
+    #[test]
+    fn operations_agree_with_a_model() {
+        let mut state = 11u64;
+        let mut rng = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        for round in 0..60 {
+            let mut h = Harness::new();
+            h.node.store.limits.set_intset_entries = 64;
+            h.node.store.limits.set_listpack_entries = if round % 2 == 0 { 0 } else { 40 };
+            let count = 1 + rng() as usize % 8;
+            let mut sets = vec![BTreeSet::new(); count];
+            for (index, set) in sets.iter_mut().enumerate() {
+                let (size, ints) = ([0, 3, 30, 100, 300][rng() as usize % 5], rng() % 2 == 0);
+                for _ in 0..size {
+                    let value = rng() % 200;
+                    let member = if ints || value % 2 == 0 { value.to_string() } else { format!("m{value}") };
+                    h.run(&format!("SADD s{index} {member}"));
+                    set.insert(member);
+                }
+            }
+            let keys: Vec<String> = (0..count).map(|index| format!("s{index}")).collect();
+            let keys = keys.join(" ");
+            let (first, others) = sets.split_first().expect("there is one");
+            let union = sets.iter().flatten().cloned().collect::<BTreeSet<_>>();
+            let inter = others.iter().fold(first.clone(), |all, set| &all & set);
+            let diff = others.iter().fold(first.clone(), |all, set| &all - set);
+            for (name, expected) in [("UNION", union), ("INTER", inter), ("DIFF", diff)] {
+                assert_eq!(members(&h.run(&format!("S{name} {keys}"))), expected, "{name} {keys}");
+                let stored = h.run(&format!("S{name}STORE d {keys}"));
+                assert_eq!(stored, format!(r":{}\r\n", expected.len()));
+                assert_eq!(members(&h.run("SMEMBERS d")), expected);
+                if name == "INTER" {
+                    assert_eq!(h.run(&format!("SINTERCARD {count} {keys}")), stored);
+                    let limited = h.run(&format!("SINTERCARD {count} {keys} LIMIT 2"));
+                    assert_eq!(limited, format!(r":{}\r\n", expected.len().min(2)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_may_be_a_source_and_loses_its_type() {
+        let mut h = Harness::new();
+        h.run("SADD a 1 2 x");
+        h.run("SADD b 2 x y");
+        h.run("ZADD z 1 m");
+        assert_eq!(h.run("SINTERSTORE a a b"), r":2\r\n");
+        assert_eq!(h.run("SUNIONSTORE z a b"), r":3\r\n");
+        assert_eq!(h.run("SDIFFSTORE b b a"), r":1\r\n");
+        assert_eq!(h.run("SMEMBERS b"), r"*1\r\n$1\r\ny\r\n");
+    }
+}

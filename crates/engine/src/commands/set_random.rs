@@ -217,3 +217,133 @@ fn sscan(ctx: &mut Ctx<'_>) -> CmdResult {
     options.reply(&mut ctx.reply, cursor, |cursor, visit| set.scan(cursor, |member| visit(member, None)));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::testing::Harness;
+
+    /// A node with a set `t` of 40 texts (a table), one `l` of 40 texts (a listpack) and one `i` of 40 integers.
+    fn harness() -> Harness {
+        let mut h = Harness::new();
+        h.node.store.limits.set_listpack_entries = 128;
+        for index in 0..40 {
+            h.run(&format!("SADD l m{index}"));
+            h.run(&format!("SADD i {index}"));
+        }
+        h.node.store.limits.set_listpack_entries = 0;
+        (0..40).for_each(|index| drop(h.run(&format!("SADD t m{index}"))));
+        h.propagated();
+        h
+    }
+
+    /// The bulks of an array or set.
+    fn bulks(reply: &str) -> Vec<String> {
+        reply.split(r"\r\n").skip(2).step_by(2).filter(|text| !text.is_empty()).map(Into::into).collect()
+    }
+
+    fn distinct(members: &[String]) -> usize {
+        let mut sorted: Vec<_> = members.to_vec();
+        sorted.sort();
+        sorted.dedup();
+        sorted.len()
+    }
+
+    #[test]
+    fn popped_members_are_propagated_as_removals() {
+        for key in ["t", "l", "i"] {
+            let mut h = harness();
+            let popped = bulks(&h.run(&format!("SPOP {key} 30")));
+            assert_eq!((popped.len(), distinct(&popped)), (30, 30));
+            assert_eq!(h.run(&format!("SCARD {key}")), r":10\r\n");
+            assert_eq!(h.propagated(), [format!("SREM {key} {}", popped.join(" "))]);
+            let dirty = h.node.store.effects.dirty;
+            let rest = bulks(&h.run(&format!("SPOP {key} 40")));
+            assert_eq!((rest.len(), distinct(&[rest, popped].concat())), (10, 40));
+            assert_eq!(h.propagated(), [format!("DEL {key}")]);
+            assert_eq!(h.node.store.effects.dirty - dirty, 10);
+            assert_eq!(h.run(&format!("SCARD {key}")), r":0\r\n");
+        }
+    }
+
+    #[test]
+    fn many_removals_go_in_batches() {
+        let mut h = Harness::new();
+        for index in 0..3000 {
+            h.run(&format!("SADD s m{index}"));
+        }
+        h.propagated();
+        let popped = bulks(&h.run("SPOP s 2500"));
+        let propagated = h.propagated();
+        assert_eq!((propagated[0].as_str(), propagated.last().map(String::as_str)), ("MULTI", Some("EXEC")));
+        let removals = &propagated[1..propagated.len() - 1];
+        assert_eq!(removals.len(), 3);
+        let removed: Vec<&str> = removals
+            .iter()
+            .flat_map(|removal| removal.strip_prefix("SREM s ").expect("a removal").split(' '))
+            .collect();
+        assert_eq!(removed, popped);
+        let single = bulks(&h.run("SPOP s 1"));
+        assert_eq!(h.propagated(), [format!("SREM s {}", single[0])]);
+    }
+
+    #[test]
+    fn picked_members_differ_unless_the_count_is_negative() {
+        let mut h = harness();
+        for key in ["t", "l", "i"] {
+            for (count, expected) in
+                [(1, 1), (2, 2), (5, 5), (13, 13), (14, 14), (39, 39), (40, 40), (99, 40)]
+            {
+                let picked = bulks(&h.run(&format!("SRANDMEMBER {key} {count}")));
+                assert_eq!((picked.len(), distinct(&picked)), (expected, expected), "{key} {count}");
+            }
+            let picked = bulks(&h.run(&format!("SRANDMEMBER {key} -100")));
+            assert_eq!(picked.len(), 100);
+            assert!(distinct(&picked) > 25);
+        }
+    }
+
+    #[test]
+    fn every_member_is_picked_alike() {
+        let mut h = harness();
+        for key in ["t", "l", "i"] {
+            for count in [-40, 4, 20] {
+                let (mut seen, mut drawn) = (BTreeMap::<String, f64>::new(), 0.0);
+                while drawn < 8000.0 {
+                    for member in bulks(&h.run(&format!("SRANDMEMBER {key} {count}"))) {
+                        *seen.entry(member).or_default() += 1.0;
+                        drawn += 1.0;
+                    }
+                }
+                let mean = drawn / 40.0;
+                let chi_square: f64 = seen.values().map(|count| (count - mean).powi(2) / mean).sum();
+                assert_eq!(seen.len(), 40);
+                // 39 degrees of freedom: 110 is one in a hundred million.
+                assert!(chi_square < 110.0, "{key} {count}: {chi_square}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scan_visits_every_member() {
+        let mut h = Harness::new();
+        for index in 0..5000 {
+            h.run(&format!("SADD s m{index}"));
+        }
+        let (mut cursor, mut seen, mut calls) = ("0".to_owned(), Vec::new(), 0);
+        loop {
+            let reply = h.run(&format!("SSCAN s {cursor} COUNT 100"));
+            let lines: Vec<&str> = reply.split(r"\r\n").collect();
+            cursor = lines[2].into();
+            seen.extend(lines[4..].iter().skip(1).step_by(2).map(|text| text.to_string()));
+            calls += 1;
+            if cursor == "0" {
+                break;
+            }
+        }
+        seen.retain(|text| !text.is_empty());
+        assert_eq!((seen.len(), distinct(&seen)), (5000, 5000));
+        assert!((20..=60).contains(&calls), "{calls}");
+    }
+}

@@ -578,3 +578,63 @@ fn subtract<'s>(sources: &[(Option<Source<'s>>, f64)]) -> Members<'s> {
     }
     members
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::testing::Harness;
+
+    #[test]
+    fn operations_agree_with_a_model() {
+        let mut state = 5u64;
+        let mut rng = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        for round in 0..60 {
+            let mut h = Harness::new();
+            h.node.store.limits.zset_entries = [0, 20, 128][round % 3];
+            let count = 1 + rng() as usize % 8;
+            let mut sets = vec![BTreeMap::new(); count];
+            for (index, set) in sets.iter_mut().enumerate() {
+                let (size, plain) = ([0, 3, 30, 200][rng() as usize % 4], rng() % 3 == 0);
+                for _ in 0..size {
+                    let value = rng() % 200;
+                    let member = if value % 2 == 0 { value.to_string() } else { format!("m{value}") };
+                    let score = if plain { 1 } else { rng() as i64 % 10 - 5 };
+                    let (verb, given) =
+                        if plain { ("SADD", String::new()) } else { ("ZADD", score.to_string()) };
+                    h.run(&format!("{verb} s{index} {given} {member}"));
+                    set.insert(member, score);
+                }
+            }
+            let keys: Vec<String> = (0..count).map(|index| format!("s{index}")).collect();
+            let keys = format!("{count} {}", keys.join(" "));
+            let sum = |member: &String| sets.iter().filter_map(|set| set.get(member)).sum::<i64>();
+            let (first, others) = sets.split_first().expect("there is one");
+            let union: BTreeMap<_, _> = sets.iter().flat_map(|set| set.keys()).map(|m| (m, sum(m))).collect();
+            let mut inter = union.clone();
+            inter.retain(|member, _| sets.iter().all(|set| set.contains_key(*member)));
+            let mut diff: BTreeMap<_, _> = first.iter().map(|(member, score)| (member, *score)).collect();
+            diff.retain(|member, _| !others.iter().any(|set| set.contains_key(*member)));
+            for (name, expected) in [("UNION", union), ("INTER", inter), ("DIFF", diff)] {
+                let mut sorted: Vec<_> = expected.into_iter().collect();
+                sorted.sort_by_key(|(member, score)| (*score, *member));
+                let flat: Vec<String> = sorted
+                    .iter()
+                    .flat_map(|(member, score)| [member.to_string(), score.to_string()])
+                    .map(|text| format!(r"${}\r\n{text}\r\n", text.len()))
+                    .collect();
+                let expected = format!(r"*{}\r\n{}", flat.len(), flat.concat());
+                assert_eq!(h.run(&format!("Z{name} {keys} WITHSCORES")), expected, "{name} {keys}");
+                let stored = h.run(&format!("Z{name}STORE d {keys}"));
+                assert_eq!(stored, format!(r":{}\r\n", sorted.len()));
+                assert_eq!(h.run("ZRANGE d 0 -1 WITHSCORES"), expected);
+                if name == "INTER" {
+                    assert_eq!(h.run(&format!("ZINTERCARD {keys}")), stored);
+                }
+            }
+        }
+    }
+}

@@ -284,3 +284,72 @@ fn zrandmember_count(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::testing::Harness;
+
+    /// Node with a sorted set `t` of 40 members (the large form) and one `l` (a listpack).
+    fn harness() -> Harness {
+        let mut h = Harness::new();
+        (0..40).for_each(|index| drop(h.run(&format!("ZADD l {index} m{index}"))));
+        h.node.store.limits.zset_entries = 0;
+        (0..40).for_each(|index| drop(h.run(&format!("ZADD t {index} m{index}"))));
+        h.propagated();
+        h
+    }
+
+    fn bulks(reply: &str) -> Vec<String> {
+        reply.split(r"\r\n").skip(2).step_by(2).filter(|text| !text.is_empty()).map(Into::into).collect()
+    }
+
+    #[test]
+    fn picked_members_differ_and_bring_their_scores() {
+        let mut h = harness();
+        for key in ["t", "l"] {
+            for (count, expected) in [(1, 1), (2, 2), (13, 13), (14, 14), (39, 39), (40, 40), (99, 40)] {
+                let picked = bulks(&h.run(&format!("ZRANDMEMBER {key} {count}")));
+                let scored = bulks(&h.run(&format!("ZRANDMEMBER {key} {count} WITHSCORES")));
+                assert_eq!(picked.len(), expected);
+                assert_eq!(picked.iter().collect::<std::collections::BTreeSet<_>>().len(), expected);
+                let pairs: BTreeMap<_, _> = scored.chunks(2).map(|pair| (&pair[0], &pair[1])).collect();
+                assert_eq!(pairs.len(), expected);
+                assert!(pairs.iter().all(|(member, score)| **member == format!("m{score}")));
+            }
+            assert_eq!(bulks(&h.run(&format!("ZRANDMEMBER {key} -100"))).len(), 100);
+        }
+    }
+
+    #[test]
+    fn every_member_is_picked_alike() {
+        let mut h = harness();
+        for key in ["t", "l"] {
+            for count in [-40, 4, 20] {
+                let (mut seen, mut drawn) = (BTreeMap::<String, f64>::new(), 0.0);
+                while drawn < 8000.0 {
+                    for member in bulks(&h.run(&format!("ZRANDMEMBER {key} {count}"))) {
+                        *seen.entry(member).or_default() += 1.0;
+                        drawn += 1.0;
+                    }
+                }
+                let mean = drawn / 40.0;
+                let chi_square: f64 = seen.values().map(|count| (count - mean).powi(2) / mean).sum();
+                assert_eq!(seen.len(), 40);
+                assert!(chi_square < 110.0, "{key} {count}: {chi_square}");
+            }
+        }
+    }
+
+    #[test]
+    fn zmpop_is_propagated_as_what_it_popped() {
+        let mut h = Harness::new();
+        h.run("ZADD a 1 one 2 two 3 three");
+        h.propagated();
+        h.run("ZMPOP 2 none a MIN");
+        h.run("ZMPOP 2 none a MAX COUNT 10");
+        h.run("ZMPOP 2 none a MAX COUNT 10");
+        assert_eq!(h.propagated(), ["ZPOPMIN a 1", "ZPOPMAX a 2"]);
+    }
+}
