@@ -13,6 +13,7 @@ pub mod databases;
 pub mod dump;
 pub mod expire;
 pub mod hash;
+pub mod elements;
 pub mod keys;
 pub mod lcs;
 pub mod list;
@@ -21,9 +22,18 @@ pub mod persistence;
 pub mod replication;
 pub mod scan;
 pub mod server;
+pub mod set;
+pub mod set_ops;
+pub mod set_random;
 pub mod string;
 pub mod substring;
 pub mod transaction;
+#[cfg(test)]
+mod transcripts;
+pub mod zset;
+pub mod zset_ops;
+pub mod zset_pop;
+pub mod zset_range;
 
 /// Every command that this version has.
 #[inline]
@@ -51,8 +61,15 @@ fn groups() -> [&'static [Command<Handler>]; 14] {
         replication::COMMANDS,
         scan::COMMANDS,
         server::COMMANDS,
+        set::COMMANDS,
+        set_ops::COMMANDS,
+        set_random::COMMANDS,
         string::COMMANDS,
         substring::COMMANDS,
         transaction::COMMANDS,
+        zset::COMMANDS,
+        zset_ops::COMMANDS,
+        zset_pop::COMMANDS,
+        zset_range::COMMANDS,
     ]
 }
