@@ -14,6 +14,8 @@ pub mod following;
 pub mod load;
 pub mod node;
 pub mod notify;
+pub mod persist;
+pub mod rdb_writer;
 pub mod repl;
 pub mod replica;
 pub mod serving;
@@ -25,6 +27,7 @@ pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod turn;
+pub(crate) mod value_builder;
 pub mod watch;
 
 pub use action::{Action, ConnId};

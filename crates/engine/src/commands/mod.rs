@@ -10,16 +10,30 @@ pub mod client;
 pub mod connection;
 pub mod counter;
 pub mod databases;
+pub mod dump;
 pub mod expire;
+pub mod hash;
+pub mod elements;
 pub mod keys;
 pub mod lcs;
+pub mod list;
 pub mod object;
+pub mod persistence;
 pub mod replication;
 pub mod scan;
 pub mod server;
+pub mod set;
+pub mod set_ops;
+pub mod set_random;
 pub mod string;
 pub mod substring;
 pub mod transaction;
+#[cfg(test)]
+mod transcripts;
+pub mod zset;
+pub mod zset_ops;
+pub mod zset_pop;
+pub mod zset_range;
 
 /// Every command that this version has.
 #[inline]
@@ -28,21 +42,34 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
+fn groups() -> [&'static [Command<Handler>]; 15] {
 fn groups() -> [&'static [Command<Handler>]; 14] {
+
     [
         client::COMMANDS,
         connection::COMMANDS,
         counter::COMMANDS,
         databases::COMMANDS,
+        dump::COMMANDS,
         expire::COMMANDS,
+        hash::COMMANDS,
         keys::COMMANDS,
         lcs::COMMANDS,
+        list::COMMANDS,
         object::COMMANDS,
+        persistence::COMMANDS,
         replication::COMMANDS,
         scan::COMMANDS,
         server::COMMANDS,
+        set::COMMANDS,
+        set_ops::COMMANDS,
+        set_random::COMMANDS,
         string::COMMANDS,
         substring::COMMANDS,
         transaction::COMMANDS,
+        zset::COMMANDS,
+        zset_ops::COMMANDS,
+        zset_pop::COMMANDS,
+        zset_range::COMMANDS,
     ]
 }
