@@ -11,9 +11,9 @@ pub mod connection;
 pub mod counter;
 pub mod databases;
 pub mod dump;
+pub mod elements;
 pub mod expire;
 pub mod hash;
-pub mod elements;
 pub mod keys;
 pub mod lcs;
 pub mod list;
@@ -42,9 +42,7 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 15] {
-fn groups() -> [&'static [Command<Handler>]; 14] {
-
+fn groups() -> [&'static [Command<Handler>]; 25] {
     [
         client::COMMANDS,
         connection::COMMANDS,
