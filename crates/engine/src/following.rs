@@ -119,9 +119,7 @@ impl Node {
         let Some(following) = &self.core.repl.following else { return };
         let stream_db = following.stream_db();
         let mut actions = Vec::new();
-        let now = self.core.monotonic();
-        // What the link asks for as it ends is done to the state that belongs to it; only then is that gone.
-        following.link.clone().stop(now, &mut actions);
+        following.link.clone().stop(self.core.monotonic(), &mut actions);
         self.carry_out(actions, &[]);
         self.core.repl.following = None;
         let new_id = self.core.random_replid();
