@@ -8,10 +8,16 @@ use crate::ctx::Handler;
 
 pub mod client;
 pub mod connection;
+pub mod counter;
+pub mod databases;
+pub mod expire;
 pub mod keys;
+pub mod object;
 pub mod replication;
+pub mod scan;
 pub mod server;
 pub mod string;
+pub mod substring;
 pub mod transaction;
 
 /// Every command that this version has.
@@ -21,14 +27,20 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 7] {
+fn groups() -> [&'static [Command<Handler>]; 13] {
     [
         client::COMMANDS,
         connection::COMMANDS,
+        counter::COMMANDS,
+        databases::COMMANDS,
+        expire::COMMANDS,
         keys::COMMANDS,
+        object::COMMANDS,
         replication::COMMANDS,
+        scan::COMMANDS,
         server::COMMANDS,
         string::COMMANDS,
+        substring::COMMANDS,
         transaction::COMMANDS,
     ]
 }
