@@ -36,6 +36,7 @@ impl Node {
     }
 
     pub fn take_actions(&mut self) -> Vec<Action> {
+        self.core.conns.recycle();
         std::mem::take(&mut self.core.actions)
     }
 

@@ -53,7 +53,7 @@ impl std::fmt::Display for WrongType {
 
 impl std::error::Error for WrongType {}
 
-/// Bytes from outside are not the value they claim to be; the text says what is wrong. The payload is to be refused.
+/// Bytes from outside that are not a value, and why: the payload that carried them must be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
@@ -64,6 +64,19 @@ impl std::fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+impl From<structures::listpack::Malformed> for Malformed {
+    fn from(error: structures::listpack::Malformed) -> Malformed {
+        use structures::listpack::Malformed as Pack;
+        Malformed(match error {
+            Pack::Truncated => "listpack is shorter than its header",
+            Pack::Size => "listpack header states another size",
+            Pack::End => "listpack has no end mark, or an early one",
+            Pack::Entry => "listpack has a malformed entry",
+            Pack::Count => "listpack header states another number of entries",
+        })
+    }
+}
 
 impl Object {
     pub fn type_of(&self) -> Type {

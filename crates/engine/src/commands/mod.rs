@@ -8,14 +8,20 @@ use crate::ctx::Handler;
 
 pub mod client;
 pub mod connection;
+pub mod counter;
+pub mod databases;
 pub mod elements;
+pub mod expire;
 pub mod keys;
+pub mod object;
 pub mod replication;
+pub mod scan;
 pub mod server;
 pub mod set;
 pub mod set_ops;
 pub mod set_random;
 pub mod string;
+pub mod substring;
 pub mod transaction;
 #[cfg(test)]
 mod transcripts;
@@ -31,17 +37,23 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 14] {
+fn groups() -> [&'static [Command<Handler>]; 20] {
     [
         client::COMMANDS,
         connection::COMMANDS,
+        counter::COMMANDS,
+        databases::COMMANDS,
+        expire::COMMANDS,
         keys::COMMANDS,
+        object::COMMANDS,
         replication::COMMANDS,
+        scan::COMMANDS,
         server::COMMANDS,
         set::COMMANDS,
         set_ops::COMMANDS,
         set_random::COMMANDS,
         string::COMMANDS,
+        substring::COMMANDS,
         transaction::COMMANDS,
         zset::COMMANDS,
         zset_ops::COMMANDS,
