@@ -50,6 +50,7 @@ pub struct Core {
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
     pub slow_us: u64,
     pub slowlog: SlowLog,
+    pub role_change: Option<RoleChange>,
     /// End of the last command on the monotonic clock: the start of the next one.
     lap_us: u64,
     /// No state of the node can refuse a command: see [`Core::refresh_state_gates`].
@@ -71,6 +72,13 @@ pub struct Slow {
     pub argv: Vec<Vec<u8>>,
     pub addr: String,
     pub name: Vec<u8>,
+}
+
+/// A change of role that a command asked for, to be made as soon as the command has returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleChange {
+    Follow { host: String, port: u16 },
+    Promote,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +121,7 @@ impl Core {
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
+            role_change: None,
             lap_us: env.monotonic_us(),
             env,
             state_gates_open: true,

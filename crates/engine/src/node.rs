@@ -12,12 +12,13 @@
 //!
 //! Nothing here blocks. Everything that must happen outside comes out as an [`Action`].
 
+use replication::replica_link::ReplicaInput;
 use resp::{Args, Batch, Limits, Output, Reply};
 
 use crate::action::{Action, ConnId};
 use crate::commands;
 use crate::config::Config;
-use crate::core::Core;
+use crate::core::{Core, RoleChange};
 use crate::ctx::{CommandRef, Ctx};
 use crate::dispatch;
 use crate::env::Env;
@@ -30,6 +31,9 @@ const BATCH_MAX: usize = 32;
 
 /// Bytes that are read at once into the input that idle connections share.
 const READ_BYTES: usize = 16 * 1024;
+
+/// Bytes that are read at once from the primary: snapshots and streams come in bulk.
+const PRIMARY_READ_BYTES: usize = 256 * 1024;
 
 pub struct Node {
     pub store: Store,
@@ -139,10 +143,10 @@ impl Node {
     /// Where the next bytes of `conn` are to be appended. Not to be read from outside.
     pub fn input(&mut self, conn: ConnId) -> Option<&mut Vec<u8>> {
         let conn = self.core.conns.get_mut(conn)?;
+        let least = if conn.session.is_primary() { PRIMARY_READ_BYTES } else { READ_BYTES };
         let buffer = if conn.input.is_empty() { &mut self.shared_input } else { &mut conn.input };
-        let wanted = conn.wants.max(READ_BYTES);
-        if buffer.capacity() - buffer.len() < READ_BYTES.min(wanted) {
-            buffer.reserve(wanted);
+        if buffer.capacity() - buffer.len() < least {
+            buffer.reserve(conn.wants.max(least));
         }
         Some(buffer)
     }
@@ -243,6 +247,9 @@ impl Node {
                 }
             };
             conn.wants = progress.wants;
+            if progress.empty_line && conn.session.is_replica() {
+                self.replica_is_loading(conn);
+            }
             let batch = std::mem::take(&mut self.batch);
             let run = self.run_batch(id, conn, &batch, &input[start..]);
             self.batch = batch;
@@ -263,6 +270,14 @@ impl Node {
         conn.input.drain(..start);
         if conn.input.len() > self.core.config.client_query_buffer_limit as usize {
             self.core.query_buffer_exceeded(conn);
+        }
+    }
+
+    /// An empty line is how a replica that loads its snapshot shows that it lives.
+    fn replica_is_loading(&mut self, conn: &mut Conn) {
+        let (timeout, now) = (self.core.repl_timeout(), self.core.monotonic());
+        if let Role::Replica(replica) = &mut conn.session.role {
+            replica.step(timeout, now, ReplicaInput::Newline, &mut Vec::new());
         }
     }
 
@@ -336,6 +351,16 @@ impl Node {
         if session.wrote {
             session.wrote = false;
             session.last_write_offset = core.repl.offset();
+        }
+        if let Some(change) = core.role_change.take() {
+            self.change_role(change);
+        }
+    }
+
+    fn change_role(&mut self, change: RoleChange) {
+        match change {
+            RoleChange::Follow { host, port } => self.follow(&host, port),
+            RoleChange::Promote => self.promote(),
         }
     }
 

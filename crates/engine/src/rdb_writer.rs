@@ -143,10 +143,10 @@ fn push_value(
             fields.pairs().for_each(|(name, value)| encoder.field(out, name, value));
         }
         Value::HashTtl(fields) => {
-            let least = fields.fields().filter_map(|(_, _, at)| at).min();
+            let least = fields.expiring_pairs().filter_map(|(_, _, at)| at).min();
             let least = least.expect("such a hash has a field with an expiry");
             let writer = encoder.hash_ttl_begin(out, key, fields.count as u64, least)?;
-            for (name, value, at) in fields.fields() {
+            for (name, value, at) in fields.expiring_pairs() {
                 writer.field(encoder, out, name, value, at);
             }
         }

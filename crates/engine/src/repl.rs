@@ -30,6 +30,8 @@ pub struct Replication {
     pub payload: Payload,
     /// The primary has asked for an acknowledgement in the stream.
     pub ack_wanted: bool,
+    /// A replica has acknowledged since the node slept last.
+    pub acked: bool,
     /// A client waits for acknowledgements: replicas are asked before the node sleeps.
     pub getack_due: bool,
     /// Why the last full synchronisation of a replica was needed.
@@ -107,6 +109,7 @@ impl Replication {
             good_replicas: 0,
             payload: Payload::default(),
             ack_wanted: false,
+            acked: false,
             getack_due: false,
             last_full_resync: None,
             restored: None,

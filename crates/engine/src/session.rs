@@ -60,8 +60,8 @@ pub struct Queued {
 /// What a blocked session waits for. While it does, its input is not read on.
 #[derive(Debug)]
 pub enum Blocked {
-    /// `WAIT`: replicas that have acknowledged `offset`.
-    Wait { offset: u64, replicas: u64, deadline_ms: Option<i64> },
+    /// `WAIT`: see `Replication::waiting`.
+    Wait,
 }
 
 /// A key that the session watches.

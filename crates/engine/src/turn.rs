@@ -14,6 +14,10 @@ impl Node {
         while let Some(id) = self.core.resume.pop() {
             self.resume(id);
         }
+        if std::mem::take(&mut self.core.repl.acked) {
+            self.count_good_replicas();
+            self.answer_waiting(false);
+        }
         self.maybe_begin_sync();
         self.core.announce_log();
         self.trim_log();
@@ -32,6 +36,7 @@ impl Node {
     }
 
     pub fn take_actions(&mut self) -> Vec<Action> {
+        self.core.conns.recycle();
         std::mem::take(&mut self.core.actions)
     }
 

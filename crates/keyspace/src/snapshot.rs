@@ -124,9 +124,10 @@ const HASH_LISTPACK: u8 = 7;
 const HASH: u8 = 8;
 const ZSET_LISTPACK: u8 = 9;
 const ZSET: u8 = 10;
+/// A hash that has a field with an expiry: an i64 follows each value.
 const HASH_TTL: u8 = 11;
 
-/// Stands for a field without an expiry.
+/// The expiry of a field that has none.
 const NO_EXPIRY: i64 = i64::MIN;
 
 const PACKED_NODE: u8 = 0;
@@ -228,18 +229,18 @@ impl Batch {
                 self.push_bytes(pack.bytes());
                 HASH_LISTPACK
             }
-            Object::Hash(Hash::Table(table)) => {
-                self.push_u32(table.len() as u32);
-                let with_expiries = table.iter().any(|field| field.expire_at().is_some());
-                for field in table.iter() {
+            Object::Hash(Hash::Table(fields)) => {
+                self.push_u32(fields.len() as u32);
+                let has_ttl = fields.has_ttl();
+                for field in fields.iter() {
                     self.push_bytes(field.key());
                     self.push_field_value(field);
-                    if with_expiries {
-                        let at = field.expire_at().unwrap_or(NO_EXPIRY);
-                        self.bytes.extend_from_slice(&at.to_le_bytes());
+                    if has_ttl {
+                        let expire = field.expire_at().unwrap_or(NO_EXPIRY);
+                        self.bytes.extend_from_slice(&expire.to_le_bytes());
                     }
                 }
-                if with_expiries { HASH_TTL } else { HASH }
+                if has_ttl { HASH_TTL } else { HASH }
             }
             Object::ZSet(ZSet::Listpack(pack)) => {
                 self.push_bytes(pack.bytes());
@@ -368,7 +369,7 @@ pub enum Value<'a> {
     Set(Elements<'a>),
     HashListpack(&'a [u8]),
     Hash(Elements<'a>),
-    /// At least one field has an expiry.
+    /// Fields whose time has run out included.
     HashTtl(Elements<'a>),
     ZSetListpack(&'a [u8]),
     ZSet(Elements<'a>),
@@ -407,13 +408,13 @@ impl<'a> Elements<'a> {
         (0..self.count).map(move |_| (rest.bytes(), rest.bytes()))
     }
 
-    /// Name, value and expiry in milliseconds of each field.
-    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], Option<i64>)> {
+    /// Field, value, and the expiry of the field in milliseconds since the epoch.
+    pub fn expiring_pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], Option<i64>)> {
         let mut rest = self.rest.clone();
         (0..self.count).map(move |_| {
             let (name, value) = (rest.bytes(), rest.bytes());
-            let at = i64::from_le_bytes(rest.array());
-            (name, value, (at != NO_EXPIRY).then_some(at))
+            let expire = i64::from_le_bytes(rest.array());
+            (name, value, (expire != NO_EXPIRY).then_some(expire))
         })
     }
 

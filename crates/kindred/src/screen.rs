@@ -11,7 +11,7 @@ use crate::view::{Lag, Link, NodeView, Role, State, View};
 const HEADER: [&str; 9] = ["NODE", "ADDRESS", "ROLE", "LINK", "OFFSET", "LAG", "OPS/S", "MEMORY", "CLIENTS"];
 
 /// What stands under the live view.
-pub const KEYS: &str = "q or Ctrl-C: stop all   r: restart what died";
+pub const KEYS: &str = "q or Ctrl-C: stop all   r: restart what ended";
 
 /// Draws the whole view: a row per node, the last log line of each, the newest events, the keys.
 pub fn draw(frame: &mut Frame<'_>, view: &View, footer: &str) {
@@ -183,7 +183,7 @@ mod tests {
             "│replica-1 127.0.0.1:6380 replica up 1024 1.0 K, >1500 ms - 1.0 K - │",
             "│replica-2 127.0.0.1:6381 - dead - - - - - │",
             "│replica-1 Ready │",
-            "│0:00:03 replica-2: died: exit status 1 │",
+            "│0:00:03 replica-2: ended: exit status 1 │",
             KEYS.split_whitespace().collect::<Vec<_>>().join(" ").as_str(),
         ] {
             assert!(squeezed.iter().any(|l| l == expected), "{expected:?} is not in\n{}", lines.join("\n"));

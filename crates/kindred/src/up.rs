@@ -181,7 +181,9 @@ impl Plan {
             }
             None => {
                 let port = next_free(&mut plan.notes)?;
-                plan.add("primary", port, directory, Vec::new(), Vec::new(), &options.server_options);
+                // The delay is there to serve several replicas by one fork, and would only make the start slow.
+                let role = ["--repl-diskless-sync-delay", "0"].map(str::to_owned).to_vec();
+                plan.add("primary", port, directory, role, Vec::new(), &options.server_options);
                 ("127.0.0.1".to_owned(), port, Vec::new())
             }
         };
@@ -265,9 +267,10 @@ impl Fleet {
                 sender.send(Seen { at: Instant::now(), node: index, observation: Observation::Log(line) });
         })?;
         let text = format!("{} started on port {}, pid {}", spec.name, spec.port, node.pid());
+        let pid = node.pid();
         self.nodes[index] = Some(node);
         let now = self.now();
-        self.view.observe(now, index, Observation::Started);
+        self.view.observe(now, index, Observation::Started { pid });
         self.view.note(now, text);
         Ok(())
     }
@@ -491,18 +494,14 @@ fn print_line(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// The server that was asked for, or `kindred-server` beside this program.
+/// The server that was asked for, or this program itself.
 fn find_program(asked: Option<&Path>) -> Result<Program> {
     if let Some(path) = asked {
         // Nodes are started in their own directories.
         return Ok(Program { path: std::path::absolute(path)?, leading: Vec::new() });
     }
     let own = std::env::current_exe().context("cannot tell where this program is")?;
-    let path = own.with_file_name("kindred-server");
-    if !path.is_file() {
-        bail!("there is no server at {}; build it with: cargo build --release", path.display());
-    }
-    Ok(Program { path, leading: Vec::new() })
+    Ok(Program { path: own, leading: vec![crate::SERVER_VERB.into()] })
 }
 
 /// Keeps a second `kindred up` from writing to the same data.
@@ -570,7 +569,10 @@ mod tests {
         let expected =
             [("primary", "127.0.0.1:6379"), ("replica-1", "127.0.0.1:6380"), ("replica-2", "127.0.0.1:6381")];
         assert_eq!(addresses, expected);
-        assert_eq!(args_of(&plan, 0), "--port 6379 --bind 127.0.0.1 -::1 --dir /data/primary");
+        assert_eq!(
+            args_of(&plan, 0),
+            "--port 6379 --bind 127.0.0.1 -::1 --dir /data/primary --repl-diskless-sync-delay 0"
+        );
         assert!(args_of(&plan, 2).ends_with("--dir /data/replica-2 --replicaof 127.0.0.1 6379"));
     }
 

@@ -26,7 +26,10 @@ pub enum Observation {
     Unreachable(String),
     /// A line of its log.
     Log(String),
-    Started,
+    /// A process of ours was started for it.
+    Started {
+        pid: u32,
+    },
     Exited(String),
 }
 
@@ -72,6 +75,8 @@ pub struct NodeView {
     pub name: String,
     pub address: String,
     pub state: State,
+    /// Of the process we started last.
+    pub pid: Option<u32>,
     pub role: Option<Role>,
     pub link: Option<Link>,
     pub offset: Option<u64>,
@@ -121,15 +126,16 @@ impl View {
             Observation::Info { info, primary_offset } => self.informed(now, node, &info, primary_offset),
             Observation::Unreachable(why) => self.unreachable(now, node, why),
             Observation::Log(line) => self.logged(now, node, line),
-            Observation::Started => {
-                let is_first = self.nodes[node].last_lines.is_empty();
+            Observation::Started { pid } => {
+                let is_first = self.nodes[node].pid.is_none();
                 self.nodes[node].forget(State::Starting);
+                self.nodes[node].pid = Some(pid);
                 if !is_first {
                     self.tell(now, node, "started again");
                 }
             }
             Observation::Exited(how) => {
-                self.tell(now, node, &format!("died: {how}"));
+                self.tell(now, node, &format!("ended: {how}"));
                 let last: Vec<_> =
                     self.nodes[node].last_lines.iter().rev().take(LAST_LINES).cloned().collect();
                 for line in last.iter().rev() {
@@ -155,6 +161,9 @@ impl View {
     }
 
     fn informed(&mut self, now: u64, index: usize, info: &Info, primary_offset: Option<u64>) {
+        if self.nodes[index].is_someone_else(info) {
+            return;
+        }
         let role = match info.text("role") {
             Some("master") => Some(Role::Primary),
             Some("slave") => Some(Role::Replica),
@@ -168,6 +177,8 @@ impl View {
         }
         let link = (role == Some(Role::Replica)).then(|| link_of(info));
         let lag = match (index, role, offset) {
+            // Before the first sync ends, and during another, the offset is not that of the data.
+            _ if matches!(link, Some(Link::Syncing { .. } | Link::Down { seconds: None })) => None,
             (1.., Some(Role::Replica), Some(offset)) => self.history.lag(now, offset),
             _ => None,
         };
@@ -272,6 +283,7 @@ impl NodeView {
             name,
             address,
             state: State::Starting,
+            pid: None,
             role: None,
             link: None,
             offset: None,
@@ -283,11 +295,20 @@ impl NodeView {
         }
     }
 
+    /// Whether the answer came from another server that has our port.
+    fn is_someone_else(&self, info: &Info) -> bool {
+        match (&self.state, self.pid, info.number::<u32>("process_id")) {
+            (State::Exited(_), ..) => true,
+            (_, Some(ours), Some(theirs)) => ours != theirs,
+            _ => false,
+        }
+    }
+
     /// What was measured holds no longer.
     fn forget(&mut self, state: State) {
         let (name, address) = (std::mem::take(&mut self.name), std::mem::take(&mut self.address));
-        let (role, last_lines) = (self.role, std::mem::take(&mut self.last_lines));
-        *self = NodeView { state, role, last_lines, ..NodeView::new(name, address) };
+        let (pid, role, last_lines) = (self.pid, self.role, std::mem::take(&mut self.last_lines));
+        *self = NodeView { state, pid, role, last_lines, ..NodeView::new(name, address) };
     }
 
     /// The state, or for a replica that is up the state of its link, in a word or two.
@@ -441,6 +462,24 @@ mod tests {
     }
 
     #[test]
+    fn there_is_no_lag_before_there_is_data() {
+        let mut view = view();
+        view.observe(1000, 0, primary(5000));
+        for link in
+            ["master_link_status:down\r\nmaster_link_down_since_seconds:-1", "master_sync_in_progress:1"]
+        {
+            view.observe(4000, 1, replica(1, 5000, link));
+            assert_eq!(view.nodes[1].lag, None);
+        }
+        view.observe(
+            4000,
+            1,
+            replica(1, 5000, "master_link_status:down\r\nmaster_link_down_since_seconds:3"),
+        );
+        assert_eq!(view.nodes[1].lag.unwrap().bytes, 4999);
+    }
+
+    #[test]
     fn idle_time_is_not_lag() {
         let mut history = OffsetHistory::default();
         for at in (0..100_000).step_by(250) {
@@ -544,12 +583,18 @@ mod tests {
         assert_eq!((view.nodes[1].offset, view.nodes[1].role), (None, Some(Role::Replica)));
         let expected = [
             "replica-1: does not answer: refused",
-            "replica-1: died: exit status 1",
+            "replica-1: ended: exit status 1",
             "replica-1:   fatal: no",
         ];
         assert_eq!(texts(&view)[1..], expected);
-        view.observe(6, 1, Observation::Started);
+        // What answers on the port of a dead node, or with another pid, is someone else.
+        view.observe(6, 1, replica(5, 5, UP));
+        assert_eq!(view.nodes[1].condition(), "dead");
+        view.observe(7, 1, Observation::Started { pid: 12 });
+        view.observe(8, 1, replica(5, 5, &format!("{UP}\r\nprocess_id:11")));
         assert_eq!(view.nodes[1].condition(), "starting");
+        view.observe(9, 1, replica(5, 5, &format!("{UP}\r\nprocess_id:12")));
+        assert_eq!(view.nodes[1].condition(), "up");
     }
 
     #[test]

@@ -1,7 +1,262 @@
 //! Replication as commands: `REPLICAOF`, `PSYNC`, `REPLCONF`, `WAIT`, `ROLE`.
+//!
+//! The protocol itself lies in the `replication` crate; what it asks for is carried out in [`crate::serving`] and
+//! [`crate::following`]. A change of role waits until the command that asked for it has returned.
 
-use command::Command;
+use command::{
+    Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, ParseArgs, is_token,
+};
+use replication::primary::count_acked;
+use replication::replica_link::{Replconf, ReplicaLink, SyncRequest};
 
-use crate::ctx::Handler;
+use crate::core::{Core, RoleChange};
+use crate::ctx::{CmdResult, Ctx, Handler};
+use crate::serving::synchronise;
+use crate::session::{Blocked, Role};
 
-pub const COMMANDS: &[Command<Handler>] = &[];
+pub const COMMANDS: &[Command<Handler>] = &[PSYNC, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC, WAIT];
+
+/// REPLICAOF host port | NO ONE
+const REPLICAOF: Command<Handler> = Command {
+    name: "replicaof",
+    group: Group::Server,
+    arity: Arity::Exactly(3),
+    flags: Flags::of(&[Flag::Admin, Flag::Noscript, Flag::Stale, Flag::NoAsyncLoading]),
+    acl: Acl::of(&[Category::Admin, Category::Dangerous]),
+    docs: &Docs {
+        since: "5.0.0",
+        complexity: "O(1)",
+        summary: "Makes the server a replica of another one, or a primary.",
+        arguments: &[Arg::string("host"), Arg::integer("port")],
+        ..Docs::NONE
+    },
+    ..Command::runs(replicaof)
+};
+
+/// SLAVEOF host port | NO ONE
+const SLAVEOF: Command<Handler> = Command {
+    name: "slaveof",
+    docs: &Docs {
+        since: "1.0.0",
+        complexity: "O(1)",
+        summary: "The old name of REPLICAOF.",
+        arguments: &[Arg::string("host"), Arg::integer("port")],
+        ..Docs::NONE
+    },
+    ..REPLICAOF
+};
+
+/// PSYNC replid offset
+const PSYNC: Command<Handler> = Command {
+    name: "psync",
+    group: Group::Server,
+    arity: Arity::AtLeast(3),
+    flags: Flags::of(&[Flag::Admin, Flag::Noscript, Flag::NoAsyncLoading, Flag::NoMulti]),
+    docs: &Docs {
+        since: "2.8.0",
+        complexity: "O(1)",
+        summary: "Asks for the replication stream from a position on; sent by replicas.",
+        arguments: &[Arg::string("replicationid"), Arg::integer("offset")],
+        ..Docs::NONE
+    },
+    ..Command::runs(psync)
+};
+
+/// SYNC
+const SYNC: Command<Handler> = Command {
+    name: "sync",
+    group: Group::Server,
+    arity: Arity::Exactly(1),
+    flags: Flags::of(&[Flag::Admin, Flag::Noscript, Flag::NoAsyncLoading, Flag::NoMulti]),
+    docs: &Docs {
+        since: "1.0.0",
+        complexity: "O(1)",
+        summary: "Asks for a snapshot and the replication stream after it; sent by old replicas and tools.",
+        ..Docs::NONE
+    },
+    ..Command::runs(sync)
+};
+
+/// REPLCONF [option value …]
+const REPLCONF: Command<Handler> = Command {
+    name: "replconf",
+    group: Group::Server,
+    arity: Arity::AtLeast(1),
+    flags: Flags::of(&[Flag::Admin, Flag::Noscript, Flag::Loading, Flag::Stale, Flag::AllowBusy]),
+    docs: &Docs {
+        since: "3.0.0",
+        complexity: "O(1)",
+        summary: "What a replica tells of itself, and how it acknowledges.",
+        ..Docs::NONE
+    },
+    ..Command::runs(replconf)
+};
+
+/// WAIT numreplicas timeout
+const WAIT: Command<Handler> = Command {
+    name: "wait",
+    group: Group::Generic,
+    arity: Arity::Exactly(3),
+    flags: Flags::of(&[Flag::Noscript]),
+    acl: Acl::of(&[Category::Connection]),
+    tips: &["request_policy:all_shards", "response_policy:agg_min"],
+    docs: &Docs {
+        since: "3.0.0",
+        complexity: "O(1)",
+        summary: "Waits until so many replicas have acknowledged the writes of this session.",
+        arguments: &[Arg::integer("numreplicas"), Arg::integer("timeout")],
+        ..Docs::NONE
+    },
+    ..Command::runs(wait)
+};
+
+/// ROLE
+const ROLE: Command<Handler> = Command {
+    name: "role",
+    group: Group::Server,
+    arity: Arity::Exactly(1),
+    flags: Flags::of(&[Flag::Noscript, Flag::Loading, Flag::Stale, Flag::Fast]),
+    acl: Acl::of(&[Category::Admin, Category::Dangerous]),
+    docs: &Docs {
+        since: "2.8.12",
+        complexity: "O(1)",
+        summary: "Tells the place of the server in replication.",
+        ..Docs::NONE
+    },
+    ..Command::runs(role)
+};
+
+fn replicaof(ctx: &mut Ctx<'_>) -> CmdResult {
+    if is_token(&ctx.argv[1], "no") && is_token(&ctx.argv[2], "one") {
+        if ctx.core.is_replica() {
+            ctx.core.role_change = Some(RoleChange::Promote);
+            ctx.core.config.replicaof = None;
+            let client = super::client::describe(ctx.session, None);
+            ctx.core.notice(format!("MASTER MODE enabled (user request from '{client}')"));
+        }
+        ctx.reply.ok();
+        return Ok(());
+    }
+    if ctx.session.is_replica() {
+        return Err(CommandError::fixed("ERR Command is not valid when client is a replica."));
+    }
+    let port = ctx.argv.int_within_or(2, 0..=65535, CommandError::fixed("ERR Invalid master port"))? as u16;
+    let host = String::from_utf8_lossy(&ctx.argv[1]).into_owned();
+    if let Some(following) = &ctx.core.repl.following
+        && following.host.eq_ignore_ascii_case(&host)
+        && following.port == port
+    {
+        ctx.core.notice(
+            "REPLICAOF would result into synchronization with the master we are already connected with. No operation \
+             performed.",
+        );
+        ctx.reply.simple("OK Already connected to specified master");
+        return Ok(());
+    }
+    let client = super::client::describe(ctx.session, None);
+    ctx.core.notice(format!("REPLICAOF {host}:{port} enabled (user request from '{client}')"));
+    ctx.core.config.replicaof = Some((host.clone(), port));
+    ctx.core.role_change = Some(RoleChange::Follow { host, port });
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn psync(ctx: &mut Ctx<'_>) -> CmdResult {
+    if ctx.argv.len() > 3 {
+        return Err(CommandError::fixed("ERR PSYNC FAILOVER is not supported."));
+    }
+    let request = SyncRequest::psync(&ctx.argv[1], &ctx.argv[2]);
+    synchronise(ctx, request.map_err(|refusal| CommandError::text(refusal.to_string()))?);
+    Ok(())
+}
+
+fn sync(ctx: &mut Ctx<'_>) -> CmdResult {
+    synchronise(ctx, SyncRequest::Sync);
+    Ok(())
+}
+
+fn replconf(ctx: &mut Ctx<'_>) -> CmdResult {
+    let now = ctx.core.monotonic();
+    let args: Vec<&[u8]> = ctx.argv.tail(1).iter().collect();
+    let outcome = match &mut ctx.session.role {
+        // The stream of the primary carries nothing else than the wish for an acknowledgement.
+        Role::Primary => {
+            ctx.core.repl.ack_wanted |= args.first().is_some_and(|word| is_token(word, "getack"));
+            return Ok(());
+        }
+        Role::Replica(replica) => replica.link.replconf(now, &args),
+        Role::Client => {
+            let (peer, id) = (ctx.session.ip().to_owned(), ctx.session.id);
+            let link = ctx.session.replconf.get_or_insert_with(|| Box::new(ReplicaLink::new(&peer, id)));
+            link.replconf(now, &args)
+        }
+    };
+    match outcome {
+        Replconf::Ok => ctx.reply.ok(),
+        Replconf::Error(error) => return Err(CommandError::text(error.to_string())),
+        Replconf::Silent | Replconf::AckWanted => {}
+        Replconf::Acked { start_stream } => {
+            ctx.core.repl.acked = true;
+            if start_stream.is_some() {
+                ctx.core.repl.announced_end = 0;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wait(ctx: &mut Ctx<'_>) -> CmdResult {
+    if ctx.core.is_replica() {
+        return Err(CommandError::fixed(
+            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is \
+             configured to be writable (which is not the default) writes to replicas are just local and are not \
+             propagated.",
+        ));
+    }
+    let replicas = ctx.argv.int(1)?;
+    let timeout_ms =
+        ctx.argv.int(2).map_err(|_| CommandError::fixed("ERR timeout is not an integer or out of range"))?;
+    if timeout_ms < 0 {
+        return Err(CommandError::fixed("ERR timeout is negative"));
+    }
+    let offset = ctx.session.last_write_offset;
+    let acked = count_acked(offset, ctx.core.replica_links());
+    let running = ctx.core.running.filter(|_| !ctx.core.in_exec && (acked as i64) < replicas);
+    let Some(conn) = running else {
+        ctx.reply.int(acked as i64);
+        return Ok(());
+    };
+    let deadline = (timeout_ms > 0).then(|| ctx.core.monotonic() + replication::Millis(timeout_ms as u64));
+    ctx.core.repl.waiting.add((conn, ctx.session.id), offset, replicas as usize, deadline);
+    ctx.core.repl.getack_due = true;
+    ctx.session.blocked = Some(Blocked::Wait);
+    Ok(())
+}
+
+fn role(ctx: &mut Ctx<'_>) -> CmdResult {
+    let Some(following) = &ctx.core.repl.following else {
+        primary_role(ctx.core, &mut ctx.reply);
+        return Ok(());
+    };
+    ctx.reply.array(5);
+    ctx.reply.bulk(b"slave");
+    ctx.reply.bulk(following.host.as_bytes());
+    ctx.reply.int(i64::from(following.port));
+    ctx.reply.bulk(following.link.role_state().as_bytes());
+    ctx.reply.int(following.link.role_offset());
+    Ok(())
+}
+
+fn primary_role(core: &Core, reply: &mut resp::Reply<'_>) {
+    let online: Vec<&ReplicaLink> = core.replica_links().filter(|link| link.is_online()).collect();
+    reply.array(3);
+    reply.bulk(b"master");
+    reply.int(core.repl.offset() as i64);
+    reply.array(online.len());
+    for link in online {
+        reply.array(3);
+        reply.bulk(link.ip().as_bytes());
+        reply.bulk(link.listening_port().to_string().as_bytes());
+        reply.bulk(link.acknowledged().offset.to_string().as_bytes());
+    }
+}
