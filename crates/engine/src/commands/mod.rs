@@ -30,8 +30,6 @@ pub mod substring;
 pub mod transaction;
 #[cfg(test)]
 mod transcripts;
-#[cfg(test)]
-mod transcripts;
 pub mod zset;
 pub mod zset_ops;
 pub mod zset_pop;
