@@ -64,6 +64,8 @@ pub enum Blocked {
     Wait,
     /// `SAVE` and others that answer when a snapshot is on disk.
     Snapshot,
+    /// `CLIENT PAUSE`: the command that has to wait is still in the input.
+    Paused,
 }
 
 /// A key that the session watches.

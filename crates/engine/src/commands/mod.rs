@@ -2,12 +2,15 @@
 
 use std::sync::OnceLock;
 
-use command::{Command, Registry};
+use ::command::{Command, Registry};
 
-use crate::ctx::Handler;
+use crate::ctx::{Ctx, Handler};
 
 pub mod client;
+pub mod command;
+pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod keys;
 pub mod replication;
 pub mod server;
@@ -21,14 +24,27 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 7] {
+fn groups() -> [&'static [Command<Handler>]; 10] {
     [
         client::COMMANDS,
+        self::command::COMMANDS,
+        config::COMMANDS,
         connection::COMMANDS,
+        debug::COMMANDS,
         keys::COMMANDS,
         replication::COMMANDS,
         server::COMMANDS,
         string::COMMANDS,
         transaction::COMMANDS,
     ]
+}
+
+/// What `HELP` of a container answers: its subcommands, framed as Redis frames them.
+fn write_help(ctx: &mut Ctx<'_>, lines: &[&str]) {
+    let name = ctx.command.full_name.split('|').next().unwrap_or_default().to_ascii_uppercase();
+    ctx.reply.array(lines.len() + 3);
+    ctx.reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    lines.iter().for_each(|line| ctx.reply.simple(line));
+    ctx.reply.simple("HELP");
+    ctx.reply.simple("    Print this help.");
 }
