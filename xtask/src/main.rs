@@ -33,6 +33,11 @@ enum Verb {
     Upstream(upstream::Options),
     /// Measure the server and its peers in one run
     Bench(bench::Options),
+    /// Run the simulator; what follows is passed on, see `cargo xtask sim -- --help`
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Everything that has to hold before a change lands
     Test(test::Options),
     /// Style, layering, licences
@@ -48,6 +53,12 @@ fn main() -> anyhow::Result<ExitCode> {
             return Ok(exit_code(counts.failed == 0));
         }
         Verb::Bench(options) => bench::run(&options)?,
+        Verb::Sim { args } => {
+            let mut command = std::process::Command::new("cargo");
+            command.args(["run", "--release", "--quiet", "--package", "kindred-sim", "--"]).args(args);
+            let status = command.current_dir(workspace::root()).status()?;
+            return Ok(exit_code(status.success()));
+        }
         Verb::Test(options) => return Ok(exit_code(test::run(&options)?)),
         Verb::Tidy => return Ok(exit_code(tidy::run()? == 0)),
     }

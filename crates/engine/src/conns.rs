@@ -9,6 +9,8 @@ use crate::session::{Conn, SessionId};
 pub struct Conns {
     slots: Vec<Option<Box<Conn>>>,
     free: Vec<ConnId>,
+    /// Slots that are empty, but which the surroundings may still know under their old name.
+    released: Vec<ConnId>,
     /// Connections, the running one included.
     count: usize,
     last_session: SessionId,
@@ -47,11 +49,16 @@ impl Conns {
         self.slots[id] = Some(conn);
     }
 
-    /// Ends a connection that was taken out: its slot is free again.
+    /// Ends a connection that was taken out. Its slot is used again after [`Conns::recycle`].
     pub fn release(&mut self, id: ConnId) {
         debug_assert!(self.slots[id].is_none(), "a released connection was taken out before");
         self.count -= 1;
-        self.free.push(id);
+        self.released.push(id);
+    }
+
+    /// The surroundings learn now which connections were closed: their slots may be used again.
+    pub fn recycle(&mut self) {
+        self.free.append(&mut self.released);
     }
 
     #[inline]

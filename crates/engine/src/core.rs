@@ -51,6 +51,8 @@ pub struct Core {
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
     pub slow_us: u64,
     pub slowlog: SlowLog,
+    /// `DEBUG PAUSE-CRON`: the timer does nothing.
+    pub cron_paused: bool,
     /// Indices of arguments of the running command that no log may show: passwords.
     pub redacted: Vec<usize>,
     pub role_change: Option<RoleChange>,
@@ -124,6 +126,7 @@ impl Core {
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
+            cron_paused: false,
             redacted: Vec::new(),
             role_change: None,
             lap_us: env.monotonic_us(),

@@ -116,15 +116,12 @@ impl Node {
 
     /// `REPLICAOF NO ONE`: this node goes on as a primary, under a new history that begins where the old one stands.
     pub fn promote(&mut self) {
-        let Some(following) = self.core.repl.following.take() else { return };
+        let Some(following) = &self.core.repl.following else { return };
         let stream_db = following.stream_db();
         let mut actions = Vec::new();
-        let now = self.core.monotonic();
-        if let Some(conn) = following.conn {
-            self.core.close(conn);
-        }
-        following.link.stop(now, &mut actions);
+        following.link.clone().stop(self.core.monotonic(), &mut actions);
         self.carry_out(actions, &[]);
+        self.core.repl.following = None;
         let new_id = self.core.random_replid();
         self.core.repl.promote(new_id, stream_db);
         let history = self.core.repl.history;

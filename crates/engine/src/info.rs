@@ -11,7 +11,6 @@ use crate::core::Core;
 use crate::env::ProcessFacts;
 use crate::params::show_percentile;
 use crate::session::Blocked;
-use crate::snapshot::Purpose;
 use crate::store::Store;
 
 /// Rows of the expiry index that `avg_ttl` looks at.
@@ -249,23 +248,17 @@ fn persistence(s: &Subject<'_>, page: &mut Page) {
     page.decimals("current_fork_perc", 0.0);
     page.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
     page.field("rdb_changes_since_last_save", snapshots.changes_since_save(s.store.effects.dirty));
-    let in_background = snapshots.running.as_ref().filter(|run| !matches!(run.purpose, Purpose::Save { .. }));
-    page.flag("rdb_bgsave_in_progress", in_background.is_some());
+    page.flag("rdb_bgsave_in_progress", snapshots.is_running());
     page.field("rdb_last_save_time", snapshots.last_save_unix_s);
     page.field("rdb_last_bgsave_status", status(snapshots.last_save_failed));
     let never = snapshots.saves == 0 && !snapshots.last_save_failed && snapshots.last_duration_s == 0;
     page.field("rdb_last_bgsave_time_sec", if never { -1 } else { snapshots.last_duration_s });
-    let current = in_background.map_or(-1, |run| (s.now_ms - run.started_ms) / 1000);
+    let current = snapshots.running.as_ref().map_or(-1, |run| (s.now_ms - run.started_ms) / 1000);
     page.field("rdb_current_bgsave_time_sec", current);
     page.field("rdb_saves", snapshots.saves);
-    page.zeros(&[
-        "rdb_last_cow_size",
-        "rdb_last_load_keys_expired",
-        "rdb_last_load_keys_loaded",
-        "aof_enabled",
-        "aof_rewrite_in_progress",
-        "aof_rewrite_scheduled",
-    ]);
+    page.zeros(&["rdb_last_cow_size"]);
+    page.zeros(&["rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
+    page.zeros(&["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
     page.field("aof_last_rewrite_time_sec", -1);
     page.field("aof_current_rewrite_time_sec", -1);
     page.field("aof_last_bgrewrite_status", "ok");

@@ -32,6 +32,9 @@ const BATCH_MAX: usize = 32;
 /// Bytes that are read at once into the input that idle connections share.
 const READ_BYTES: usize = 16 * 1024;
 
+/// Bytes that are read at once from the primary: snapshots and streams come in bulk.
+const PRIMARY_READ_BYTES: usize = 256 * 1024;
+
 pub struct Node {
     pub store: Store,
     pub core: Core,
@@ -130,10 +133,10 @@ impl Node {
     /// Where the next bytes of `conn` are to be appended. Not to be read from outside.
     pub fn input(&mut self, conn: ConnId) -> Option<&mut Vec<u8>> {
         let conn = self.core.conns.get_mut(conn)?;
+        let least = if conn.session.is_primary() { PRIMARY_READ_BYTES } else { READ_BYTES };
         let buffer = if conn.input.is_empty() { &mut self.shared_input } else { &mut conn.input };
-        let wanted = conn.wants.max(READ_BYTES);
-        if buffer.capacity() - buffer.len() < READ_BYTES.min(wanted) {
-            buffer.reserve(wanted);
+        if buffer.capacity() - buffer.len() < least {
+            buffer.reserve(conn.wants.max(least));
         }
         Some(buffer)
     }

@@ -128,7 +128,7 @@ impl Node {
     /// Begins a snapshot for the replicas that wait for one, if it is time and none runs.
     pub(crate) fn maybe_begin_sync(&mut self) {
         if self.core.snapshots.running.is_some() {
-            return;
+            return self.share_sync();
         }
         let (config, now) = (self.core.primary_config(), self.core.monotonic());
         let Some(plan) = plan_snapshot(&config, now, self.core.replica_links()) else { return };
@@ -160,6 +160,38 @@ impl Node {
             for id in served {
                 self.replica_step(id, ReplicaInput::SnapshotStarted(position));
             }
+        }
+    }
+
+    /// A replica that came while a snapshot for others goes to a file takes part in that one, if the log since then is
+    /// kept for somebody who needs it as well.
+    fn share_sync(&mut self) {
+        let Some(running) = self.core.snapshots.running.as_ref().filter(|r| r.purpose == Purpose::SyncFile)
+        else {
+            return;
+        };
+        let position = running.position;
+        let Some(other) = self
+            .core
+            .replica_links()
+            .find(|link| matches!(link.state(), ReplicaState::SnapshotRunning { .. }))
+        else {
+            return;
+        };
+        let joining: Vec<ConnId> = self
+            .core
+            .repl
+            .replicas
+            .iter()
+            .copied()
+            .filter(|id| {
+                let link = self.core.replica_link(*id);
+                matches!(link.state(), ReplicaState::WaitSnapshot { .. }) && link.may_share_snapshot(other)
+            })
+            .collect();
+        for id in joining {
+            self.core.notice("Waiting for end of BGSAVE for SYNC");
+            self.replica_step(id, ReplicaInput::SnapshotStarted(position));
         }
     }
 
@@ -384,8 +416,11 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         ctx.session.replconf = Some(Box::new(link));
     }
     for action in actions {
-        let reply = Some(ctx.reply.reborrow());
-        ctx.core.replica_action(None, action, reply);
+        if action == ReplicaAction::Close {
+            ctx.session.closing = Closing::AfterReply;
+        } else {
+            ctx.core.replica_action(None, action, Some(ctx.reply.reborrow()));
+        }
     }
     ctx.store.effects.recording = ctx.core.repl.records();
 }
@@ -480,11 +515,7 @@ impl Core {
                     self.queue_id(id);
                 }
             }
-            ReplicaAction::Close => {
-                if let Some(id) = id.or(self.running) {
-                    self.close_after_reply(id);
-                }
-            }
+            ReplicaAction::Close => self.close_after_reply(id.expect("the session that runs closes itself")),
         }
     }
 
@@ -522,9 +553,8 @@ impl Core {
 
     fn close_after_reply(&mut self, id: ConnId) {
         match self.conns.get_mut(id) {
-            Some(conn) if conn.output.is_empty() => self.close(id),
-            Some(conn) => conn.session.closing = Closing::AfterReply,
-            None => self.to_close.push(id),
+            Some(conn) if !conn.output.is_empty() => conn.session.closing = Closing::AfterReply,
+            _ => self.close(id),
         }
     }
 

@@ -206,15 +206,27 @@ impl Store {
     /// The entry of `key` for reading: alive, counted as hit or miss, its access clock touched.
     #[inline]
     pub fn read(&mut self, key: Key<'_>) -> Option<&Entry> {
-        if !self.is_alive(key) {
-            self.stats.keyspace_misses += 1;
-            self.notify(Event::KEY_MISS, "keymiss", key.bytes);
-            return None;
-        }
-        self.stats.keyspace_hits += 1;
-        let entry = self.dbs[self.selected].peek(key)?;
-        entry.set_clock(self.clock);
+        let clock = self.clock;
+        let entry = self.read_untouched(key)?;
+        entry.set_clock(clock);
         Some(entry)
+    }
+
+    /// Like [`Store::read`] but leaves the access clock alone (`TTL`, `TYPE`, `EXISTS`).
+    #[inline]
+    pub fn read_untouched(&mut self, key: Key<'_>) -> Option<&Entry> {
+        // The look-up that must be able to delete is paid only where keys can expire.
+        let alive = self.db().expires().is_empty() || self.is_alive(key);
+        let found = if alive { self.dbs[self.selected].peek(key) } else { None };
+        if found.is_some() {
+            self.stats.keyspace_hits += 1;
+        } else {
+            self.stats.keyspace_misses += 1;
+            if self.notifications.wants(Event::KEY_MISS) {
+                self.notifications.raise(Event::KEY_MISS, "keymiss", self.selected as u32, key.bytes);
+            }
+        }
+        found
     }
 
     /// Like [`Store::read`] but leaves counters and the access clock alone (`OBJECT`, `TTL`, `DEBUG`).
@@ -225,11 +237,14 @@ impl Store {
         self.dbs[self.selected].peek(key)
     }
 
-    /// The entry of `key` to be changed, alive. The caller must not touch its expiry.
+    /// The entry of `key` to be changed, alive. The caller must not touch its expiry. After `None` there is no entry
+    /// of this name, not even an expired one: a replica that takes writes deletes it as well.
     #[inline]
     pub fn write(&mut self, key: Key<'_>) -> Option<&mut Entry> {
-        if !self.is_alive(key) {
-            self.drop_hidden(key);
+        if !self.db().expires().is_empty() && !self.is_alive(key) {
+            if self.expiry == Expiry::Hide && self.db().peek(key).is_some() {
+                self.expire_now(key);
+            }
             return None;
         }
         let clock = self.clock;
@@ -305,14 +320,8 @@ impl Store {
             let key = Key { bytes: entry.key(), hash };
             self.dbs[self.selected].remove(key);
         }
+        self.notify(Event::NEW, "new", entry.key());
         self.dbs[self.selected].insert(hash, entry)
-    }
-
-    /// A client of a writable replica writes to a key whose time has run out: it is hidden, and now in the way.
-    fn drop_hidden(&mut self, key: Key<'_>) {
-        if self.expiry == Expiry::Hide {
-            self.dbs[self.selected].remove(key);
-        }
     }
 
     /// Stores `object` under `key` whatever it held, without an expiry.
@@ -321,13 +330,35 @@ impl Store {
         self.add(key, object);
     }
 
-    /// Stores a string under `key` whatever it held.
+    /// Stores a string under `key` whatever it held. One look-up; two if an expiry is to be kept.
     #[inline]
     pub fn set_str(&mut self, key: Key<'_>, text: &[u8], expire: ExpireChange) {
-        let displaced = self.dbs[self.selected].set_str(key, text, expire, self.clock);
-        if let Some(object) = displaced {
+        if expire == ExpireChange::Keep {
+            // What has expired is no expiry to keep.
+            self.write(key);
+        }
+        let replaced = self.dbs[self.selected].set_str(key, text, expire, self.clock);
+        if let Some(object) = replaced.displaced {
             self.reclaim.object(object, self.lazy.server_del);
         }
+        let expired = replaced.expire_at.is_some_and(|at| self.now_ms > at) && self.expiry != Expiry::Ignore;
+        if expired {
+            self.note_expired(key.bytes);
+        }
+        if expired || !replaced.found {
+            self.notify(Event::NEW, "new", key.bytes);
+        }
+    }
+
+    /// Deletes a key as `DEL` does; true if it was alive. The effects of the deletion are the caller's to tell.
+    pub fn delete(&mut self, key: Key<'_>, lazily: bool) -> bool {
+        let Some(entry) = self.take(key) else { return false };
+        let expired = self.expiry == Expiry::Delete && entry.is_expired(self.now_ms);
+        self.free_entry(entry, lazily);
+        if expired {
+            self.note_expired(key.bytes);
+        }
+        !expired
     }
 
     /// Deletes a key, alive or not, without any effect but its absence; true if it was there.
@@ -355,6 +386,12 @@ impl Store {
     #[inline]
     pub fn modified(&mut self, key: &[u8]) {
         self.effects.dirty += 1;
+        self.touch_watchers(key);
+    }
+
+    /// Signals the watchers of `key` of the selected database, without counting a change.
+    #[inline]
+    pub fn touch_watchers(&mut self, key: &[u8]) {
         if !self.watched.is_empty() {
             self.watched.touch(self.selected as u32, key);
         }
@@ -408,16 +445,22 @@ impl Store {
 
     /// Deletes one expired key and propagates that.
     fn expire_now(&mut self, key: Key<'_>) {
-        let lazily = self.lazy.expire;
-        self.delete_quietly(key, lazily);
+        self.delete_quietly(key, self.lazy.expire);
+        self.note_expired(key.bytes);
+    }
+
+    /// An expired key is gone: counts, propagates and notifies that.
+    fn note_expired(&mut self, key: &[u8]) {
         self.stats.expired_keys += 1;
-        let db = self.selected as u32;
-        let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
-        self.effects.propagate_in(db, &[verb, key.bytes]);
-        self.notify(Event::EXPIRED, "expired", key.bytes);
-        if !self.watched.is_empty() {
-            self.watched.touch(db, key.bytes);
-        }
+        let verb = self.expiry_verb();
+        self.effects.propagate_in(self.selected as u32, &[verb, key]);
+        self.notify(Event::EXPIRED, "expired", key);
+        self.touch_watchers(key);
+    }
+
+    /// The command that tells others of an expired key.
+    pub fn expiry_verb(&self) -> &'static [u8] {
+        if self.lazy.expire { b"UNLINK" } else { b"DEL" }
     }
 
     fn free_entry(&mut self, mut entry: Entry, lazily: bool) {

@@ -37,12 +37,16 @@ impl Node {
     }
 
     pub fn take_actions(&mut self) -> Vec<Action> {
+        self.core.conns.recycle();
         std::mem::take(&mut self.core.actions)
     }
 
     /// `hz` times a second.
     pub fn tick(&mut self) {
         self.begin_turn();
+        if self.core.cron_paused {
+            return;
+        }
         self.pause_tick();
         self.expire_cycle();
         self.following_tick();

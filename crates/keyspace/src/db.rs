@@ -36,6 +36,17 @@ pub enum ExpireChange {
     At(i64),
 }
 
+/// What [`Db::set_str`] wrote over.
+#[derive(Debug)]
+pub struct Replaced {
+    /// The key was there, perhaps expired.
+    pub found: bool,
+    /// Its expiry, in milliseconds since the epoch.
+    pub expire_at: Option<i64>,
+    /// The object that it held, for the caller to free where it likes.
+    pub displaced: Option<Object>,
+}
+
 #[derive(Debug, Default)]
 pub struct Db {
     table: Table<Entry>,
@@ -137,8 +148,7 @@ impl Db {
     }
 
     /// `SET`: stores a string whatever the key held. One look-up, and in place when the sizes allow it.
-    /// Gives back a displaced object, so that a big one can be freed elsewhere.
-    pub fn set_str(&mut self, key: Key<'_>, text: &[u8], expire: ExpireChange, clock: u32) -> Option<Object> {
+    pub fn set_str(&mut self, key: Key<'_>, text: &[u8], expire: ExpireChange, clock: u32) -> Replaced {
         self.save_preimage(key.hash);
         let Some(entry) = self.table.get_mut(key.hash, key.bytes) else {
             let at = match expire {
@@ -151,7 +161,7 @@ impl Db {
                 self.expires.add(at, key.hash);
             }
             self.table.insert(key.hash, entry);
-            return None;
+            return Replaced { found: false, expire_at: None, displaced: None };
         };
         let displaced = entry.store_str(text);
         entry.set_clock(clock);
@@ -170,7 +180,7 @@ impl Db {
                 self.expires.add(at, key.hash);
             }
         }
-        displaced
+        Replaced { found: true, expire_at: old, displaced }
     }
 
     /// The key whose time ran out first, if any is due at `now_ms`.

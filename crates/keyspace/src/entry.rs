@@ -108,6 +108,8 @@ pub trait EntryExt {
     fn store_shared(&mut self, text: Arc<Vec<u8>>) -> Option<Object>;
     /// Replaces the value by text that was changed in place: encoding `raw`, never an integer.
     fn store_raw(&mut self, text: &[u8]) -> Option<Object>;
+    /// Replaces the value by text that stays text even if it spells an integer, as `INCRBYFLOAT` leaves it.
+    fn store_text(&mut self, text: &[u8]) -> Option<Object>;
     /// Runs `change` on the text in place and leaves the encoding `raw`; the entry must hold a string.
     fn edit_str(&mut self, change: impl FnOnce(&mut Vec<u8>)) -> Result<(), WrongType>;
     fn is_expired(&self, now_ms: i64) -> bool;
@@ -118,6 +120,8 @@ pub trait EntryExt {
     fn total_bytes(&self) -> usize;
     /// A deep copy under another name, with the same expiry and clock.
     fn duplicate(&self, key: &[u8]) -> Entry;
+    /// The entry under another name, with the same expiry and clock. A value outside of the entry is moved.
+    fn renamed(self, key: &[u8]) -> Entry;
 }
 
 /// A new entry for a string value under `SET`'s rules.
@@ -237,6 +241,15 @@ impl EntryExt for Entry {
         if text.len() <= INLINE_MAX {
             return self.set_bytes(text);
         }
+        // A buffer of about the right size that nobody else reads is written over.
+        if let ValueMut::Payload(Object::Str(shared)) = self.value_mut()
+            && let Some(buffer) = Arc::get_mut(shared)
+            && (buffer.capacity() / 2..=buffer.capacity()).contains(&text.len())
+        {
+            buffer.clear();
+            buffer.extend_from_slice(text);
+            return None;
+        }
         self.set_payload(Object::Str(Arc::new(text.to_vec())))
     }
 
@@ -247,6 +260,14 @@ impl EntryExt for Entry {
 
     fn store_raw(&mut self, text: &[u8]) -> Option<Object> {
         self.set_meta(self.meta() | RAW);
+        if text.len() <= INLINE_MAX {
+            return self.set_bytes(text);
+        }
+        self.set_payload(Object::Str(Arc::new(text.to_vec())))
+    }
+
+    fn store_text(&mut self, text: &[u8]) -> Option<Object> {
+        self.set_meta(self.meta() & !RAW);
         if text.len() <= INLINE_MAX {
             return self.set_bytes(text);
         }
@@ -301,5 +322,12 @@ impl EntryExt for Entry {
         };
         copy.set_meta(self.meta());
         copy
+    }
+
+    fn renamed(mut self, key: &[u8]) -> Entry {
+        let Some(object) = self.take_payload() else { return self.duplicate(key) };
+        let renamed = Entry::new_payload(key, object, self.expire_at());
+        renamed.set_meta(self.meta());
+        renamed
     }
 }

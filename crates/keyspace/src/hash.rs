@@ -1,9 +1,21 @@
 //! Hashes: a listpack of field, value, field, value … while small, else a hash table.
+//!
+//! A field may have an expiry of its own: Redis 8 and Valkey 9 have such fields in their snapshots, and a replica of
+//! theirs must keep them. Only the table holds them, in the field's record. A field whose time has run out is hidden
+//! from reads (they are given `now_ms`) and stays until a write to the hash removes it with [`Hash::take_expired`];
+//! [`Hash::len`] counts it as long as it is there, as `HLEN` of Redis 8 does.
+//!
+//! In the table a value that is the text of an integer is kept as 8 bytes if its text has more than 8: the record is
+//! then never larger, and short numbers, by far the most, are copied to the reply without being printed.
 
 use structures::hash::hash;
-use structures::listpack::Listpack;
+use structures::listpack::{self, Entry, Listpack, Pos};
+use structures::number::parse_i64;
 use structures::record::{Record, ValueRef};
-use structures::table::Table;
+use structures::table::{self, Table};
+
+use crate::limits::EncodingLimits;
+use crate::object::Malformed;
 
 /// A field of a large hash with its value in the same allocation; only a value of 4 GiB and more would need another.
 pub type Field = Record<Vec<u8>>;
@@ -12,20 +24,75 @@ pub type Field = Record<Vec<u8>>;
 #[derive(Debug)]
 pub enum Hash {
     Listpack(Listpack),
-    Table(Box<Table<Field>>),
+    Table(Box<Fields>),
 }
 
+/// The fields of a large hash.
+#[derive(Debug)]
+pub struct Fields {
+    table: Table<Field>,
+    /// Number of fields that have an expiry.
+    expiring: usize,
+    /// No field's time runs out earlier. A bound: fields that are gone may have set it.
+    soonest_ms: i64,
+}
+
+/// What writing a value does to the expiry of its field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldExpiry {
+    /// `HSET`: a new value lives for ever.
+    Clear,
+    /// `HINCRBY`: the field stays what it was.
+    Keep,
+}
+
+/// Fields and values in the order they lie in; see [`Hash::iter`].
+pub enum Iter<'a> {
+    Listpack(listpack::Iter<'a>),
+    Table { fields: table::Iter<'a, Field>, now_ms: i64 },
+}
+
+/// Text of this length or longer may be kept as an integer in a table.
+const INT_TEXT_MIN: usize = 9;
+const INT_TEXT_MAX: usize = 20;
+
+/// More than a listpack adds to a field and its value: heads and backlens.
+const PAIR_OVERHEAD: usize = 32;
+
+const PAIRED: &str = "a hash's listpack has a value after each field";
+
 impl Hash {
-    /// Number of fields.
+    /// An empty hash.
+    pub fn new() -> Hash {
+        Hash::Listpack(Listpack::new())
+    }
+
+    /// An empty hash that is about to get `fields` fields.
+    pub fn with_capacity(fields: usize, limits: &EncodingLimits) -> Hash {
+        if fields <= limits.hash_entries {
+            return Hash::new();
+        }
+        Hash::Table(Box::new(Fields::with_capacity(fields)))
+    }
+
+    /// Number of fields, those whose time has run out included.
     pub fn len(&self) -> usize {
         match self {
             Hash::Listpack(pack) => pack.len() / 2,
-            Hash::Table(table) => table.len(),
+            Hash::Table(fields) => fields.table.len(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        match self {
+            Hash::Listpack(pack) => pack.is_empty(),
+            Hash::Table(fields) => fields.table.is_empty(),
+        }
+    }
+
+    /// Number of fields that reads see at `now_ms`. O(1) unless a field's time has run out.
+    pub fn live_len(&self, now_ms: i64) -> usize {
+        if self.has_expired(now_ms) { self.iter(now_ms).count() } else { self.len() }
     }
 
     pub fn encoding(&self) -> &'static str {
@@ -38,30 +105,396 @@ impl Hash {
     pub fn heap_bytes(&self) -> usize {
         match self {
             Hash::Listpack(pack) => pack.bytes().len(),
-            Hash::Table(table) => table.bytes() + table.iter().map(Record::bytes).sum::<usize>(),
+            Hash::Table(fields) => {
+                size_of::<Fields>() + fields.table.bytes() + fields.iter().map(Record::bytes).sum::<usize>()
+            }
         }
     }
 
     pub fn free_effort(&self) -> usize {
         match self {
             Hash::Listpack(_) => 1,
-            Hash::Table(table) => table.len(),
+            Hash::Table(fields) => fields.len(),
         }
+    }
+
+    /// True if a field has an expiry.
+    pub fn has_ttl(&self) -> bool {
+        matches!(self, Hash::Table(fields) if fields.expiring > 0)
+    }
+
+    /// True if a field's time has run out. May also be true when the field that was next to go is gone.
+    #[inline]
+    pub fn has_expired(&self, now_ms: i64) -> bool {
+        matches!(self, Hash::Table(fields) if fields.soonest_ms < now_ms)
+    }
+
+    /// The value of a field that is alive at `now_ms`.
+    #[inline]
+    pub fn get(&self, name: &[u8], now_ms: i64) -> Option<Entry<'_>> {
+        match self {
+            Hash::Listpack(pack) => {
+                let field = find(pack, name)?;
+                Some(pack.at(pack.next(field).expect(PAIRED)))
+            }
+            Hash::Table(fields) => {
+                let field = fields.table.get(hash(name), name)?;
+                is_alive(field, now_ms).then(|| value_of(field))
+            }
+        }
+    }
+
+    #[inline]
+    pub fn contains(&self, name: &[u8], now_ms: i64) -> bool {
+        match self {
+            Hash::Listpack(pack) => find(pack, name).is_some(),
+            Hash::Table(fields) => {
+                fields.table.get(hash(name), name).is_some_and(|field| is_alive(field, now_ms))
+            }
+        }
+    }
+
+    /// When the time of a field runs out, in milliseconds since the epoch, if it has an expiry.
+    pub fn expire_at(&self, name: &[u8]) -> Option<i64> {
+        match self {
+            Hash::Listpack(_) => None,
+            Hash::Table(fields) => fields.table.get(hash(name), name)?.expire_at(),
+        }
+    }
+
+    /// Gives a field a value; true if there was no such field. Leaves the listpack for good when the limits say so.
+    #[inline]
+    pub fn set(&mut self, name: &[u8], value: &[u8], expiry: FieldExpiry, limits: &EncodingLimits) -> bool {
+        if let Hash::Listpack(pack) = self {
+            if fits(pack, name, value, limits) {
+                let found = find(pack, name);
+                match found {
+                    Some(field) => {
+                        let at = pack.next(field).expect(PAIRED);
+                        pack.replace(at, value);
+                    }
+                    None => pack.append_many([name, value]),
+                }
+                if pack.len() / 2 > limits.hash_entries {
+                    self.table(0);
+                }
+                return found.is_none();
+            }
+            self.table(1);
+        }
+        self.table(0).set(name, value, expiry)
+    }
+
+    /// Removes a field, whether its time has run out or not; true if it was there.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        match self {
+            Hash::Listpack(pack) => {
+                let Some(field) = find(pack, name) else { return false };
+                pack.delete(field, 2);
+                true
+            }
+            Hash::Table(fields) => {
+                let Some(removed) = fields.table.remove(hash(name), name) else { return false };
+                fields.forget_expiry(removed.expire_at());
+                true
+            }
+        }
+    }
+
+    /// Removes the fields whose time has run out and gives their names. The hash may be empty afterwards.
+    pub fn take_expired(&mut self, now_ms: i64) -> Vec<Box<[u8]>> {
+        let Hash::Table(fields) = self else { return Vec::new() };
+        if fields.soonest_ms >= now_ms {
+            return Vec::new();
+        }
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let mut soonest_ms = i64::MAX;
+        for field in fields.table.iter() {
+            match field.expire_at() {
+                Some(at) if at < now_ms => names.push(field.key().into()),
+                Some(at) => soonest_ms = soonest_ms.min(at),
+                None => {}
+            }
+        }
+        for name in &names {
+            fields.table.remove(hash(name), name);
+        }
+        fields.expiring -= names.len();
+        fields.soonest_ms = soonest_ms;
+        names
+    }
+
+    /// Fields that are alive at `now_ms`, with their values; `i64::MIN` gives all.
+    pub fn iter(&self, now_ms: i64) -> Iter<'_> {
+        match self {
+            Hash::Listpack(pack) => Iter::Listpack(pack.iter()),
+            Hash::Table(fields) => Iter::Table { fields: fields.table.iter(), now_ms },
+        }
+    }
+
+    /// A field with its value, each with the same chance; of a table one whose time has run out may come.
+    pub fn random(&self, rng: &mut dyn FnMut() -> u64) -> Option<(Entry<'_>, Entry<'_>)> {
+        match self {
+            Hash::Listpack(pack) => {
+                let pairs = pack.len() as u64 / 2;
+                let drawn = ((u128::from(rng()) * u128::from(pairs)) >> 64) as i64;
+                let field = pack.seek(drawn * 2)?;
+                Some((pack.at(field), pack.at(pack.next(field).expect(PAIRED))))
+            }
+            Hash::Table(fields) => {
+                fields.table.random(rng).map(|field| (Entry::Str(field.key()), value_of(field)))
+            }
+        }
+    }
+
+    /// One call of `HSCAN`: visits at least about `count` fields from `cursor` on (all of a listpack), and returns the
+    /// next cursor; starts and ends with 0. Fields whose time has run out are left out.
+    pub fn scan(
+        &self,
+        mut cursor: u64,
+        count: u64,
+        now_ms: i64,
+        mut visit: impl FnMut(Entry<'_>, Entry<'_>),
+    ) -> u64 {
+        let Hash::Table(fields) = self else {
+            self.iter(now_ms).for_each(|(name, value)| visit(name, value));
+            return 0;
+        };
+        // Ten buckets a field, as Redis does: a sparse table must not hold the server up.
+        let mut buckets = count.saturating_mul(20);
+        let mut seen = 0;
+        loop {
+            cursor = fields.table.scan(cursor, |field| {
+                if is_alive(field, now_ms) {
+                    seen += 1;
+                    visit(Entry::Str(field.key()), value_of(field));
+                }
+            });
+            if cursor == 0 || buckets == 0 || seen >= count {
+                return cursor;
+            }
+            buckets -= 1;
+        }
+    }
+
+    /// Takes a loaded listpack: field, value, field, value …, each field once. Above the limit of entries it becomes a
+    /// table; values of any length stay, as in Redis.
+    pub fn load_listpack(bytes: Vec<u8>, limits: &EncodingLimits) -> Result<Hash, Malformed> {
+        let pack = Listpack::from_vec_validated(bytes, true)?;
+        let entries = pack.len();
+        if entries % 2 != 0 {
+            return Err(Malformed("hash listpack has a field without a value"));
+        }
+        let distinct = if entries / 2 > SMALL { distinct_by_hash(&pack) } else { distinct_by_pairs(&pack) };
+        if !distinct {
+            return Err(Malformed("hash listpack has a field twice"));
+        }
+        let mut hash = Hash::Listpack(pack);
+        if entries / 2 > limits.hash_entries {
+            hash.table(0);
+        }
+        Ok(hash)
+    }
+
+    /// Adds a loaded field; false if it is there already.
+    pub fn load_field(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        expire_at_ms: Option<i64>,
+        limits: &EncodingLimits,
+    ) -> bool {
+        if let Hash::Listpack(pack) = self {
+            let room = pack.len() / 2 < limits.hash_entries && fits(pack, name, value, limits);
+            if room && expire_at_ms.is_none() {
+                let absent = find(pack, name).is_none();
+                if absent {
+                    pack.append_many([name, value]);
+                }
+                return absent;
+            }
+        }
+        self.table(1).load(name, value, expire_at_ms)
     }
 
     pub fn duplicate(&self) -> Hash {
         match self {
             Hash::Listpack(pack) => Hash::Listpack(pack.clone()),
-            Hash::Table(table) => {
-                let mut copy = Table::new();
-                copy.reserve(table.len());
-                for field in table.iter() {
-                    copy.insert(hash(field.key()), duplicate_field(field));
+            Hash::Table(fields) => {
+                let mut copy = Fields::with_capacity(fields.len());
+                for field in fields.iter() {
+                    copy.table.insert(hash(field.key()), duplicate_field(field));
                 }
+                (copy.expiring, copy.soonest_ms) = (fields.expiring, fields.soonest_ms);
                 Hash::Table(Box::new(copy))
             }
         }
     }
+
+    /// The table, made from the listpack with room for `more` fields if there is none yet.
+    fn table(&mut self, more: usize) -> &mut Fields {
+        if let Hash::Listpack(pack) = self {
+            let mut fields = Fields::with_capacity(pack.len() / 2 + more);
+            let (mut name, mut value) = (Vec::new(), Vec::new());
+            let mut entries = pack.iter();
+            while let Some(entry) = entries.next() {
+                name.clear();
+                value.clear();
+                entry.push_to(&mut name);
+                entries.next().expect(PAIRED).push_to(&mut value);
+                fields.table.insert(hash(&name), new_field(&name, &value, None));
+            }
+            *self = Hash::Table(Box::new(fields));
+        }
+        match self {
+            Hash::Table(fields) => fields,
+            Hash::Listpack(_) => unreachable!("the listpack was just converted"),
+        }
+    }
+}
+
+impl Default for Hash {
+    fn default() -> Hash {
+        Hash::new()
+    }
+}
+
+impl Fields {
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// True if one of the fields has an expiry.
+    pub fn has_ttl(&self) -> bool {
+        self.expiring > 0
+    }
+
+    /// The records of all fields, also of those whose time has run out.
+    pub fn iter(&self) -> table::Iter<'_, Field> {
+        self.table.iter()
+    }
+
+    fn with_capacity(fields: usize) -> Fields {
+        let mut table = Table::new();
+        table.reserve(fields);
+        Fields { table, expiring: 0, soonest_ms: i64::MAX }
+    }
+
+    fn set(&mut self, name: &[u8], value: &[u8], expiry: FieldExpiry) -> bool {
+        let hash = hash(name);
+        let Some(field) = self.table.get_mut(hash, name) else {
+            self.table.insert(hash, new_field(name, value, None));
+            return true;
+        };
+        store(field, value);
+        if expiry == FieldExpiry::Clear && self.expiring > 0 {
+            let cleared = field.expire_at();
+            if cleared.is_some() {
+                field.set_expire_at(None);
+                self.forget_expiry(cleared);
+            }
+        }
+        false
+    }
+
+    fn load(&mut self, name: &[u8], value: &[u8], expire_at_ms: Option<i64>) -> bool {
+        let hash = hash(name);
+        if self.table.get(hash, name).is_some() {
+            return false;
+        }
+        self.table.insert(hash, new_field(name, value, expire_at_ms));
+        if let Some(at) = expire_at_ms {
+            self.expiring += 1;
+            self.soonest_ms = self.soonest_ms.min(at);
+        }
+        true
+    }
+
+    /// A field with this expiry is gone, or has it no longer.
+    fn forget_expiry(&mut self, expire_at_ms: Option<i64>) {
+        if expire_at_ms.is_some() {
+            self.expiring -= 1;
+            if self.expiring == 0 {
+                self.soonest_ms = i64::MAX;
+            }
+        }
+    }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (Entry<'a>, Entry<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<(Entry<'a>, Entry<'a>)> {
+        match self {
+            Iter::Listpack(entries) => {
+                let name = entries.next()?;
+                Some((name, entries.next().expect(PAIRED)))
+            }
+            Iter::Table { fields, now_ms } => {
+                let field = fields.find(|field| is_alive(field, *now_ms))?;
+                Some((Entry::Str(field.key()), value_of(field)))
+            }
+        }
+    }
+}
+
+/// The value of a field as an entry.
+#[inline]
+pub fn value_of(field: &Field) -> Entry<'_> {
+    match field.value() {
+        ValueRef::Int(value) => Entry::Int(value),
+        ValueRef::Bytes(bytes) => Entry::Str(bytes),
+        ValueRef::Payload(bytes) => Entry::Str(bytes),
+        ValueRef::None => Entry::Str(b""),
+    }
+}
+
+#[inline]
+fn is_alive(field: &Field, now_ms: i64) -> bool {
+    field.expire_at().is_none_or(|at| at >= now_ms)
+}
+
+#[inline]
+fn find(pack: &Listpack, name: &[u8]) -> Option<Pos> {
+    pack.find(pack.first()?, name, 1)
+}
+
+/// Whether field and value may enter a listpack, its number of entries apart.
+#[inline]
+fn fits(pack: &Listpack, name: &[u8], value: &[u8], limits: &EncodingLimits) -> bool {
+    name.len() <= limits.hash_value
+        && value.len() <= limits.hash_value
+        && !pack.would_exceed(name.len() + value.len() + PAIR_OVERHEAD)
+}
+
+fn as_int(value: &[u8]) -> Option<i64> {
+    if (INT_TEXT_MIN..=INT_TEXT_MAX).contains(&value.len()) { parse_i64(value) } else { None }
+}
+
+fn new_field(name: &[u8], value: &[u8], expire_at_ms: Option<i64>) -> Field {
+    if let Some(int) = as_int(value) {
+        return Field::new_int(name, int, expire_at_ms);
+    }
+    if u32::try_from(value.len()).is_ok() {
+        return Field::new_bytes(name, value, expire_at_ms);
+    }
+    Field::new_payload(name, value.to_vec(), expire_at_ms)
+}
+
+fn store(field: &mut Field, value: &[u8]) {
+    let displaced = if let Some(int) = as_int(value) {
+        field.set_int(int)
+    } else if u32::try_from(value.len()).is_ok() {
+        field.set_bytes(value)
+    } else {
+        field.set_payload(value.to_vec())
+    };
+    drop(displaced);
 }
 
 fn duplicate_field(field: &Field) -> Field {
@@ -70,5 +503,230 @@ fn duplicate_field(field: &Field) -> Field {
         ValueRef::Int(value) => Field::new_int(field.key(), value, field.expire_at()),
         ValueRef::Bytes(bytes) => Field::new_bytes(field.key(), bytes, field.expire_at()),
         ValueRef::Payload(bytes) => Field::new_payload(field.key(), bytes.clone(), field.expire_at()),
+    }
+}
+
+/// Up to this many fields, comparing all pairs is faster than hashing.
+const SMALL: usize = 16;
+
+fn distinct_by_pairs(pack: &Listpack) -> bool {
+    let names: [Option<Entry<'_>>; SMALL] = {
+        let mut names = pack.iter().step_by(2);
+        std::array::from_fn(|_| names.next())
+    };
+    let mut names = names.iter().flatten();
+    while let Some(name) = names.next() {
+        if names.clone().any(|other| other == name) {
+            return false;
+        }
+    }
+    true
+}
+
+fn distinct_by_hash(pack: &Listpack) -> bool {
+    let mut text = Vec::new();
+    let mut names: Vec<(u64, Entry<'_>)> = pack
+        .iter()
+        .step_by(2)
+        .map(|name| {
+            text.clear();
+            name.push_to(&mut text);
+            (hash(&text), name)
+        })
+        .collect();
+    names.sort_unstable_by_key(|(hash, _)| *hash);
+    // Different names with the same 64 bits of hash lie side by side; three of them do not occur.
+    names.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1 != pair[1].1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: EncodingLimits = EncodingLimits {
+        hash_entries: 4,
+        hash_value: 10,
+        set_intset_entries: 1,
+        set_listpack_entries: 1,
+        set_listpack_value: 1,
+        zset_entries: 1,
+        zset_value: 1,
+        list_fill: -2,
+        list_compress_depth: 0,
+        packed_threshold: 0,
+    };
+
+    fn texts(hash: &Hash, now_ms: i64) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        hash.iter(now_ms).map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+    }
+
+    fn set(hash: &mut Hash, name: &str, value: &str) -> bool {
+        hash.set(name.as_bytes(), value.as_bytes(), FieldExpiry::Clear, &LIMITS)
+    }
+
+    #[test]
+    fn leaves_the_listpack_by_entries_and_by_length_and_never_returns() {
+        let mut hash = Hash::new();
+        for name in ["a", "b", "c", "d"] {
+            assert!(set(&mut hash, name, "1"));
+        }
+        assert!(!set(&mut hash, "a", "0123456789"));
+        assert_eq!(hash.encoding(), "listpack");
+        assert!(set(&mut hash, "e", "5"));
+        assert_eq!((hash.encoding(), hash.len()), ("hashtable", 5));
+        for name in ["b", "c", "d", "e"] {
+            assert!(hash.remove(name.as_bytes()));
+        }
+        assert_eq!((hash.encoding(), hash.len()), ("hashtable", 1));
+        assert_eq!(hash.get(b"a", 0), Some(Entry::Str(b"0123456789")));
+
+        for (name, value) in [("a", "0123456789x"), ("0123456789x", "a")] {
+            let mut hash = Hash::new();
+            set(&mut hash, "f", "v");
+            assert!(set(&mut hash, name, value));
+            assert_eq!((hash.encoding(), hash.len()), ("hashtable", 2));
+        }
+    }
+
+    #[test]
+    fn numbers_read_back_as_they_were_written() {
+        let values = ["7", "-1", "12345678", "123456789", "-12345678", "9223372036854775807", "0123456789"];
+        let mut hash = Hash::with_capacity(100, &LIMITS);
+        for value in values {
+            set(&mut hash, value, value);
+            set(&mut hash, "same", value);
+            assert_eq!(hash.get(b"same", 0).map(|entry| entry.to_vec()), Some(value.as_bytes().to_vec()));
+        }
+        for value in values {
+            assert_eq!(hash.get(value.as_bytes(), 0).unwrap().to_vec(), value.as_bytes());
+        }
+        assert_eq!(hash.get(b"123456789", 0), Some(Entry::Int(123_456_789)));
+        assert_eq!(hash.get(b"12345678", 0), Some(Entry::Str(b"12345678")));
+    }
+
+    #[test]
+    fn fields_whose_time_has_run_out_are_hidden_and_taken() {
+        let mut hash = Hash::new();
+        assert!(hash.load_field(b"a", b"1", None, &LIMITS));
+        assert!(hash.load_field(b"b", b"2", Some(1000), &LIMITS));
+        assert!(hash.load_field(b"c", b"3", Some(2000), &LIMITS));
+        assert!(!hash.load_field(b"c", b"3", None, &LIMITS));
+        assert_eq!((hash.encoding(), hash.has_ttl(), hash.len()), ("hashtable", true, 3));
+        // A field is there up to and including its last millisecond.
+        assert!(hash.contains(b"b", 1000) && !hash.has_expired(1000));
+        assert!(!hash.contains(b"b", 1001) && hash.has_expired(1001));
+        assert_eq!((hash.len(), hash.live_len(1001)), (3, 2));
+        assert_eq!(texts(&hash, 1001).len(), 2);
+        assert_eq!(texts(&hash, i64::MIN).len(), 3);
+        let copy = hash.duplicate();
+        assert_eq!((copy.expire_at(b"b"), copy.expire_at(b"c")), (Some(1000), Some(2000)));
+        assert_eq!(hash.take_expired(1001), [Box::from(*b"b")]);
+        assert_eq!(hash.take_expired(1001), Vec::<Box<[u8]>>::new());
+        assert_eq!((hash.len(), hash.has_ttl(), hash.has_expired(1500)), (2, true, false));
+        assert!(!hash.set(b"c", b"4", FieldExpiry::Keep, &LIMITS));
+        assert_eq!(hash.expire_at(b"c"), Some(2000));
+        assert!(!hash.set(b"c", b"5", FieldExpiry::Clear, &LIMITS));
+        assert_eq!((hash.expire_at(b"c"), hash.has_ttl(), hash.has_expired(i64::MAX)), (None, false, false));
+        assert!(copy.has_ttl() && copy.live_len(5000) == 1);
+    }
+
+    #[test]
+    fn loads_listpacks_and_refuses_broken_ones() {
+        let pack = |values: &[&str]| {
+            let mut pack = Listpack::new();
+            pack.append_many(values.iter().map(|value| value.as_bytes()));
+            pack.bytes().to_vec()
+        };
+        let hash = Hash::load_listpack(pack(&["a", "1", "2", "b"]), &LIMITS).unwrap();
+        assert_eq!((hash.encoding(), hash.len()), ("listpack", 2));
+        let many: Vec<String> = (0..100).map(|value| value.to_string()).collect();
+        let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let hash = Hash::load_listpack(pack(&many), &LIMITS).unwrap();
+        assert_eq!((hash.encoding(), hash.len()), ("hashtable", 50));
+        assert_eq!(hash.get(b"98", 0), Some(Entry::Str(b"99")));
+        many[40] = "0";
+        for (values, why) in [
+            (&["a", "1", "b"][..], "hash listpack has a field without a value"),
+            (&["a", "1", "a", "1"], "hash listpack has a field twice"),
+            (&many, "hash listpack has a field twice"),
+        ] {
+            assert_eq!(Hash::load_listpack(pack(values), &LIMITS).err(), Some(Malformed(why)));
+        }
+        let mut cut = pack(&["a", "1"]);
+        cut.truncate(8);
+        assert!(Hash::load_listpack(cut, &LIMITS).is_err());
+    }
+
+    #[test]
+    fn capacity_decides_the_first_encoding() {
+        assert_eq!(Hash::with_capacity(4, &LIMITS).encoding(), "listpack");
+        assert_eq!(Hash::with_capacity(5, &LIMITS).encoding(), "hashtable");
+    }
+
+    #[test]
+    fn a_scan_visits_every_field_in_small_steps() {
+        let mut hash = Hash::new();
+        for name in 0..1000 {
+            set(&mut hash, &name.to_string(), "v");
+        }
+        let (mut cursor, mut calls, mut seen) = (0, 0, std::collections::BTreeSet::new());
+        loop {
+            cursor = hash.scan(cursor, 10, 0, |name, _| {
+                seen.insert(name.to_vec());
+            });
+            calls += 1;
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 1000);
+        assert!((30..=110).contains(&calls), "{calls} calls");
+    }
+
+    #[test]
+    fn random_fields_come_with_equal_chances() {
+        let mut state = 88_172_645_463_325_252u64;
+        let mut rng = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for capacity in [4, 100] {
+            let mut hash = Hash::with_capacity(capacity, &LIMITS);
+            for name in ["a", "b", "c", "d"] {
+                set(&mut hash, name, "1");
+            }
+            let mut counts = BTreeMap::new();
+            for _ in 0..4000 {
+                *counts.entry(hash.random(&mut rng).unwrap().0.to_vec()).or_insert(0) += 1;
+            }
+            assert_eq!(counts.len(), 4);
+            assert!(counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_map(steps in prop::collection::vec((0u8..3, 0u8..12, "[0-9]{0,12}"), 0..80)) {
+            let mut hash = Hash::new();
+            let mut model = BTreeMap::new();
+            for (step, name, value) in steps {
+                let name = format!("{name}");
+                if step < 2 {
+                    let new = model.insert(name.clone().into_bytes(), value.clone().into_bytes()).is_none();
+                    prop_assert_eq!(set(&mut hash, &name, &value), new);
+                } else {
+                    let had = model.remove(name.as_bytes()).is_some();
+                    prop_assert_eq!(hash.remove(name.as_bytes()), had);
+                }
+                prop_assert_eq!(hash.len(), model.len());
+            }
+            prop_assert_eq!(texts(&hash, 0), model);
+        }
     }
 }

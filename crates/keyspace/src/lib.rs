@@ -9,6 +9,7 @@
 //! running snapshot has not copied yet before it hands out anything mutable: no caller can forget to.
 
 pub mod db;
+pub mod digest;
 pub mod entry;
 pub mod expires;
 pub mod hash;
@@ -21,9 +22,9 @@ pub mod zset;
 
 pub use db::{Db, Key};
 pub use entry::{Entry, EntryExt, Str};
-pub use hash::Hash;
+pub use hash::{FieldExpiry, Hash};
 pub use limits::EncodingLimits;
-pub use list::List;
-pub use object::{Object, Type, WrongType};
+pub use list::{End, List};
+pub use object::{Malformed, Object, Type, WrongType};
 pub use set::Set;
 pub use zset::ZSet;

@@ -15,6 +15,9 @@ pub struct EncodingLimits {
     pub list_fill: i32,
     /// `list-compress-depth`: nodes at each end that stay uncompressed; 0 compresses none.
     pub list_compress_depth: u32,
+    /// `DEBUG QUICKLIST-PACKED-THRESHOLD`: list elements of at least this many bytes become nodes of their own; 0
+    /// leaves it to `list_fill`.
+    pub packed_threshold: u32,
 }
 
 impl Default for EncodingLimits {
@@ -29,6 +32,7 @@ impl Default for EncodingLimits {
             zset_value: 64,
             list_fill: -2,
             list_compress_depth: 0,
+            packed_threshold: 0,
         }
     }
 }

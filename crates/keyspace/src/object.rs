@@ -53,6 +53,31 @@ impl std::fmt::Display for WrongType {
 
 impl std::error::Error for WrongType {}
 
+/// Bytes from outside that are not a value, and why: the payload that carried them must be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl From<structures::listpack::Malformed> for Malformed {
+    fn from(error: structures::listpack::Malformed) -> Malformed {
+        use structures::listpack::Malformed as Pack;
+        Malformed(match error {
+            Pack::Truncated => "listpack is shorter than its header",
+            Pack::Size => "listpack header states another size",
+            Pack::End => "listpack has no end mark, or an early one",
+            Pack::Entry => "listpack has a malformed entry",
+            Pack::Count => "listpack header states another number of entries",
+        })
+    }
+}
+
 impl Object {
     pub fn type_of(&self) -> Type {
         match self {

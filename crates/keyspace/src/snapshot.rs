@@ -124,6 +124,11 @@ const HASH_LISTPACK: u8 = 7;
 const HASH: u8 = 8;
 const ZSET_LISTPACK: u8 = 9;
 const ZSET: u8 = 10;
+/// A hash that has a field with an expiry: an i64 follows each value.
+const HASH_TTL: u8 = 11;
+
+/// The expiry of a field that has none.
+const NO_EXPIRY: i64 = i64::MIN;
 
 const PACKED_NODE: u8 = 0;
 const PLAIN_NODE: u8 = 1;
@@ -224,13 +229,18 @@ impl Batch {
                 self.push_bytes(pack.bytes());
                 HASH_LISTPACK
             }
-            Object::Hash(Hash::Table(table)) => {
-                self.push_u32(table.len() as u32);
-                for field in table.iter() {
+            Object::Hash(Hash::Table(fields)) => {
+                self.push_u32(fields.len() as u32);
+                let has_ttl = fields.has_ttl();
+                for field in fields.iter() {
                     self.push_bytes(field.key());
                     self.push_field_value(field);
+                    if has_ttl {
+                        let expire = field.expire_at().unwrap_or(NO_EXPIRY);
+                        self.bytes.extend_from_slice(&expire.to_le_bytes());
+                    }
                 }
-                HASH
+                if has_ttl { HASH_TTL } else { HASH }
             }
             Object::ZSet(ZSet::Listpack(pack)) => {
                 self.push_bytes(pack.bytes());
@@ -349,13 +359,18 @@ pub enum Body<'a> {
 pub enum Value<'a> {
     Int(i64),
     Str(&'a [u8]),
-    Shared { text: &'a [u8], index: u32 },
+    Shared {
+        text: &'a [u8],
+        index: u32,
+    },
     List(Elements<'a>),
     Intset(&'a [u8]),
     SetListpack(&'a [u8]),
     Set(Elements<'a>),
     HashListpack(&'a [u8]),
     Hash(Elements<'a>),
+    /// Fields whose time has run out included.
+    HashTtl(Elements<'a>),
     ZSetListpack(&'a [u8]),
     ZSet(Elements<'a>),
 }
@@ -391,6 +406,16 @@ impl<'a> Elements<'a> {
     pub fn pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let mut rest = self.rest.clone();
         (0..self.count).map(move |_| (rest.bytes(), rest.bytes()))
+    }
+
+    /// Field, value, and the expiry of the field in milliseconds since the epoch.
+    pub fn expiring_pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8], Option<i64>)> {
+        let mut rest = self.rest.clone();
+        (0..self.count).map(move |_| {
+            let (name, value) = (rest.bytes(), rest.bytes());
+            let expire = i64::from_le_bytes(rest.array());
+            (name, value, (expire != NO_EXPIRY).then_some(expire))
+        })
     }
 
     pub fn scored(&self) -> impl Iterator<Item = (&'a [u8], f64)> {
@@ -453,6 +478,11 @@ impl<'a> Items<'a> {
             HASH => Value::Hash(reader.elements(|r| {
                 r.bytes();
                 r.bytes();
+            })),
+            HASH_TTL => Value::HashTtl(reader.elements(|r| {
+                r.bytes();
+                r.bytes();
+                r.u64();
             })),
             ZSET => Value::ZSet(reader.elements(|r| {
                 r.bytes();

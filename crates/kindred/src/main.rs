@@ -11,9 +11,18 @@ mod screen;
 mod up;
 mod view;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// The server that this program can also be allocates through it.
+#[global_allocator]
+static ALLOCATOR: server::allocator::Allocator = server::allocator::allocator();
+
+/// The first argument with which this program is the server, so that `up` needs one program only. The arguments after it
+/// are kindred-server's.
+const SERVER_VERB: &str = "server";
 
 /// Kindred: a Redis-compatible store made for replication.
 #[derive(Parser)]
@@ -29,6 +38,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|verb| verb == SERVER_VERB) {
+        let args = std::iter::once("kindred-server".into()).chain(args.into_iter().skip(2)).collect();
+        return ExitCode::from(u8::try_from(server::main_with_args(args)).unwrap_or(1));
+    }
     let Cli { command: Command::Up(options) } = Cli::parse();
     match up::run(&options) {
         Ok(code) => code,

@@ -494,18 +494,14 @@ fn print_line(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// The server that was asked for, or `kindred-server` beside this program.
+/// The server that was asked for, or this program itself.
 fn find_program(asked: Option<&Path>) -> Result<Program> {
     if let Some(path) = asked {
         // Nodes are started in their own directories.
         return Ok(Program { path: std::path::absolute(path)?, leading: Vec::new() });
     }
     let own = std::env::current_exe().context("cannot tell where this program is")?;
-    let path = own.with_file_name("kindred-server");
-    if !path.is_file() {
-        bail!("there is no server at {}; build it with: cargo build --release", path.display());
-    }
-    Ok(Program { path, leading: Vec::new() })
+    Ok(Program { path: own, leading: vec![crate::SERVER_VERB.into()] })
 }
 
 /// Keeps a second `kindred up` from writing to the same data.

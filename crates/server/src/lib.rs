@@ -1,8 +1,25 @@
-//! The process around the engine: how a server is started, configured, watched and stopped.
+//! The process around the engine: how a server is started, configured, watched, driven and stopped.
+//!
+//! [`serve::main_with_args`] is the program. [`event_loop`] drives the engine; everything that may block happens on
+//! threads of its own ([`files`], [`snapshot_thread`], [`connect`], [`reclaim`]), which answer through [`report`].
 
+pub mod accept;
+pub mod allocator;
 pub mod cli;
 pub mod config_file;
+pub mod connect;
 pub mod crash;
 pub mod daemon;
+mod directives;
+pub mod env;
+pub mod event_loop;
+pub mod files;
 pub mod listener;
 pub mod logger;
+pub mod reclaim;
+pub mod report;
+pub mod serve;
+mod shim_rdb;
+pub mod snapshot_thread;
+
+pub use serve::main_with_args;

@@ -10,11 +10,18 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod counter;
 pub mod debug;
+pub mod databases;
+pub mod expire;
 pub mod keys;
+pub mod lcs;
+pub mod object;
 pub mod replication;
+pub mod scan;
 pub mod server;
 pub mod string;
+pub mod substring;
 pub mod transaction;
 
 /// Every command that this version has.
@@ -24,17 +31,24 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 10] {
+fn groups() -> [&'static [Command<Handler>]; 17] {
     [
         client::COMMANDS,
         self::command::COMMANDS,
         config::COMMANDS,
         connection::COMMANDS,
+        counter::COMMANDS,
         debug::COMMANDS,
+        databases::COMMANDS,
+        expire::COMMANDS,
         keys::COMMANDS,
+        lcs::COMMANDS,
+        object::COMMANDS,
         replication::COMMANDS,
+        scan::COMMANDS,
         server::COMMANDS,
         string::COMMANDS,
+        substring::COMMANDS,
         transaction::COMMANDS,
     ]
 }

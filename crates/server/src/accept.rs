@@ -1,0 +1,111 @@
+//! Where connections come from: the listening sockets of a configuration, and the two ends of what they accept.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use engine::{Config, Peer};
+use rustix::net::SocketFlags;
+
+use crate::listener::{self, ListenError};
+use crate::log_warning;
+
+/// A socket that listens.
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix { socket: UnixListener, path: PathBuf },
+}
+
+/// Why an attempt to accept gave no connection, though one was there.
+pub enum Refused {
+    /// It broke before it was accepted; the next one may be fine.
+    Broken,
+    /// The system refuses more: descriptors or memory.
+    Failed(io::Error),
+}
+
+/// Listens wherever the configuration says.
+pub fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
+    let backlog = config.tcp_backlog as i32;
+    let mut listeners = Vec::new();
+    if config.port != 0 {
+        let words: Vec<Vec<u8>> = config.bind.iter().map(|word| word.clone().into_bytes()).collect();
+        let bind = listener::parse_bind(&words).map_err(|reason| ListenError { lines: vec![reason] })?;
+        let listening = listener::listen_tcp("tcp", config.port, &bind, backlog)?;
+        for warning in &listening.warnings {
+            log_warning!("{warning}");
+        }
+        listeners.extend(listening.sockets.into_iter().map(Listener::Tcp));
+    }
+    if !config.unixsocket.is_empty() {
+        // The process may change its directory before it removes the socket.
+        let path = Path::new(&config.unixsocket);
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let socket = listener::listen_unix(&path, config.unixsocketperm, backlog)?;
+        listeners.push(Listener::Unix { socket, path });
+    }
+    if listeners.is_empty() {
+        return Err(ListenError { lines: vec![listener::NOWHERE_TO_LISTEN.to_owned()] });
+    }
+    Ok(listeners)
+}
+
+impl Listener {
+    /// The next connection, nonblocking; `None` if none waits.
+    pub fn accept(&self, keepalive: u64) -> Result<Option<(OwnedFd, Peer)>, Refused> {
+        let fd = match rustix::net::accept_with(self, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(fd) => fd,
+            Err(error) if error == rustix::io::Errno::AGAIN => return Ok(None),
+            Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => return Err(Refused::Broken),
+            Err(error) => return Err(Refused::Failed(error.into())),
+        };
+        match self {
+            Listener::Tcp(_) => {
+                let stream = TcpStream::from(fd);
+                let peer = tcp_peer(&stream);
+                let tuned =
+                    stream.set_nodelay(true).and_then(|()| listener::set_keepalive(&stream, keepalive));
+                tuned.map_err(|_| Refused::Broken)?;
+                Ok(Some((stream.into(), peer)))
+            }
+            Listener::Unix { path, .. } => {
+                let name = format!("{}:0", path.display());
+                Ok(Some((fd, Peer { addr: name.clone(), laddr: name, unix_socket: true, local: true })))
+            }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(socket) => socket.as_fd(),
+            Listener::Unix { socket, .. } => socket.as_fd(),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix { path, .. } = self {
+            // Somebody may have removed it already, and that is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The two ends of a TCP connection as `CLIENT LIST` prints them.
+pub fn tcp_peer(stream: &TcpStream) -> Peer {
+    let text = |address: io::Result<SocketAddr>| match address {
+        Ok(address) => address.to_string(),
+        Err(_) => String::from("?:0"),
+    };
+    let peer = stream.peer_addr();
+    let local = peer.as_ref().is_ok_and(|address| match address.ip() {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback(),
+    });
+    Peer { addr: text(peer), laddr: text(stream.local_addr()), unix_socket: false, local }
+}

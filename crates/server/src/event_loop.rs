@@ -1,0 +1,718 @@
+//! The loop of the single writer: sockets, timers and other threads in, the engine in the middle, sockets out.
+//!
+//! A turn:
+//! ```text
+//! wait → (readable: read, run commands | writable: send | accept | reports of threads | signals)*
+//!      → tick when it is due → a slice of the running snapshot, a slice of the running load
+//!      → before_sleep → send what is to be sent → carry out the engine's actions
+//! ```
+//! Nothing here blocks: what might (names, files, fsync) is done by other threads, which report back through
+//! [`crate::report`]. Actions are carried out right after the engine asked for them, because the slot of a connection
+//! that it has closed may be given to the next one that is accepted.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use engine::snapshot::{Plan, Step};
+use engine::{Action, ConnId, Node, Peer};
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+
+use crate::accept::{Listener, Refused};
+use crate::daemon::Signals;
+use crate::files::{LoadReader, PayloadFiles, TransferFile};
+use crate::logger::{self, LOG, Level};
+use crate::report::{Inbox, Report, Reporter};
+use crate::snapshot_thread::Snapshotter;
+use crate::{connect, log_notice, log_warning};
+
+/// Connections accepted per turn and listener.
+const ACCEPTS_MAX: usize = 1000;
+/// The kernel takes at most 1024 slices in one write; beyond this many, another write costs little.
+const SLICES_MAX: usize = 64;
+/// What is copied of a snapshot in one turn: about 100 µs of the writer's time.
+const SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
+/// Encoded bytes that wait for the slowest replica before the snapshot is walked on.
+const UNSENT_MAX: usize = 16 << 20;
+/// How long a turn loads at most, so that clients are answered meanwhile.
+const LOAD_SLICE: Duration = Duration::from_millis(2);
+/// Bytes of an arriving snapshot that wait for the disk before the primary's connection is left unread.
+const TRANSFER_WAITING_MAX: usize = 64 << 20;
+
+const SIGNALS: u64 = 1 << 32;
+const INBOX: u64 = 2 << 32;
+const LISTENER: u64 = 3 << 32;
+
+/// A connection's socket and what is waited for on it.
+struct Socket {
+    fd: OwnedFd,
+    interest: epoll::EventFlags,
+    /// The engine wants it left unread.
+    paused: bool,
+}
+
+/// Why a data set is loaded.
+enum LoadFor {
+    /// At the start: the server is not ready before, and cannot go on without.
+    Start { began: Instant },
+    /// A snapshot of the primary has arrived.
+    Primary,
+}
+
+struct Load {
+    reader: LoadReader,
+    pieces: std::collections::VecDeque<io::Result<Vec<u8>>>,
+    purpose: LoadFor,
+}
+
+/// What the loop is made of; see [`crate::serve`] for how it comes about.
+pub struct Parts {
+    pub node: Node,
+    pub listeners: Vec<Listener>,
+    pub signals: Signals,
+    pub reporter: Reporter,
+    pub inbox: Inbox,
+}
+
+pub struct EventLoop {
+    pub node: Node,
+    epoll: OwnedFd,
+    /// By the engine's number of the connection.
+    sockets: Vec<Option<Socket>>,
+    listeners: Vec<Listener>,
+    signals: Signals,
+    reporter: Reporter,
+    inbox: Inbox,
+    /// The last attempt to connect to a primary; older ones are of no interest.
+    attempt: u64,
+    connecting: bool,
+    /// The connection to the primary, while it is left unread because the disk is behind.
+    held_for_disk: Option<ConnId>,
+    primary: Option<ConnId>,
+    snapshot: Option<Snapshotter>,
+    snapshots: u64,
+    cancelled: Option<JoinHandle<()>>,
+    transfer: TransferFile,
+    payloads: PayloadFiles,
+    load: Option<Load>,
+    loads: u64,
+    next_tick_us: u64,
+    to_send: Vec<ConnId>,
+    slices: Vec<IoSlice<'static>>,
+    /// Set when the process is to end.
+    exit: Option<i32>,
+}
+
+impl EventLoop {
+    pub fn new(parts: Parts) -> io::Result<EventLoop> {
+        let Parts { node, listeners, signals, reporter, inbox } = parts;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let readable = epoll::EventFlags::IN;
+        epoll::add(&epoll, &signals, epoll::EventData::new_u64(SIGNALS), readable)?;
+        epoll::add(&epoll, &inbox, epoll::EventData::new_u64(INBOX), readable)?;
+        for (index, listener) in listeners.iter().enumerate() {
+            epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER | index as u64), readable)?;
+        }
+        let next_tick_us = node.core.env.monotonic_us();
+        Ok(EventLoop {
+            node,
+            epoll,
+            sockets: Vec::new(),
+            listeners,
+            signals,
+            transfer: TransferFile::start(reporter.clone())?,
+            payloads: PayloadFiles::start(reporter.clone())?,
+            reporter,
+            inbox,
+            attempt: 0,
+            connecting: false,
+            held_for_disk: None,
+            primary: None,
+            snapshot: None,
+            snapshots: 0,
+            cancelled: None,
+            load: None,
+            loads: 0,
+            next_tick_us,
+            to_send: Vec::new(),
+            slices: Vec::new(),
+            exit: None,
+        })
+    }
+
+    /// Runs until the process is to end; its exit code.
+    pub fn run(&mut self) -> i32 {
+        let mut events = Vec::with_capacity(1024);
+        loop {
+            let timeout = self.timeout();
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => panic!("epoll_wait: {error}"),
+            }
+            for event in &events {
+                self.event(event.data.u64(), event.flags);
+            }
+            self.tick_if_due();
+            self.pull_snapshot();
+            self.load_some();
+            self.end_turn();
+            if let Some(code) = self.exit {
+                return code;
+            }
+        }
+    }
+
+    /// How long to wait: not at all while there is work that no event announces.
+    fn timeout(&self) -> Timespec {
+        let busy = self.can_pull() || self.load.as_ref().is_some_and(|load| !load.pieces.is_empty());
+        let micros =
+            if busy { 0 } else { self.next_tick_us.saturating_sub(self.node.core.env.monotonic_us()) };
+        // epoll counts in milliseconds: rounded up, so that the tick is due when it wakes.
+        let millis = micros.div_ceil(1000);
+        Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000 * 1_000_000) as i64 }
+    }
+
+    fn event(&mut self, token: u64, flags: epoll::EventFlags) {
+        let index = token as u32 as usize;
+        match token & !0xffff_ffff {
+            0 => {
+                if flags.contains(epoll::EventFlags::OUT) {
+                    self.send(index);
+                }
+                if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+                    self.read(index);
+                }
+            }
+            SIGNALS => self.signalled(),
+            INBOX => self.take_reports(),
+            _ => self.accept(index),
+        }
+    }
+
+    fn tick_if_due(&mut self) {
+        let now = self.node.core.env.monotonic_us();
+        if now < self.next_tick_us {
+            return;
+        }
+        let period = 1_000_000 / self.node.core.config.hz.clamp(1, 500) as u64;
+        // A late tick is not made up for.
+        self.next_tick_us = now.max(self.next_tick_us + period / 2) + period;
+        self.node.tick();
+        self.carry_out();
+    }
+
+    fn end_turn(&mut self) {
+        // Sending may end connections, and ending them may make others due.
+        for _ in 0..4 {
+            self.node.before_sleep();
+            self.carry_out();
+            let mut ids = std::mem::take(&mut self.to_send);
+            self.node.take_to_send(&mut ids);
+            for &id in &ids {
+                let waits = self.sockets.get(id).is_some_and(|socket| {
+                    socket.as_ref().is_some_and(|socket| socket.interest.contains(epoll::EventFlags::OUT))
+                });
+                if !waits {
+                    self.send(id);
+                }
+            }
+            self.to_send = ids;
+            self.carry_out();
+            if self.node.core.to_close.is_empty() && self.node.core.resume.is_empty() {
+                break;
+            }
+        }
+    }
+
+    // ---- connections ----
+
+    fn accept(&mut self, index: usize) {
+        for _ in 0..ACCEPTS_MAX {
+            let keepalive = self.node.core.config.tcp_keepalive_s.max(0) as u64;
+            let Some(listener) = self.listeners.get(index) else { return };
+            match listener.accept(keepalive) {
+                Ok(Some((fd, peer))) => self.accepted(fd, peer),
+                Ok(None) => return,
+                Err(Refused::Broken) => {}
+                Err(Refused::Failed(error)) => {
+                    log_warning!("Accepting client connection: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, fd: OwnedFd, peer: Peer) {
+        match self.node.accept(peer) {
+            Ok(id) => self.register(id, fd),
+            Err(text) => {
+                // Best effort: a client that does not take it learns from the end of the connection.
+                let _ = rustix::io::write(&fd, text);
+            }
+        }
+        self.carry_out();
+    }
+
+    fn register(&mut self, id: ConnId, fd: OwnedFd) {
+        let interest = epoll::EventFlags::IN;
+        if let Err(error) = epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(id as u64), interest) {
+            log_warning!("Error registering fd event for the new client connection: {error}");
+            return self.node.closed(id);
+        }
+        if self.sockets.len() <= id {
+            self.sockets.resize_with(id + 1, || None);
+        }
+        debug_assert!(self.sockets[id].is_none(), "the engine gives a slot away only when it is free");
+        self.sockets[id] = Some(Socket { fd, interest, paused: false });
+    }
+
+    fn read(&mut self, id: ConnId) {
+        let Some(socket) = self.sockets.get(id).and_then(Option::as_ref) else { return };
+        if socket.paused {
+            return;
+        }
+        let Some(input) = self.node.input(id) else { return };
+        match rustix::io::read(&socket.fd, rustix::buffer::spare_capacity(input)) {
+            Ok(0) => return self.lost(id),
+            Ok(count) => self.node.received(id, count),
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(_) => return self.lost(id),
+        }
+        self.carry_out();
+    }
+
+    /// Sends once what the connection has to send.
+    fn send(&mut self, id: ConnId) {
+        let Some(socket) = self.sockets.get(id).and_then(Option::as_ref) else { return };
+        let mut slices: Vec<IoSlice<'_>> = std::mem::take(&mut self.slices);
+        self.node.outgoing(id, &mut slices);
+        let more = slices.len() > SLICES_MAX;
+        slices.truncate(SLICES_MAX);
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        let result = match &slices[..] {
+            [] => Ok(0),
+            [slice] => rustix::io::write(&socket.fd, slice),
+            slices => rustix::io::writev(&socket.fd, slices),
+        };
+        slices.clear();
+        // An empty vector in another lifetime: the same memory.
+        self.slices = slices.into_iter().map(|_| IoSlice::new(&[])).collect();
+        match result {
+            Ok(sent) => {
+                if sent > 0 {
+                    self.node.sent(id, sent);
+                }
+                if sent < offered {
+                    self.node.stalled(id);
+                }
+                // A write of this size may not have been all that there is.
+                let waits = more || sent < offered || offered >= 512 * 1024;
+                self.wait_to_send(id, waits);
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {
+                self.node.stalled(id);
+                self.wait_to_send(id, true);
+            }
+            Err(_) => self.lost(id),
+        }
+    }
+
+    fn wait_to_send(&mut self, id: ConnId, waits: bool) {
+        self.change_interest(id, epoll::EventFlags::OUT, waits);
+    }
+
+    fn change_interest(&mut self, id: ConnId, flag: epoll::EventFlags, wanted: bool) {
+        let Some(socket) = self.sockets.get_mut(id).and_then(Option::as_mut) else { return };
+        if socket.interest.contains(flag) == wanted {
+            return;
+        }
+        let before = socket.interest;
+        socket.interest.set(flag, wanted);
+        let data = epoll::EventData::new_u64(id as u64);
+        // Without any interest it leaves the set: a hang-up is announced even to those who want nothing.
+        let result = if socket.interest.is_empty() {
+            epoll::delete(&self.epoll, &socket.fd)
+        } else if before.is_empty() {
+            epoll::add(&self.epoll, &socket.fd, data, socket.interest)
+        } else {
+            epoll::modify(&self.epoll, &socket.fd, data, socket.interest)
+        };
+        if let Err(error) = result {
+            log_warning!("Error changing the events of a connection: {error}");
+            self.lost(id);
+        }
+    }
+
+    fn set_paused(&mut self, id: ConnId, paused: bool) {
+        if let Some(socket) = self.sockets.get_mut(id).and_then(Option::as_mut) {
+            socket.paused = paused;
+            let held = self.held_for_disk == Some(id);
+            self.change_interest(id, epoll::EventFlags::IN, !paused && !held);
+        }
+    }
+
+    /// The other end is gone.
+    fn lost(&mut self, id: ConnId) {
+        self.drop_socket(id);
+        self.node.closed(id);
+        self.carry_out();
+    }
+
+    fn drop_socket(&mut self, id: ConnId) {
+        if self.primary == Some(id) {
+            (self.primary, self.held_for_disk) = (None, None);
+        }
+        if let Some(socket) = self.sockets.get_mut(id) {
+            *socket = None;
+        }
+    }
+
+    // ---- actions ----
+
+    /// Does what the engine has asked for, and what follows from that.
+    fn carry_out(&mut self) {
+        loop {
+            let actions = self.node.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.act(action);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Log { level, message } => self.log(level, &message),
+            Action::ConnectPrimary { host, port } => self.connect_primary(host, port),
+            Action::AbandonConnect => self.connecting = false,
+            Action::PauseReading { conn } => self.set_paused(conn, true),
+            Action::ResumeReading { conn } => self.set_paused(conn, false),
+            Action::Close { conn } => self.drop_socket(conn),
+            Action::BeginSnapshot(plan) => self.begin_snapshot(*plan),
+            Action::CancelSnapshot => self.cancel_snapshot(),
+            Action::OpenTransferFile { path } => self.transfer.open(path),
+            Action::AppendTransferFile { bytes } => {
+                self.transfer.append(bytes);
+                self.hold_for_disk();
+            }
+            Action::FinishTransferFile { from, to } => self.transfer.finish(from, to),
+            Action::AbandonTransferFile => self.transfer.abandon(),
+            Action::OpenPayload { conn, path } => self.payloads.open(conn, path),
+            Action::ReadPayload { conn, offset, length } => self.payloads.read(conn, offset, length),
+            Action::ClosePayload { conn } => self.payloads.close(conn),
+            Action::LoadFile { path } => self.begin_load(path),
+            Action::Exit { code } => self.exit = Some(code),
+            Action::ConfigChanged { name } => self.config_changed(name),
+        }
+    }
+
+    fn log(&self, level: engine::action::Level, message: &str) {
+        let role = if self.node.core.is_replica() { logger::Role::Replica } else { logger::Role::Primary };
+        LOG.set_role(role);
+        let level = match level {
+            engine::action::Level::Debug => Level::Debug,
+            engine::action::Level::Verbose => Level::Verbose,
+            engine::action::Level::Notice => Level::Notice,
+            engine::action::Level::Warning => Level::Warning,
+        };
+        LOG.write(level, format_args!("{message}"));
+    }
+
+    fn connect_primary(&mut self, host: String, port: u16) {
+        self.attempt += 1;
+        self.connecting = true;
+        let timeout = Duration::from_secs(self.node.core.config.repl_timeout_s.max(1) as u64);
+        let keepalive = self.node.core.config.tcp_keepalive_s.max(0) as u64;
+        connect::connect(self.attempt, host, port, timeout, keepalive, self.reporter.clone());
+    }
+
+    fn config_changed(&mut self, name: &str) {
+        let config = &self.node.core.config;
+        match name {
+            "loglevel" => LOG.set_level(Level::ALL[config.loglevel.min(Level::ALL.len() - 1)]),
+            "port" | "bind" => self.listen_again(),
+            _ => {}
+        }
+    }
+
+    /// Listens where the configuration says now. If that fails, the server goes on listening where it did.
+    fn listen_again(&mut self) {
+        match crate::accept::listen(&self.node.core.config) {
+            Ok(listeners) => {
+                self.listeners = listeners;
+                for (index, listener) in self.listeners.iter().enumerate() {
+                    let data = epoll::EventData::new_u64(LISTENER | index as u64);
+                    if let Err(error) = epoll::add(&self.epoll, listener, data, epoll::EventFlags::IN) {
+                        log_warning!("Error registering a listening socket: {error}");
+                    }
+                }
+            }
+            Err(error) => log_warning!("{error}"),
+        }
+    }
+
+    // ---- other threads ----
+
+    fn take_reports(&mut self) {
+        self.inbox.quiet();
+        while let Some(report) = self.inbox.take() {
+            self.report(report);
+            self.carry_out();
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Connected { attempt, result } => {
+                if attempt == self.attempt && std::mem::take(&mut self.connecting) {
+                    self.primary_answered(result);
+                }
+            }
+            Report::SnapshotChunk { snapshot, bytes } => {
+                if self.snapshot.as_ref().is_some_and(|running| running.is_current(snapshot)) {
+                    self.node.snapshot_chunk(bytes);
+                }
+            }
+            Report::SnapshotEnded { snapshot, result } => {
+                if self.snapshot.as_ref().is_some_and(|running| running.is_current(snapshot)) {
+                    self.snapshot = None;
+                    self.node.snapshot_finished(result);
+                }
+            }
+            // The end of the turn pulls.
+            Report::SnapshotHungry => {}
+            Report::TransferWritten { bytes } => {
+                self.transfer.waiting_bytes -= bytes;
+                self.release_for_disk();
+            }
+            Report::TransferFinished { transfer, result } => {
+                if self.transfer.is_current(transfer) {
+                    self.node.transfer_file_finished(result);
+                }
+            }
+            Report::PayloadRead { conn, opening, result } => {
+                if self.payloads.is_current(conn, opening) {
+                    self.node.payload_read(conn, result);
+                }
+            }
+            Report::LoadPiece { load: number, result } => {
+                if let Some(load) = self.load.as_mut().filter(|load| load.reader.is_current(number)) {
+                    load.pieces.push_back(result);
+                }
+            }
+        }
+    }
+
+    fn primary_answered(&mut self, result: Result<std::net::TcpStream, String>) {
+        match result {
+            Ok(stream) => {
+                let peer = crate::accept::tcp_peer(&stream);
+                if let Some(id) = self.node.primary_connected(peer) {
+                    self.register(id, stream.into());
+                    self.primary = Some(id);
+                }
+            }
+            Err(reason) => self.node.primary_connect_failed(&reason),
+        }
+    }
+
+    fn hold_for_disk(&mut self) {
+        if self.transfer.waiting_bytes > TRANSFER_WAITING_MAX
+            && self.held_for_disk.is_none()
+            && let Some(id) = self.primary
+        {
+            self.held_for_disk = Some(id);
+            self.change_interest(id, epoll::EventFlags::IN, false);
+        }
+    }
+
+    fn release_for_disk(&mut self) {
+        if self.transfer.waiting_bytes < TRANSFER_WAITING_MAX / 2
+            && let Some(id) = self.held_for_disk.take()
+        {
+            let paused = self.sockets.get(id).and_then(Option::as_ref).is_some_and(|socket| socket.paused);
+            self.change_interest(id, epoll::EventFlags::IN, !paused);
+        }
+    }
+
+    // ---- snapshots ----
+
+    fn begin_snapshot(&mut self, plan: Plan) {
+        self.snapshots += 1;
+        let previous = self.cancelled.take();
+        match Snapshotter::start(plan, self.snapshots, previous, self.reporter.clone()) {
+            Ok(snapshotter) => self.snapshot = Some(snapshotter),
+            Err(error) => self.node.snapshot_finished(Err(crate::listener::strerror(&error))),
+        }
+    }
+
+    fn cancel_snapshot(&mut self) {
+        if let Some(snapshotter) = self.snapshot.take() {
+            self.cancelled = Some(snapshotter.cancel());
+        }
+    }
+
+    /// True if the running snapshot is to be walked on right now.
+    fn can_pull(&self) -> bool {
+        let walking = self.node.core.snapshots.running.as_ref().is_some_and(|running| !running.walked);
+        walking
+            && self.node.snapshot_unsent_bytes() < UNSENT_MAX
+            && self.snapshot.as_ref().is_some_and(Snapshotter::has_room)
+    }
+
+    fn pull_snapshot(&mut self) {
+        if !self.can_pull() {
+            return;
+        }
+        let step = self.node.snapshot_batch(SNAPSHOT_SLICE_BYTES);
+        let snapshotter = self.snapshot.as_ref().expect("it has room");
+        match step {
+            Some(Step::Batch(batch)) => snapshotter.feed(batch),
+            Some(Step::Walked) => snapshotter.walked(),
+            None => {}
+        }
+    }
+
+    // ---- loading ----
+
+    /// Loads the data set of the start; false if there is none.
+    pub fn load_at_start(&mut self, path: PathBuf) -> io::Result<bool> {
+        match self.open_load(&path, LoadFor::Start { began: Instant::now() }) {
+            Ok(size) => {
+                shim::begin_load(&mut self.node, size);
+                self.signals.set_loading(true);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin_load(&mut self, path: PathBuf) {
+        if let Err(error) = self.open_load(&path, LoadFor::Primary) {
+            let _ = shim::load_finished(&mut self.node, Err(crate::listener::strerror(&error)));
+        }
+    }
+
+    fn open_load(&mut self, path: &std::path::Path, purpose: LoadFor) -> io::Result<u64> {
+        self.loads += 1;
+        let reader = LoadReader::start(path, self.loads, self.reporter.clone())?;
+        let size = reader.size;
+        self.load = Some(Load { reader, pieces: Default::default(), purpose });
+        Ok(size)
+    }
+
+    fn load_some(&mut self) {
+        if self.load.is_none() {
+            return;
+        }
+        let start = Instant::now();
+        while let Some(load) = &mut self.load
+            && let Some(piece) = load.pieces.pop_front()
+        {
+            let result = match piece {
+                Ok(bytes) if bytes.is_empty() => return self.end_load(Ok(())),
+                Ok(bytes) => shim::load_bytes(&mut self.node, &bytes),
+                Err(error) => Err(crate::listener::strerror(&error)),
+            };
+            if let Err(reason) = result {
+                return self.end_load(Err(reason));
+            }
+            load.reader.consumed();
+            self.carry_out();
+            if start.elapsed() > LOAD_SLICE {
+                return;
+            }
+        }
+    }
+
+    fn end_load(&mut self, result: Result<(), String>) {
+        let Some(load) = self.load.take() else { return };
+        let result = shim::load_finished(&mut self.node, result);
+        self.carry_out();
+        if let LoadFor::Start { began } = load.purpose {
+            self.signals.set_loading(false);
+            match result {
+                Ok(()) => {
+                    log_notice!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64());
+                    self.ready();
+                }
+                Err(_) => self.exit = Some(1),
+            }
+        }
+    }
+
+    /// The server serves from here on.
+    pub fn ready(&mut self) {
+        let config = &self.node.core.config;
+        if config.port != 0 {
+            log_notice!("Ready to accept connections");
+        }
+        if !config.unixsocket.is_empty() {
+            log_notice!("The server is now ready to accept connections at {}", config.unixsocket);
+        }
+        if let Some((host, port)) = config.replicaof.clone() {
+            self.node.follow(&host, port);
+            self.carry_out();
+        }
+    }
+
+    // ---- the end ----
+
+    fn signalled(&mut self) {
+        if self.signals.take().is_none() {
+            return;
+        }
+        log_warning!("User requested shutdown...");
+        if self.node.core.snapshots.is_running() {
+            log_warning!("There is a child saving an .rdb. Killing it!");
+            self.node.cancel_snapshot();
+            self.carry_out();
+        }
+        if !self.node.core.config.save.is_empty() && !self.node.core.is_loading() {
+            log_notice!("Saving the final RDB snapshot before exiting.");
+            if let Err(reason) = self.save_now() {
+                log_warning!("Error trying to save the DB, can't exit. ({reason})");
+                log_warning!("Errors trying to shut down the server. Check the logs for more information.");
+                self.signals.set_shutting_down(false);
+                return;
+            }
+        }
+        self.exit = Some(0);
+    }
+
+    /// Writes a snapshot while nothing else happens.
+    fn save_now(&mut self) -> Result<(), String> {
+        self.node.begin_snapshot(engine::snapshot::Purpose::Background);
+        self.carry_out();
+        while self.snapshot.is_some() {
+            self.pull_snapshot();
+            if let Some(report) = self.inbox.take() {
+                self.report(report);
+                self.carry_out();
+            } else if !self.can_pull() {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        if self.node.core.snapshots.last_save_failed { Err("see above".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// Stands in for the engine's loading until that lands.
+mod shim {
+    use engine::Node;
+
+    pub fn begin_load(_node: &mut Node, _size: u64) {}
+    pub fn load_bytes(_node: &mut Node, _bytes: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+    pub fn load_finished(_node: &mut Node, result: Result<(), String>) -> Result<(), String> {
+        result
+    }
+}

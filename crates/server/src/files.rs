@@ -1,0 +1,372 @@
+//! Files that the event loop must not wait for: snapshots that arrive, snapshots that replicas are sent from a file,
+//! and the file that is loaded. Each kind has a thread; what comes of it arrives as a [`Report`].
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use engine::ConnId;
+
+use crate::listener::strerror;
+use crate::report::{Report, Reporter};
+
+/// Size of the pieces that a loaded file is read in.
+const PIECE_BYTES: usize = 128 * 1024;
+/// Pieces that are read ahead.
+const PIECES_AHEAD: usize = 8;
+/// An arriving snapshot is flushed to the disk each time so much was written, so that the end is not one long flush.
+const FLUSH_BYTES: usize = 32 << 20;
+
+// ---- a snapshot that arrives ----
+
+enum TransferStep {
+    Open { transfer: u64, path: PathBuf },
+    Append(Vec<u8>),
+    Finish { from: PathBuf, to: PathBuf },
+    Abandon,
+}
+
+/// The file that an arriving snapshot is written to. Transfers are numbered: what is reported of one that was given up
+/// is of no interest.
+pub struct TransferFile {
+    sender: Sender<TransferStep>,
+    transfer: u64,
+    /// Bytes handed over that the thread has not reported as written.
+    pub waiting_bytes: usize,
+}
+
+impl TransferFile {
+    pub fn start(reporter: Reporter) -> io::Result<TransferFile> {
+        let (sender, steps) = channel();
+        std::thread::Builder::new()
+            .name("transfer".into())
+            .spawn(move || run_transfers(&steps, &reporter))?;
+        Ok(TransferFile { sender, transfer: 0, waiting_bytes: 0 })
+    }
+
+    pub fn open(&mut self, path: PathBuf) {
+        self.transfer += 1;
+        self.step(TransferStep::Open { transfer: self.transfer, path });
+    }
+
+    pub fn append(&mut self, bytes: Vec<u8>) {
+        self.waiting_bytes += bytes.len();
+        self.step(TransferStep::Append(bytes));
+    }
+
+    pub fn finish(&mut self, from: PathBuf, to: PathBuf) {
+        self.step(TransferStep::Finish { from, to });
+    }
+
+    pub fn abandon(&mut self) {
+        self.transfer += 1;
+        self.step(TransferStep::Abandon);
+    }
+
+    /// True if a report about this transfer is still of interest.
+    pub fn is_current(&self, transfer: u64) -> bool {
+        transfer == self.transfer
+    }
+
+    fn step(&self, step: TransferStep) {
+        self.sender.send(step).expect("the transfer thread runs as long as the loop");
+    }
+}
+
+struct Arriving {
+    transfer: u64,
+    file: File,
+    path: PathBuf,
+    unflushed: usize,
+}
+
+fn run_transfers(steps: &Receiver<TransferStep>, reporter: &Reporter) {
+    let mut current: Option<Arriving> = None;
+    for step in steps {
+        match step {
+            TransferStep::Open { transfer, path } => match File::create(&path) {
+                Ok(file) => current = Some(Arriving { transfer, file, path, unflushed: 0 }),
+                Err(error) => {
+                    let result = Err(format!(
+                        "Opening the temp file needed for MASTER <-> REPLICA synchronization: {}",
+                        strerror(&error)
+                    ));
+                    reporter.send(Report::TransferFinished { transfer, result });
+                }
+            },
+            TransferStep::Append(bytes) => {
+                if let Some(arriving) = &mut current
+                    && let Err(error) = arriving.append(&bytes)
+                {
+                    let result = Err(format!(
+                        "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA synchronization: {}",
+                        strerror(&error)
+                    ));
+                    reporter.send(Report::TransferFinished { transfer: arriving.transfer, result });
+                    remove(current.take());
+                }
+                reporter.send(Report::TransferWritten { bytes: bytes.len() });
+            }
+            TransferStep::Finish { from, to } => {
+                if let Some(arriving) = current.take() {
+                    let transfer = arriving.transfer;
+                    let result = put_in_place(&arriving.file, &from, &to).map(|()| to).map_err(|error| {
+                        format!(
+                            "Failed trying to rename the temp DB into its final name: {}",
+                            strerror(&error)
+                        )
+                    });
+                    reporter.send(Report::TransferFinished { transfer, result });
+                }
+            }
+            TransferStep::Abandon => remove(current.take()),
+        }
+    }
+    remove(current);
+}
+
+impl Arriving {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.unflushed += bytes.len();
+        if self.unflushed >= FLUSH_BYTES {
+            self.unflushed = 0;
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+/// A file that was given up is of no use; if it cannot be removed, there is nothing else to do about it.
+fn remove(arriving: Option<Arriving>) {
+    if let Some(arriving) = arriving {
+        let _ = std::fs::remove_file(arriving.path);
+    }
+}
+
+/// Makes a complete file durable under its final name.
+pub fn put_in_place(file: &File, from: &Path, to: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    std::fs::rename(from, to)?;
+    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+// ---- snapshots that replicas are sent from a file ----
+
+enum PayloadStep {
+    Open { conn: ConnId, path: PathBuf },
+    Read { conn: ConnId, opening: u64, offset: u64, length: u64 },
+    Close { conn: ConnId },
+}
+
+/// Files that are read for replicas, one per connection.
+pub struct PayloadFiles {
+    sender: Sender<PayloadStep>,
+    open: HashMap<ConnId, u64>,
+    openings: u64,
+}
+
+impl PayloadFiles {
+    pub fn start(reporter: Reporter) -> io::Result<PayloadFiles> {
+        let (sender, steps) = channel();
+        std::thread::Builder::new().name("payload".into()).spawn(move || run_payloads(&steps, &reporter))?;
+        Ok(PayloadFiles { sender, open: HashMap::new(), openings: 0 })
+    }
+
+    pub fn open(&mut self, conn: ConnId, path: PathBuf) {
+        self.openings += 1;
+        self.open.insert(conn, self.openings);
+        self.step(PayloadStep::Open { conn, path });
+    }
+
+    pub fn read(&self, conn: ConnId, offset: u64, length: u64) {
+        if let Some(&opening) = self.open.get(&conn) {
+            self.step(PayloadStep::Read { conn, opening, offset, length });
+        }
+    }
+
+    pub fn close(&mut self, conn: ConnId) {
+        self.open.remove(&conn);
+        self.step(PayloadStep::Close { conn });
+    }
+
+    /// True if an answer belongs to what `conn` is being sent now.
+    pub fn is_current(&self, conn: ConnId, opening: u64) -> bool {
+        self.open.get(&conn) == Some(&opening)
+    }
+
+    fn step(&self, step: PayloadStep) {
+        self.sender.send(step).expect("the payload thread runs as long as the loop");
+    }
+}
+
+fn run_payloads(steps: &Receiver<PayloadStep>, reporter: &Reporter) {
+    let mut files: HashMap<ConnId, io::Result<File>> = HashMap::new();
+    for step in steps {
+        match step {
+            PayloadStep::Open { conn, path } => {
+                files.insert(conn, File::open(path));
+            }
+            PayloadStep::Read { conn, opening, offset, length } => {
+                let result = match files.get(&conn) {
+                    Some(Ok(file)) => read_part(file, offset, length).map_err(|error| strerror(&error)),
+                    Some(Err(error)) => Err(strerror(error)),
+                    None => continue,
+                };
+                reporter.send(Report::PayloadRead { conn, opening, result });
+            }
+            PayloadStep::Close { conn } => {
+                files.remove(&conn);
+            }
+        }
+    }
+}
+
+fn read_part(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+// ---- the file that is loaded ----
+
+/// A file that is read ahead, a few pieces at a time.
+pub struct LoadReader {
+    credit: Sender<()>,
+    number: u64,
+    pub size: u64,
+}
+
+impl LoadReader {
+    /// Opens the file here, so that its absence is known at once; reads it elsewhere.
+    pub fn start(path: &Path, number: u64, reporter: Reporter) -> io::Result<LoadReader> {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let (credit, credits) = channel();
+        for _ in 0..PIECES_AHEAD {
+            let _ = credit.send(());
+        }
+        std::thread::Builder::new().name("load".into()).spawn(move || {
+            for () in credits {
+                let mut bytes = Vec::with_capacity(PIECE_BYTES);
+                let result = Read::by_ref(&mut file).take(PIECE_BYTES as u64).read_to_end(&mut bytes);
+                let ended = !matches!(result, Ok(count) if count > 0);
+                reporter.send(Report::LoadPiece { load: number, result: result.map(|_| bytes) });
+                if ended {
+                    return;
+                }
+            }
+        })?;
+        Ok(LoadReader { credit, number, size })
+    }
+
+    pub fn is_current(&self, load: u64) -> bool {
+        load == self.number
+    }
+
+    /// A piece was taken in: the next may be read.
+    pub fn consumed(&self) {
+        // The thread is gone once it has read the end.
+        let _ = self.credit.send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Inbox, reports};
+    use std::time::{Duration, Instant};
+
+    fn next(inbox: &Inbox) -> Report {
+        let start = Instant::now();
+        loop {
+            if let Some(report) = inbox.take() {
+                return report;
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "no report");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_transfer_appears_under_its_final_name_only_when_it_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let (reporter, inbox) = reports().unwrap();
+        let mut transfer = TransferFile::start(reporter).unwrap();
+        let (from, to) = (dir.path().join("temp"), dir.path().join("dump.rdb"));
+        transfer.open(from.clone());
+        transfer.append(b"abandoned".to_vec());
+        assert!(matches!(next(&inbox), Report::TransferWritten { bytes: 9 }));
+        assert!(from.exists() && !to.exists());
+        transfer.abandon();
+        transfer.open(from.clone());
+        transfer.append(b"ab".to_vec());
+        transfer.append(b"c".to_vec());
+        transfer.finish(from.clone(), to.clone());
+        assert!(matches!(next(&inbox), Report::TransferWritten { bytes: 2 }));
+        assert!(matches!(next(&inbox), Report::TransferWritten { bytes: 1 }));
+        let Report::TransferFinished { transfer: number, result: Ok(path) } = next(&inbox) else { panic!() };
+        assert!(transfer.is_current(number));
+        assert_eq!((path, std::fs::read(&to).unwrap()), (to, b"abc".to_vec()));
+        assert!(!from.exists());
+    }
+
+    #[test]
+    fn a_transfer_that_cannot_be_written_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let (reporter, inbox) = reports().unwrap();
+        let mut transfer = TransferFile::start(reporter).unwrap();
+        transfer.open(dir.path().join("absent/temp"));
+        let Report::TransferFinished { result: Err(reason), .. } = next(&inbox) else { panic!() };
+        assert!(reason.ends_with("No such file or directory"), "{reason}");
+    }
+
+    #[test]
+    fn a_payload_is_read_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dump.rdb");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let (reporter, inbox) = reports().unwrap();
+        let mut payloads = PayloadFiles::start(reporter).unwrap();
+        payloads.open(7, path);
+        payloads.read(7, 2, 3);
+        let Report::PayloadRead { conn: 7, opening, result } = next(&inbox) else { panic!() };
+        assert!(payloads.is_current(7, opening));
+        assert_eq!(result.unwrap(), b"234");
+        payloads.read(7, 8, 3);
+        let Report::PayloadRead { result: Err(_), .. } = next(&inbox) else { panic!("past the end") };
+        payloads.close(7);
+        assert!(!payloads.is_current(7, opening));
+    }
+
+    #[test]
+    fn a_load_is_read_no_further_ahead_than_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dump.rdb");
+        let pieces = PIECES_AHEAD + 2;
+        std::fs::write(&path, vec![7; pieces * PIECE_BYTES]).unwrap();
+        let (reporter, inbox) = reports().unwrap();
+        let load = LoadReader::start(&path, 3, reporter).unwrap();
+        assert_eq!(load.size as usize, pieces * PIECE_BYTES);
+        let mut bytes = 0;
+        for _ in 0..PIECES_AHEAD {
+            let Report::LoadPiece { load: 3, result } = next(&inbox) else { panic!() };
+            bytes += result.unwrap().len();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(inbox.take().is_none());
+        loop {
+            load.consumed();
+            let Report::LoadPiece { result, .. } = next(&inbox) else { panic!() };
+            match result.unwrap().len() {
+                0 => break,
+                more => bytes += more,
+            }
+        }
+        assert_eq!(bytes, pieces * PIECE_BYTES);
+    }
+}
