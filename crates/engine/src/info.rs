@@ -9,6 +9,7 @@ use replication::Millis;
 use crate::commands::registry;
 use crate::core::Core;
 use crate::env::ProcessFacts;
+use crate::load::Loading;
 use crate::params::show_percentile;
 use crate::session::Blocked;
 use crate::store::Store;
@@ -257,7 +258,8 @@ fn persistence(s: &Subject<'_>, page: &mut Page) {
     page.field("rdb_current_bgsave_time_sec", current);
     page.field("rdb_saves", snapshots.saves);
     page.zeros(&["rdb_last_cow_size"]);
-    page.zeros(&["rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
+    page.field("rdb_last_load_keys_expired", snapshots.last_load_keys_expired);
+    page.field("rdb_last_load_keys_loaded", snapshots.last_load_keys_loaded);
     page.zeros(&["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
     page.field("aof_last_rewrite_time_sec", -1);
     page.field("aof_current_rewrite_time_sec", -1);
@@ -265,6 +267,27 @@ fn persistence(s: &Subject<'_>, page: &mut Page) {
     page.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
     page.field("aof_last_write_status", "ok");
     page.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+    if let Some(loading) = &core.loading {
+        load(s, loading, page);
+    }
+}
+
+fn load(s: &Subject<'_>, loading: &Loading, page: &mut Page) {
+    let (loaded, memory) = (loading.loaded_bytes(), loading.rdb_used_mem());
+    // Without a size, the memory that the data took elsewhere is the best estimate there is.
+    let total = loading.total_bytes().unwrap_or(0);
+    let (percent, left) = match (total, memory) {
+        (0, 0) => (0.0, 1),
+        (0, memory) => ((ratio(loaded, memory) * 100.0).min(99.99), memory.saturating_sub(loaded).max(1)),
+        (total, _) => (ratio(loaded, total) * 100.0, total.saturating_sub(loaded)),
+    };
+    let elapsed_s = (s.now_ms - loading.started_ms()).max(0) as u64 / 1000;
+    page.field("loading_start_time", loading.started_ms() / 1000);
+    page.field("loading_total_bytes", total);
+    page.field("loading_rdb_used_mem", memory);
+    page.field("loading_loaded_bytes", loaded);
+    page.decimals("loading_loaded_perc", percent);
+    page.field("loading_eta_seconds", if elapsed_s == 0 { 1 } else { elapsed_s * left / (loaded + 1) });
 }
 
 fn stats(s: &Subject<'_>, page: &mut Page) {
@@ -676,7 +699,8 @@ mod tests {
             # Cluster
             cluster_enabled
             # Keyspace
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Node {
         self.pause_tick();
         self.expire_cycle();
         self.following_tick();
+        self.load_tick();
         self.sample_rates();
         let now = self.core.monotonic();
         if now.since(self.core.last_second).0 >= 1000 {

@@ -156,20 +156,17 @@ impl ZSet {
     }
 
     /// A sorted set of these members, which are in order and differ.
-    pub fn from_sorted<'a>(
-        members: impl ExactSizeIterator<Item = (Entry<'a>, f64)> + Clone,
-        limits: &EncodingLimits,
-    ) -> ZSet {
+    pub fn from_sorted(members: &[(Entry<'_>, f64)], limits: &EncodingLimits) -> ZSet {
         let small = members.len() <= limits.zset_entries
-            && members.clone().all(|(member, _)| entry_len(member) <= limits.zset_value);
+            && members.iter().all(|(member, _)| entry_len(*member) <= limits.zset_value);
         if small {
-            return ZSet::Listpack(packed(members));
+            return ZSet::Listpack(packed(members.iter().copied()));
         }
         let mut set = OrderedSet::new();
         set.reserve(members.len());
         let mut scratch = IntText::new();
         for (member, score) in members {
-            set.insert(text_of(member, &mut scratch), score);
+            set.insert(text_of(*member, &mut scratch), *score);
         }
         ZSet::Ordered(Box::new(set))
     }

@@ -10,6 +10,8 @@ use structures::record::ValueRef;
 use super::write_help;
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::params;
+use crate::persist::{self, ReloadOptions};
+use crate::rdb_writer;
 
 pub const COMMANDS: &[Command<Handler>] = &[DEBUG];
 
@@ -36,6 +38,7 @@ const VERBS: &[Verb] = &[
     ("populate", 3..=5, populate),
     ("protocol", 3..=3, protocol),
     ("quicklist-packed-threshold", 3..=3, quicklist_packed_threshold),
+    ("reload", 2..=ANY, reload),
     ("replicate", 3..=ANY, replicate),
     ("segfault", 2..=2, crash),
     ("set-active-expire", 3..=3, set_active_expire),
@@ -73,6 +76,8 @@ const HELP_LINES: &[&str] = &[
     "    Answer a value of this type.",
     "QUICKLIST-PACKED-THRESHOLD <size>",
     "    Make list elements of this size nodes of their own; 0 is the default.",
+    "RELOAD [option ...]",
+    "    Save the data set and load it again. Options: MERGE, NOFLUSH, NOSAVE.",
     "REPLICATE <string> [<string> ...]",
     "    Put a command into the replication stream.",
     "SET-ACTIVE-EXPIRE <0|1>",
@@ -83,17 +88,18 @@ const HELP_LINES: &[&str] = &[
 
 /// DEBUG
 const DEBUG: Command<Handler> = Command {
-name: "debug",
-group: Group::Server,
-arity: Arity::AtLeast(2),
-flags: Flags::of(&[Flag::Admin, Flag::Noscript, Flag::Loading, Flag::Stale, Flag::Protected]),
-docs: &Docs {
-since: "1.0.0",
-complexity: "Depends on subcommand",
-summary: "Looks into the server, for tests and repair.",
-syscmd: true,
-..Docs::NONE },
-..Command::runs(debug)
+    name: "debug",
+    group: Group::Server,
+    arity: Arity::AtLeast(2),
+    flags: Flags::of(&[Flag::Admin, Flag::Noscript, Flag::Loading, Flag::Stale, Flag::Protected]),
+    docs: &Docs {
+        since: "1.0.0",
+        complexity: "Depends on subcommand",
+        summary: "Looks into the server, for tests and repair.",
+        syscmd: true,
+        ..Docs::NONE
+    },
+    ..Command::runs(debug)
 };
 
 fn debug(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -187,7 +193,8 @@ fn htstats_key(ctx: &mut Ctx<'_>) -> CmdResult {
             ));
         }
     };
-    let text = format!("Hash table 0 stats (main hash table):\n number of elements: {count}\n bytes: {bytes}\n");
+    let text =
+        format!("Hash table 0 stats (main hash table):\n number of elements: {count}\n bytes: {bytes}\n");
     ctx.reply.verbatim(b"txt", text.as_bytes());
     Ok(())
 }
@@ -210,7 +217,7 @@ fn object(ctx: &mut Ctx<'_>) -> CmdResult {
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
         entry.key().as_ptr(),
         entry.encoding(),
-        entry.total_bytes(),
+        serialized_bytes(entry),
         entry.clock(),
         ctx.store.clock.wrapping_sub(entry.clock()) & 0x00ff_ffff,
     );
@@ -231,6 +238,13 @@ fn object(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     ctx.reply.simple(&line);
     Ok(())
+}
+
+/// Bytes of the value in a snapshot: a dump has the type before it, and version and
+/// checksum after it.
+fn serialized_bytes(entry: &keyspace::Entry) -> usize {
+    const FRAME: usize = 1 + 2 + 8;
+    rdb_writer::dump(entry, true).map_or(0, |payload| payload.len() - FRAME)
 }
 
 fn pause_cron(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -339,6 +353,26 @@ fn quicklist_packed_threshold(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(())
 }
 
+fn reload(ctx: &mut Ctx<'_>) -> CmdResult {
+    let mut options = ReloadOptions::default();
+    for option in ctx.argv.tail(2).iter() {
+        if is_token(option, "merge") {
+            options.merge = true;
+        } else if is_token(option, "noflush") {
+            options.flush = false;
+        } else if is_token(option, "nosave") {
+            options.save = false;
+        } else {
+            return Err(CommandError::fixed(
+                "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+            ));
+        }
+    }
+    persist::reload(ctx.store, ctx.core, options)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
 fn replicate(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut bytes = Vec::new();
     resp::encode_command(&mut bytes, ctx.argv.tail(2).iter());
@@ -406,7 +440,9 @@ mod tests {
         h.run("DEBUG POPULATE 1");
         let object = h.run("DEBUG OBJECT key:0");
         assert!(object.contains(" refcount:1 encoding:embstr serializedlength:8 lru:"), "{object}");
-        assert!(h.run("DEBUG QUICKLIST-PACKED-THRESHOLD 5gb").starts_with("-ERR argument must be a memory value"));
+        assert!(
+            h.run("DEBUG QUICKLIST-PACKED-THRESHOLD 5gb").starts_with("-ERR argument must be a memory value")
+        );
         assert_eq!(h.run("DEBUG QUICKLIST-PACKED-THRESHOLD 100b"), r"+OK\r\n");
         assert_eq!(h.run("DEBUG PROTOCOL attrib"), r"$39\r\nSome real reply following the attribute\r\n");
         assert_eq!(h.run("DEBUG PROTOCOL push"), r"-ERR RESP2 is not supported by this command\r\n");

@@ -1,0 +1,150 @@
+//! Whether two servers hold the same data at the same position, and where they differ.
+//!
+//! DEBUG DIGEST mixes in all values of all databases, but of an expiry only that there is one; so [`assert_same`] also
+//! compares the sizes of the databases, and [`assert_same_expiries`] the times.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::bed::Server;
+use super::client::{Batch, Client, Reply};
+
+/// How long a replica may take to come back and to catch up with a primary that nobody writes to.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+
+const DATABASES: usize = 16;
+
+/// Waits until the replica's link is up and its offset is the primary's; nobody may be writing. Gives the offset.
+pub fn wait_caught_up(primary: &Server, replica: &Server) -> i64 {
+    let (mut upper, mut lower) = (primary.client(), replica.client());
+    let since = Instant::now();
+    loop {
+        let below = lower.info("replication");
+        let above = upper.info("replication");
+        let link = below.get("master_link_status").map(String::as_str);
+        let offset = below.get("slave_repl_offset");
+        if link == Some("up") && offset == above.get("master_repl_offset") {
+            assert_eq!(below["master_replid"], above["master_replid"], "one position in two histories");
+            return offset.and_then(|text| text.parse().ok()).expect("an offset is a number");
+        }
+        assert!(
+            since.elapsed() < CATCH_UP_LIMIT,
+            "{} (port {}) does not catch up with {} (port {}):\n{below:?}\n{above:?}",
+            replica.kind.name(),
+            replica.port,
+            primary.kind.name(),
+            primary.port
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits for equal offsets and fails unless the digests and the sizes of all databases are equal.
+pub fn assert_same(primary: &Server, replica: &Server, when: &str) {
+    wait_caught_up(primary, replica);
+    assert_same_data(primary, replica, when);
+}
+
+/// Fails unless the digests and the sizes of all databases are equal.
+pub fn assert_same_data(one: &Server, other: &Server, when: &str) {
+    let (mut left, mut right) = (one.client(), other.client());
+    let digests = (left.ok("DEBUG DIGEST").text(), right.ok("DEBUG DIGEST").text());
+    let sizes = (database_sizes(&mut left), database_sizes(&mut right));
+    if digests.0 != digests.1 || sizes.0 != sizes.1 {
+        panic!(
+            "{when}: {} and {} differ: digests {digests:?}, sizes {sizes:?}\n{}",
+            one.kind.name(),
+            other.kind.name(),
+            differences(&mut left, &mut right)
+        );
+    }
+    assert!(digests.0.bytes().any(|digit| digit != b'0'), "{when}: both are empty, which proves nothing");
+}
+
+/// Fails unless every key has the same expiry, to the millisecond, on both.
+pub fn assert_same_expiries(one: &Server, other: &Server, when: &str) {
+    let (mut left, mut right) = (one.client(), other.client());
+    let mut with_expiry = 0;
+    for database in 0..DATABASES {
+        let keys: Vec<Vec<u8>> = keys(&mut left, database).into_iter().collect();
+        right.ok(&format!("SELECT {database}"));
+        for some in keys.chunks(500) {
+            let mut batch = Batch::new();
+            some.iter().for_each(|key| batch.push(&[&b"PEXPIRETIME"[..], key]));
+            let times = (left.batch_ok(&batch), right.batch_ok(&batch));
+            for (key, (time, copy)) in some.iter().zip(times.0.iter().zip(&times.1)) {
+                let key = key.escape_ascii();
+                assert_eq!(time, copy, "{when}: the expiry of {key} in database {database}");
+                with_expiry += usize::from(time.int() > 0);
+            }
+        }
+    }
+    assert!(with_expiry > 0, "{when}: no key has an expiry, which proves nothing");
+}
+
+fn database_sizes(client: &mut Client) -> Vec<i64> {
+    let mut batch = Batch::new();
+    for database in 0..DATABASES {
+        batch.push_text(&format!("SELECT {database}"));
+        batch.push_text("DBSIZE");
+    }
+    client.batch_ok(&batch).iter().filter(|reply| matches!(reply, Reply::Int(_))).map(Reply::int).collect()
+}
+
+/// All keys of a database, which stays selected.
+fn keys(client: &mut Client, database: usize) -> BTreeSet<Vec<u8>> {
+    client.ok(&format!("SELECT {database}"));
+    let mut keys = BTreeSet::new();
+    let mut cursor = "0".to_owned();
+    loop {
+        let mut page = client.ok(&format!("SCAN {cursor} COUNT 1000")).array();
+        keys.extend(page.remove(1).array().into_iter().map(Reply::bytes));
+        cursor = page.remove(0).text();
+        if cursor == "0" {
+            return keys;
+        }
+    }
+}
+
+/// Up to five keys that differ, in words.
+fn differences(left: &mut Client, right: &mut Client) -> String {
+    let mut found = Vec::new();
+    for database in 0..DATABASES {
+        let both = (keys(left, database), keys(right, database));
+        for key in both.0.union(&both.1) {
+            let mut batch = Batch::new();
+            for words in [&["DEBUG", "DIGEST-VALUE"][..], &["TYPE"], &["OBJECT", "ENCODING"], &["PEXPIRETIME"], &["DUMP"]] {
+                let mut argv: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+                argv.push(key);
+                batch.push(&argv);
+            }
+            let told = (left.batch(&batch), right.batch(&batch));
+            if told.0[0] != told.1[0] || (told.0[3] == Reply::Int(-1)) != (told.1[3] == Reply::Int(-1)) {
+                found.push(format!(
+                    "database {database}, key {}:\n    {}\n    {}",
+                    key.escape_ascii(),
+                    brief(&told.0),
+                    brief(&told.1)
+                ));
+                if found.len() == 5 {
+                    return found.join("\n");
+                }
+            }
+        }
+    }
+    if found.is_empty() { "no key differs any more".to_owned() } else { found.join("\n") }
+}
+
+fn brief(replies: &[Reply]) -> String {
+    let mut text = String::new();
+    for reply in replies {
+        match reply {
+            Reply::Bulk(Some(bytes)) => {
+                text.push_str(&format!(" {}", bytes[..bytes.len().min(80)].escape_ascii()));
+            }
+            other => text.push_str(&format!(" {:.200}", format!("{other:?}"))),
+        }
+    }
+    text
+}

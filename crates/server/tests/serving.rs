@@ -1,0 +1,251 @@
+//! Clients of the real binary: how bytes come in and go out.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{BINARY, Client, Server, encode, wait_for};
+
+#[test]
+fn commands_are_answered_over_tcp_and_unix_sockets() {
+    let server = Server::start(&["--unixsocket", "s", "--unixsocketperm", "700"]);
+    let mut tcp = server.client();
+    assert_eq!(tcp.run("PING"), "+PONG");
+    assert_eq!(tcp.run("SET k v"), "+OK");
+    let mut unix = Client::new(UnixStream::connect(server.dir.path().join("s")).unwrap());
+    assert_eq!(unix.run("GET k"), "v");
+    assert_eq!(unix.run("GET absent"), "nil");
+}
+
+#[test]
+fn a_long_pipeline_is_answered_in_order() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let mut bytes = Vec::new();
+    for i in 0..10_000 {
+        bytes.extend(encode(&[b"SET", format!("key:{i}").as_bytes(), format!("{i}").as_bytes()]));
+        bytes.extend(encode(&[b"GET", format!("key:{i}").as_bytes()]));
+    }
+    let mut writer = client.stream.get_ref().try_clone().unwrap();
+    let sender = std::thread::spawn(move || writer.write_all(&bytes).unwrap());
+    for i in 0..10_000 {
+        assert_eq!(client.reply(), "+OK");
+        assert_eq!(client.reply(), i.to_string());
+    }
+    sender.join().unwrap();
+    assert_eq!(client.run("DBSIZE"), ":10000");
+}
+
+#[test]
+fn a_command_may_arrive_byte_by_byte() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    for byte in encode(&[b"SET", b"key", b"some value"]).chunks(1) {
+        client.send(byte);
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    assert_eq!(client.reply(), "+OK");
+    for byte in b"GET key\r\n" {
+        client.send(&[*byte]);
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    assert_eq!(client.reply(), "some value");
+}
+
+fn set_and_get_big(bytes: usize) {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let value: Vec<u8> = (0..bytes).map(|i| (i / 7 % 251) as u8).collect();
+    let before = Instant::now();
+    client.send(format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n${bytes}\r\n").as_bytes());
+    client.send(&value);
+    client.send(b"\r\n");
+    assert_eq!(client.reply(), "+OK");
+    assert_eq!(client.run("STRLEN big"), format!(":{bytes}"));
+    client.send(b"GET big\r\n");
+    let mut head = vec![0; format!("${bytes}\r\n").len()];
+    client.stream.read_exact(&mut head).unwrap();
+    let mut back = vec![0; bytes + 2];
+    client.stream.read_exact(&mut back).unwrap();
+    assert!(back[..bytes] == value[..], "the value came back changed");
+    assert_eq!(client.run("PING"), "+PONG");
+    eprintln!("{bytes} bytes there and back: {:?}", before.elapsed());
+}
+
+#[test]
+fn a_value_of_64_mb_goes_in_and_out() {
+    set_and_get_big(64 << 20);
+}
+
+#[test]
+#[ignore = "needs 2 GB of memory"]
+fn a_value_of_512_mb_goes_in_and_out() {
+    set_and_get_big(512 << 20);
+}
+
+#[test]
+fn a_client_that_never_reads_blocks_nobody() {
+    let server = Server::start(&[]);
+    let mut other = server.client();
+    let big = "x".repeat(1 << 20);
+    assert_eq!(other.run(&format!("SET big {big}")), "+OK");
+    let mut greedy = server.client();
+    for _ in 0..200 {
+        greedy.send(b"GET big\r\n");
+    }
+    let start = Instant::now();
+    for i in 0..2000 {
+        assert_eq!(other.run(&format!("SET k {i}")), "+OK");
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    // It gets everything once it reads.
+    for _ in 0..200 {
+        assert_eq!(greedy.reply().len(), 1 << 20);
+    }
+}
+
+#[test]
+fn a_thousand_connections_are_served() {
+    let server = Server::start(&[]);
+    let mut clients: Vec<Client> = (0..1000).map(|_| server.client()).collect();
+    for (i, client) in clients.iter_mut().enumerate() {
+        client.send(&encode(&[b"SET", format!("key:{i}").as_bytes(), b"v"]));
+    }
+    for client in &mut clients {
+        assert_eq!(client.reply(), "+OK");
+    }
+    drop(clients.split_off(500));
+    // The slots of those that left go to those that come.
+    let mut more: Vec<Client> = (0..500).map(|_| server.client()).collect();
+    for client in clients.iter_mut().chain(&mut more) {
+        assert_eq!(client.run("GET key:999"), "v");
+    }
+}
+
+#[test]
+fn clients_beyond_maxclients_are_told_so() {
+    let server = Server::start(&["--maxclients", "2"]);
+    let mut first = server.client();
+    assert_eq!(first.run("PING"), "+PONG");
+    let second = server.client();
+    let mut third = server.client();
+    assert_eq!(third.reply(), "-ERR max number of clients reached");
+    drop(second);
+    wait_for("a free place", || {
+        let mut client = server.client();
+        // Refused ones are closed before or after they have written.
+        let sent = client.stream.get_mut().write_all(b"PING\r\n");
+        let mut answer = [0; 5];
+        (sent.is_ok() && client.stream.read_exact(&mut answer).is_ok() && &answer == b"+PONG").then_some(())
+    });
+}
+
+#[test]
+fn sigterm_saves_and_the_data_is_there_after_a_restart() {
+    let mut server = Server::start(&["--save", "3600 1"]);
+    let mut client = server.client();
+    for i in 0..1000 {
+        assert_eq!(client.run(&format!("SET key:{i} {i}")), "+OK");
+    }
+    assert_eq!(server.terminate().code(), Some(0));
+    let log = server.log();
+    for line in [
+        "Received SIGTERM scheduling shutdown...",
+        "User requested shutdown...",
+        "Saving the final RDB snapshot before exiting.",
+        "Redis is now ready to exit, bye bye...",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    server.restart();
+    assert!(server.log().contains("DB loaded from disk: "), "{}", server.log());
+    let mut client = server.client();
+    assert_eq!(client.run("DBSIZE"), ":1000");
+    assert_eq!(client.run("GET key:999"), "999");
+}
+
+#[test]
+fn a_server_that_cannot_save_does_not_exit() {
+    let mut server = Server::start(&["--save", "3600 1"]);
+    let mut client = server.client();
+    assert_eq!(client.run("SET k v"), "+OK");
+    // A directory in the place of the file: the rename fails for any user.
+    std::fs::create_dir_all(server.dir.path().join("dump.rdb/x")).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(server.pid() as i32).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    wait_for("the refusal", || server.log().contains("Errors trying to shut down the server").then_some(()));
+    assert!(server.log().contains("Error trying to save the DB, can't exit."), "{}", server.log());
+    assert_eq!(client.run("GET k"), "v");
+    std::fs::remove_dir_all(server.dir.path().join("dump.rdb")).unwrap();
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
+#[test]
+fn a_broken_snapshot_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dump.rdb");
+    std::fs::write(&path, b"REDIS0010 and then nonsense").unwrap();
+    let output = Command::new(BINARY)
+        .args(["--port", &common::free_port().to_string(), "--dir", dir.path().to_str().unwrap()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"REDIS0010 and then nonsense");
+}
+
+#[test]
+fn errors_of_the_configuration_end_the_start() {
+    let run = |args: &[&str]| {
+        let output = Command::new(BINARY).args(args).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout))
+    };
+    let text = run(&["--no-such-directive", "1"]);
+    assert!(text.contains("*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***"), "{text}");
+    assert!(text.contains("Bad directive or wrong number of arguments"), "{text}");
+    assert!(run(&["--port", "x"]).contains(">>> 'port \"x\"'"));
+    assert!(run(&["/no/such/file"]).contains("Fatal error, can't open config file '/no/such/file'"));
+    assert!(run(&["--dir", "/no/such/dir"]).contains("No such file or directory"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let text = run(&["--port", &port, "--bind", "127.0.0.1"]);
+    assert!(text.contains("Address already in use"), "{text}");
+}
+
+#[test]
+fn the_version_is_printed() {
+    let output = Command::new(BINARY).arg("--version").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("Kindred server v=7.2.4 "));
+}
+
+#[test]
+fn configuration_is_read_from_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = common::free_port();
+    let mut child = Command::new(BINARY)
+        .arg("-")
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let text = format!("port {port}\nbind 127.0.0.1\nlogfile out.log\nsave \"\"\n");
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    wait_for("the log", || {
+        std::fs::read_to_string(dir.path().join("out.log"))
+            .is_ok_and(|log| log.contains("Ready"))
+            .then_some(())
+    });
+    assert_eq!(Client::tcp(port).run("PING"), "+PONG");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
