@@ -7,9 +7,12 @@ use command::{Command, Registry};
 use crate::ctx::Handler;
 
 pub mod client;
+pub mod command;
+pub mod config;
 pub mod connection;
 pub mod counter;
 pub mod databases;
+pub mod debug;
 pub mod dump;
 pub mod elements;
 pub mod expire;
@@ -42,12 +45,15 @@ pub fn registry() -> &'static Registry<Handler> {
     REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 25] {
+fn groups() -> [&'static [Command<Handler>]; 28] {
     [
         client::COMMANDS,
+        command::COMMANDS,
+        config::COMMANDS,
         connection::COMMANDS,
         counter::COMMANDS,
         databases::COMMANDS,
+        debug::COMMANDS,
         dump::COMMANDS,
         expire::COMMANDS,
         hash::COMMANDS,
