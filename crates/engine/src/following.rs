@@ -457,7 +457,8 @@ impl Node {
                     following.batch = batch;
                     // A transaction is relayed and counted as a whole: no replica ever continues inside of it. What
                     // was executed before it counts at once, or it would be executed again after a cut.
-                    let whole = parsed + if following.session.multi.is_none() { progress.consumed } else { units };
+                    let whole =
+                        parsed + if following.session.multi.is_none() { progress.consumed } else { units };
                     parsed += progress.consumed;
                     if whole > relayed {
                         self.core.repl.relay(&stream[relayed..whole]);

@@ -1,4 +1,4 @@
-//! The session itself: greeting, authentication, database, liveliness.
+//! The session itself: greeting, authentication, liveliness. `SELECT` is with the databases.
 
 use command::{
     Acl, Arg, ArgKind, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, is_token,
@@ -10,7 +10,7 @@ use super::transaction::abandon;
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::session::{Closing, ReplyMode, Role};
 
-pub const COMMANDS: &[Command<Handler>] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
+pub const COMMANDS: &[Command<Handler>] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET];
 
 /// The only user there is while ACL is not.
 pub const DEFAULT_USER: &[u8] = b"default";
@@ -167,23 +167,6 @@ const RESET: Command<Handler> = Command {
     ..Command::runs(reset)
 };
 
-/// SELECT
-const SELECT: Command<Handler> = Command {
-    name: "select",
-    group: Group::Connection,
-    arity: Arity::Exactly(2),
-    flags: Flags::of(&[Flag::Loading, Flag::Stale, Flag::Fast]),
-    acl: Acl::of(&[Category::Connection]),
-    docs: &Docs {
-        since: "1.0.0",
-        complexity: "O(1)",
-        summary: "Chooses the database that the session works on.",
-        arguments: &[Arg::integer("index")],
-        ..Docs::NONE
-    },
-    ..Command::runs(select)
-};
-
 fn ping(ctx: &mut Ctx<'_>) -> CmdResult {
     match ctx.argv.len() {
         1 => ctx.reply.simple("PONG"),
@@ -201,17 +184,6 @@ fn echo(ctx: &mut Ctx<'_>) -> CmdResult {
 fn quit(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.ok();
     ctx.session.closing = Closing::AfterReply;
-    Ok(())
-}
-
-fn select(ctx: &mut Ctx<'_>) -> CmdResult {
-    let index = command::parse_i64(ctx.argv.at(1)).filter(|index| i32::try_from(*index).is_ok());
-    let index = usize::try_from(index.ok_or(CommandError::NotInteger)?)
-        .ok()
-        .filter(|index| *index < ctx.store.databases())
-        .ok_or(CommandError::DbIndexOutOfRange)?;
-    ctx.session.db = index;
-    ctx.reply.ok();
     Ok(())
 }
 
@@ -332,9 +304,6 @@ mod tests {
         assert_eq!(h.run("PING a b"), r"-ERR wrong number of arguments for \'ping\' command\r\n");
         assert_eq!(h.run("ECHO hi"), r"$2\r\nhi\r\n");
         assert_eq!(h.run("SELECT 9"), r"+OK\r\n");
-        assert_eq!(h.run("SELECT 16"), r"-ERR DB index is out of range\r\n");
-        assert_eq!(h.run("SELECT -1"), r"-ERR DB index is out of range\r\n");
-        assert_eq!(h.run("SELECT x"), r"-ERR value is not an integer or out of range\r\n");
         assert_eq!(h.run("RESET"), r"+RESET\r\n");
         assert_eq!(h.run("QUIT"), r"+OK\r\n");
     }
