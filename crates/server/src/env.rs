@@ -3,22 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-<<<<<<< HEAD
 use std::time::{SystemTime, UNIX_EPOCH};
-=======
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
->>>>>>> persist
 
 use engine::env::Env;
 
 use crate::allocator;
 use crate::files::put_in_place;
-<<<<<<< HEAD
-=======
-
-/// Files are read and written in pieces of this size.
-const PIECE_BYTES: usize = 256 * 1024;
->>>>>>> persist
 
 /// Files are written and read in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -78,10 +68,7 @@ impl Env for ProcessEnv {
     ) -> io::Result<u64> {
         let result = write_file(temp, path, produce);
         if result.is_err() {
-<<<<<<< HEAD
             // What is left of it is of no use; that it cannot be removed changes nothing.
-=======
->>>>>>> persist
             let _ = std::fs::remove_file(temp);
         }
         result
@@ -89,19 +76,11 @@ impl Env for ProcessEnv {
 
     fn read_file(&mut self, path: &Path, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut file = File::open(path)?;
-<<<<<<< HEAD
         let mut piece = vec![0; PIECE_BYTES];
         loop {
             match file.read(&mut piece)? {
                 0 => return Ok(()),
                 count => take(&piece[..count])?,
-=======
-        let mut buffer = vec![0; PIECE_BYTES];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(()),
-                count => take(&buffer[..count])?,
->>>>>>> persist
             }
         }
     }
@@ -113,26 +92,17 @@ fn write_file(
     produce: &mut dyn FnMut(&mut Vec<u8>) -> io::Result<bool>,
 ) -> io::Result<u64> {
     let mut file = File::create(temp)?;
-<<<<<<< HEAD
     let (mut piece, mut written) = (Vec::new(), 0);
     loop {
         let more = produce(&mut piece)?;
-=======
-    let (mut piece, mut written, mut more) = (Vec::new(), 0, true);
-    while more {
-        more = produce(&mut piece)?;
->>>>>>> persist
         if piece.len() >= PIECE_BYTES || !more {
             file.write_all(&piece)?;
             written += piece.len() as u64;
             piece.clear();
         }
-<<<<<<< HEAD
         if !more {
             break;
         }
-=======
->>>>>>> persist
     }
     put_in_place(&file, temp, path)?;
     Ok(written)

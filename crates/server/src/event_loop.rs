@@ -56,7 +56,6 @@ struct Socket {
     paused: bool,
 }
 
-<<<<<<< HEAD
 /// A file that is being loaded.
 struct Load {
     reader: LoadReader,
@@ -65,22 +64,6 @@ struct Load {
     at_start: bool,
     /// Not before then on the monotonic clock goes it on (`key-load-delay`).
     not_before_us: u64,
-=======
-/// Why a data set is loaded.
-enum LoadFor {
-    /// At the start: the server is not ready before, and cannot go on without.
-    Start,
-    /// A snapshot of the primary has arrived.
-    Primary,
-}
-
-struct Load {
-    reader: LoadReader,
-    pieces: std::collections::VecDeque<io::Result<Vec<u8>>>,
-    purpose: LoadFor,
-    /// Nothing is loaded before then (`key-load-delay`).
-    resume_at: Instant,
->>>>>>> persist
 }
 
 /// What the loop is made of; see [`crate::serve`] for how it comes about.
@@ -183,15 +166,8 @@ impl EventLoop {
 
     /// How long to wait: not at all while there is work that no event announces.
     fn timeout(&self) -> Timespec {
-<<<<<<< HEAD
         let due = self.load_due_us().map_or(self.next_tick_us, |load| load.min(self.next_tick_us));
         let micros = if self.can_pull() { 0 } else { due.saturating_sub(self.node.core.env.monotonic_us()) };
-=======
-        let may_load = |load: &Load| !load.pieces.is_empty() && load.resume_at <= Instant::now();
-        let busy = self.can_pull() || self.load.as_ref().is_some_and(may_load);
-        let micros =
-            if busy { 0 } else { self.next_tick_us.saturating_sub(self.node.core.env.monotonic_us()) };
->>>>>>> persist
         // epoll counts in milliseconds: rounded up, so that the tick is due when it wakes.
         let millis = micros.div_ceil(1000);
         Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000 * 1_000_000) as i64 }
@@ -602,15 +578,9 @@ impl EventLoop {
 
     // ---- loading ----
 
-<<<<<<< HEAD
     /// Loads the data set of an earlier run, if there is one. The server is ready at once, or when that is done.
     pub fn load_at_start(&mut self, path: &Path) -> io::Result<()> {
         match self.open_load(path, true) {
-=======
-    /// Loads the data set of the start; false if there is none.
-    pub fn load_at_start(&mut self, path: PathBuf) -> io::Result<bool> {
-        match self.open_load(&path, LoadFor::Start) {
->>>>>>> persist
             Ok(size) => {
                 self.node.begin_load_at_start(size);
                 self.signals.set_loading(true);
@@ -631,26 +601,12 @@ impl EventLoop {
         }
     }
 
-<<<<<<< HEAD
     /// The size of the file.
     fn open_load(&mut self, path: &Path, at_start: bool) -> io::Result<u64> {
         self.loads += 1;
         let reader = LoadReader::start(path, self.loads, self.reporter.clone())?;
         let size = reader.size;
         self.load = Some(Load { reader, pieces: VecDeque::new(), at_start, not_before_us: 0 });
-=======
-    fn begin_load(&mut self, path: PathBuf) {
-        if let Err(error) = self.open_load(&path, LoadFor::Primary) {
-            self.node.load_finished(Err(crate::listener::strerror(&error)));
-        }
-    }
-
-    fn open_load(&mut self, path: &std::path::Path, purpose: LoadFor) -> io::Result<u64> {
-        self.loads += 1;
-        let reader = LoadReader::start(path, self.loads, self.reporter.clone())?;
-        let size = reader.size;
-        self.load = Some(Load { reader, pieces: Default::default(), purpose, resume_at: Instant::now() });
->>>>>>> persist
         Ok(size)
     }
 
@@ -661,17 +617,9 @@ impl EventLoop {
 
     fn load_some(&mut self) {
         let start = Instant::now();
-<<<<<<< HEAD
         while let Some(due) = self.load_due_us()
             && due <= self.node.core.env.monotonic_us()
             && start.elapsed() < LOAD_SLICE
-=======
-        if self.load.as_ref().is_none_or(|load| load.resume_at > start) {
-            return;
-        }
-        while let Some(load) = &mut self.load
-            && let Some(piece) = load.pieces.pop_front()
->>>>>>> persist
         {
             // The node may have given the load up.
             if self.node.core.loading.is_none() {
@@ -682,11 +630,7 @@ impl EventLoop {
             let result = match load.pieces.pop_front().expect("it has a piece") {
                 Ok(bytes) if bytes.is_empty() => return self.end_load(Ok(())),
                 Ok(bytes) => self.node.load_bytes(&bytes),
-<<<<<<< HEAD
                 Err(error) => Err(strerror(&error)),
-=======
-                Err(error) => Err(crate::listener::strerror(&error)),
->>>>>>> persist
             };
             if result.is_err() {
                 return self.end_load(result);
@@ -697,15 +641,7 @@ impl EventLoop {
                 load.not_before_us = self.node.core.env.monotonic_us() + delay_us;
             }
             load.reader.consumed();
-            let delay = Duration::from_micros(self.node.take_load_delay_us());
-            load.resume_at = start + delay;
             self.carry_out();
-<<<<<<< HEAD
-=======
-            if start.elapsed() > LOAD_SLICE || !delay.is_zero() {
-                return;
-            }
->>>>>>> persist
         }
     }
 
@@ -713,17 +649,9 @@ impl EventLoop {
         let Some(load) = self.load.take() else { return };
         self.node.load_finished(result);
         self.carry_out();
-<<<<<<< HEAD
         if load.at_start && self.exit.is_none() {
             self.signals.set_loading(false);
             self.ready();
-=======
-        if let LoadFor::Start = load.purpose {
-            self.signals.set_loading(false);
-            if self.exit.is_none() {
-                self.ready();
-            }
->>>>>>> persist
         }
     }
 
@@ -736,14 +664,6 @@ impl EventLoop {
         if !config.unixsocket.is_empty() {
             log_notice!("The server is now ready to accept connections at {}", config.unixsocket);
         }
-<<<<<<< HEAD
-=======
-        // A loaded data set has begun to follow from where it stands.
-        if !self.node.core.is_replica() {
-            self.node.begin_without_data();
-            self.carry_out();
-        }
->>>>>>> persist
     }
 
     // ---- the end ----
@@ -771,23 +691,4 @@ impl EventLoop {
         }
         self.exit = Some(0);
     }
-<<<<<<< HEAD
-=======
-
-    /// Writes a snapshot while nothing else happens.
-    fn save_now(&mut self) -> Result<(), String> {
-        self.node.begin_snapshot(engine::snapshot::Purpose::Background);
-        self.carry_out();
-        while self.snapshot.is_some() {
-            self.pull_snapshot();
-            if let Some(report) = self.inbox.take() {
-                self.report(report);
-                self.carry_out();
-            } else if !self.can_pull() {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        }
-        if self.node.core.snapshots.last_save_failed { Err("see above".to_owned()) } else { Ok(()) }
-    }
->>>>>>> persist
 }

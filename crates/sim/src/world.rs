@@ -998,8 +998,7 @@ impl World {
         let Some(mutation) = self.mutation else { return Some(bytes) };
         let process = self.servers[n].process.as_ref().expect("it sends");
         let role = process.node.core.conns.get(conn).map(|conn| &conn.session.role);
-        let streams =
-            matches!(role, Some(Role::Replica(replica)) if replica.link.is_online() && replica.payload_at.is_none());
+        let streams = matches!(role, Some(Role::Replica(replica)) if replica.link.is_online() && replica.payload_at.is_none());
         let to_primary = matches!(role, Some(Role::Primary));
         let struck = match mutation {
             Mutation::DropByte if streams && self.random.once_in(20) => {
