@@ -168,7 +168,7 @@ impl Replication {
             self.selected = i64::from(db);
             let mut digits = itoa::Buffer::new();
             let args = [b"SELECT".as_slice(), digits.format(db).as_bytes()];
-            self.log.append_with(|out| resp::encode_command(out, args.into_iter()));
+            self.log.append_with(|out| resp::encode_command(out, args));
         }
         self.log.append(command);
     }
