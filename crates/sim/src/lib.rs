@@ -56,8 +56,10 @@ pub(crate) fn is_traced() -> bool {
     TRACE.with_borrow(Option::is_some)
 }
 
-/// Makes panics silent in this process: they are results here. To be called once, before the first run.
-pub fn catch_panics() {
+/// Makes panics silent in this process: they are results here; and hashes repeatable. To be called once, before the
+/// first run.
+pub fn prepare() {
+    structures::hash::set_seed(1);
     panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or("a panic without words");
         let at = info.location().map_or_else(String::new, |at| format!(" ({}:{})", at.file(), at.line()));
