@@ -118,10 +118,10 @@ fn every_type(largest: usize) -> Store {
         for n in 0..size {
             let name = format!("element {n} {}", "x".repeat(n % 90));
             list.push_back(name.as_bytes());
-            set.load_member(name.as_bytes(), &limits);
-            ints.load_member((n * 70_000).to_string().as_bytes(), &limits);
+            assert!(set.load_member(name.as_bytes(), &limits));
+            assert!(ints.load_member((n * 70_000).to_string().as_bytes(), &limits));
             hash.load_field(name.as_bytes(), n.to_string().as_bytes(), None, &limits);
-            zset.load_member(name.as_bytes(), n as f64 / 4.0 - 20.0, &limits);
+            assert!(zset.load_member(name.as_bytes(), n as f64 / 4.0 - 20.0, &limits));
         }
         zset.finish_load(&limits);
         let mut put = |kind: &str, object| store.put(Key::new(format!("{kind}:{size}").as_bytes()), object);

@@ -3,7 +3,10 @@
 use std::io;
 use std::path::Path;
 
-/// Clocks, randomness, and files that are written or read as a whole while everything waits. The engine never asks the operating system itself.
+use crate::params::Rewrite;
+
+/// Clocks, randomness, files that are written or read as a whole while everything waits, and what little else must be
+/// asked of the operating system at once. The engine never asks the operating system itself.
 pub trait Env {
     /// Wall clock, milliseconds since the epoch; may jump.
     fn unix_ms(&self) -> i64;
@@ -25,4 +28,53 @@ pub trait Env {
     ) -> io::Result<u64>;
     /// Reads a file in pieces of any size; an error of `take` ends that and is given back as it is.
     fn read_file(&mut self, path: &Path, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+
+    /// Blocks the calling thread: `DEBUG SLEEP`. A virtual clock may move on instead.
+    fn sleep(&mut self, _micros: u64) {}
+
+    /// Whether `path` is a directory that files can be kept in: its absolute form, or the operating system's reason.
+    fn directory(&mut self, path: &str) -> Result<String, String> {
+        Ok(path.to_owned())
+    }
+
+    /// Puts the settings that `rows` name into the configuration file at `path`, as `CONFIG REWRITE` does it.
+    fn rewrite_config(&mut self, _path: &Path, _rows: &[Rewrite]) -> Result<(), String> {
+        Err("there is no configuration file here".to_owned())
+    }
+
+    /// What `INFO` tells of the process. Costs system calls.
+    fn process(&self) -> ProcessFacts {
+        ProcessFacts::default()
+    }
+}
+
+/// The process and its machine as `INFO` shows them; zero and empty where nobody knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProcessFacts {
+    /// System name, release and machine, as `uname -srm` prints them.
+    pub os: String,
+    pub executable: String,
+    pub allocator: String,
+    /// `epoll` and its like.
+    pub multiplexer: String,
+    pub monotonic_clock: String,
+    pub rss_bytes: u64,
+    pub system_memory_bytes: u64,
+    /// What the allocator has taken from the operating system; 0 if it does not tell.
+    pub allocator_active_bytes: u64,
+    pub allocator_resident_bytes: u64,
+    /// Used memory right after the start.
+    pub startup_bytes: u64,
+    pub cpu: CpuTimes,
+}
+
+/// Processor time in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    pub system_us: u64,
+    pub user_us: u64,
+    pub system_children_us: u64,
+    pub user_children_us: u64,
+    pub system_main_thread_us: u64,
+    pub user_main_thread_us: u64,
 }

@@ -62,6 +62,8 @@ pub struct Queued {
 pub enum Blocked {
     /// `WAIT`: see `Replication::waiting`.
     Wait,
+    /// `CLIENT PAUSE`: the command that has to wait is still in the input.
+    Paused,
 }
 
 /// A key that the session watches.

@@ -1,13 +1,14 @@
 //! What commands on sets and sorted sets share: how elements and scores are replied, how some are picked among many,
 //! how a collection is scanned, and how a result replaces a key.
 
-use command::{CommandError, Options, ParseArgs, is_token};
+use command::{CommandError, ParseArgs};
+use keyspace::set::text_of;
 use keyspace::{Key, Object};
 use resp::{Args, Proto, Reply};
-use structures::glob;
 use structures::listpack::Entry;
 use structures::number::{IntText, push_f64};
 
+use crate::commands::scan::{ScanOptions, advance};
 use crate::ctx::Ctx;
 use crate::notify::Event;
 
@@ -116,77 +117,39 @@ pub fn sampling_pays(count: usize, size: usize) -> bool {
     count.saturating_mul(3) > size
 }
 
-/// `[MATCH pattern] [COUNT count]` of the commands that scan one collection.
-pub struct ScanOptions<'a> {
-    pattern: Option<&'a [u8]>,
-    count: usize,
-}
-
-impl<'a> ScanOptions<'a> {
-    /// Reads the options from argument `from` on.
-    pub fn parse(args: Args<'a>, from: usize) -> Result<ScanOptions<'a>, CommandError> {
-        let mut parsed = ScanOptions { pattern: None, count: 10 };
-        let mut options = Options::new(args, from);
-        while let Some(option) = options.next() {
-            if is_token(option, "COUNT") {
-                let count = options.int()?;
-                if count < 1 {
-                    return Err(CommandError::Syntax);
-                }
-                parsed.count = count as usize;
-            } else if is_token(option, "MATCH") {
-                parsed.pattern = Some(options.value()?);
-            } else {
-                return Err(CommandError::Syntax);
-            }
-        }
-        Ok(parsed)
-    }
-
-    fn matches(&self, element: Entry<'_>) -> bool {
-        let Some(pattern) = self.pattern else { return true };
-        match element {
-            Entry::Int(value) => glob::matches(pattern, IntText::new().format(value)),
-            Entry::Str(text) => glob::matches(pattern, text),
-        }
-    }
-
-    /// Scans from `cursor` on and replies the next cursor and what was found. `step` visits some elements (with a
-    /// score if they have one) and returns the next cursor; it is run twice, since the cursor comes first.
-    pub fn reply(
-        &self,
-        reply: &mut Reply<'_>,
-        cursor: u64,
-        step: impl Fn(u64, &mut dyn FnMut(Entry<'_>, Option<f64>)) -> u64,
-    ) {
-        let (mut next, mut steps, mut seen) = (cursor, 0, 0);
-        loop {
-            next = step(next, &mut |_, _| seen += 1);
-            steps += 1;
-            if next == 0 || seen >= self.count || steps > self.count.saturating_mul(10) {
-                break;
-            }
-        }
-        reply.array(2);
-        let mut digits = itoa::Buffer::new();
-        reply.bulk(digits.format(next).as_bytes());
-        let mark = reply.begin_deferred();
-        let (mut at, mut written, mut text) = (cursor, 0, ScoreText::default());
-        for _ in 0..steps {
-            at = step(at, &mut |element, score| {
-                if self.matches(element) {
-                    reply_entry(reply, element);
+/// Scans from `cursor` on and replies the next cursor and what was found. `step` visits some elements (with a score if
+/// they have one) and returns the next cursor; it is run twice, since the cursor comes first.
+pub fn reply_scan(
+    reply: &mut Reply<'_>,
+    cursor: u64,
+    options: &ScanOptions<'_>,
+    step: impl Fn(u64, &mut dyn FnMut(Entry<'_>, Option<f64>)) -> u64,
+) {
+    let end = advance(cursor, options.count, |cursor| {
+        let mut seen = 0;
+        (step(cursor, &mut |_, _| seen += 1), seen)
+    });
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(end).as_bytes());
+    let mark = reply.begin_deferred();
+    let (mut at, mut written, mut text) = (cursor, 0, ScoreText::default());
+    loop {
+        at = step(at, &mut |element, score| {
+            if options.admits(text_of(element, &mut IntText::new())) {
+                reply_entry(reply, element);
+                written += 1;
+                if let Some(score) = score {
+                    // A bulk in RESP3 too.
+                    reply.bulk(text.of(score, &mut IntText::new()));
                     written += 1;
-                    if let Some(score) = score {
-                        // A bulk in RESP3 too.
-                        reply.bulk(text.of(score, &mut IntText::new()));
-                        written += 1;
-                    }
                 }
-            });
+            }
+        });
+        if at == end {
+            break;
         }
-        reply.end_array(mark, written);
     }
+    reply.end_array(mark, written);
 }
 
 /// The reply of a scan of a key that does not exist.

@@ -11,8 +11,9 @@ use structures::listpack::Entry;
 use structures::number::IntText;
 
 use crate::commands::elements::{
-    Sampling, ScanOptions, delete_emptied, reply_empty_scan, reply_entry, sampling_pays,
+    Sampling, delete_emptied, reply_empty_scan, reply_entry, reply_scan, sampling_pays,
 };
+use crate::commands::scan::{Over, ScanOptions};
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::notify::Event;
 
@@ -213,8 +214,10 @@ fn sscan(ctx: &mut Ctx<'_>) -> CmdResult {
         reply_empty_scan(&mut ctx.reply);
         return Ok(());
     };
-    let options = ScanOptions::parse(ctx.argv, 3)?;
-    options.reply(&mut ctx.reply, cursor, |cursor, visit| set.scan(cursor, |member| visit(member, None)));
+    let options = ScanOptions::parse(ctx.argv, 3, Over::Collection)?;
+    reply_scan(&mut ctx.reply, cursor, &options, |cursor, visit| {
+        set.scan(cursor, |member| visit(member, None))
+    });
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use keyspace::zset::{AddRule, Addition};
 use keyspace::{Object, ZSet};
 use structures::number::parse_f64;
 
-use crate::commands::elements::{ScanOptions, ScoreText, delete_emptied, reply_empty_scan, reply_score};
+use crate::commands::elements::{ScoreText, delete_emptied, reply_empty_scan, reply_scan, reply_score};
+use crate::commands::scan::{Over, ScanOptions};
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::notify::Event;
 
@@ -366,8 +367,8 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
         reply_empty_scan(&mut ctx.reply);
         return Ok(());
     };
-    let options = ScanOptions::parse(ctx.argv, 3)?;
-    options.reply(&mut ctx.reply, cursor, |cursor, visit| {
+    let options = ScanOptions::parse(ctx.argv, 3, Over::Collection)?;
+    reply_scan(&mut ctx.reply, cursor, &options, |cursor, visit| {
         set.scan(cursor, |member, score| visit(member, Some(score)))
     });
     Ok(())

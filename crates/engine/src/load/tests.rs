@@ -51,7 +51,7 @@ fn elements(entry: &Entry) -> Vec<Vec<u8>> {
         }
         Value::Hash(pairs) => pairs.pairs().map(|(name, value)| joined(&[name, value])).collect(),
         Value::HashTtl(fields) => fields
-            .fields()
+            .expiring_pairs()
             .map(|(name, value, at)| joined(&[name, value, format!("{at:?}").as_bytes()]))
             .collect(),
         Value::ZSet(members) => {
@@ -106,10 +106,10 @@ fn fill(h: &mut Harness) {
         for n in 0..count {
             list.push_back(&name(n));
             list.push_back(n.to_string().as_bytes());
-            set.load_member(&name(n), &limits);
-            ints.load_member((n * 70_000).to_string().as_bytes(), &limits);
+            assert!(set.load_member(&name(n), &limits));
+            assert!(ints.load_member((n * 70_000).to_string().as_bytes(), &limits));
             hash.load_field(&name(n), n.to_string().as_bytes(), None, &limits);
-            zset.load_member(&name(n), n as f64 / 3.0 - 20.0, &limits);
+            assert!(zset.load_member(&name(n), n as f64 / 3.0 - 20.0, &limits));
         }
         zset.finish_load(&limits);
         put(store, 0, &format!("list:{count}"), Object::List(list));
@@ -552,7 +552,7 @@ fn run(h: &mut Harness, op: &Op) {
             let make = || Object::Set(Set::with_capacity(0, &limits));
             edit(store, db, key, make, |entry| {
                 let text = if key % 2 == 0 { member.to_string() } else { format!("m{member}") };
-                entry.as_set_mut().unwrap().load_member(text.as_bytes(), &limits);
+                let _ = entry.as_set_mut().unwrap().load_member(text.as_bytes(), &limits);
             });
         }
         Op::SetField { db, key, field } => {
