@@ -72,7 +72,8 @@ fn scored(member: &[u8], score: f64) -> u64 {
 }
 
 fn unpack(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let list = Listpack::from_vec_validated(bytes.to_vec(), false).expect("a listpack of ours is well formed");
+    let list =
+        Listpack::from_vec_validated(bytes.to_vec(), false).expect("a listpack of ours is well formed");
     list.iter().map(|entry| entry.to_vec()).collect()
 }
 

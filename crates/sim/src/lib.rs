@@ -71,7 +71,8 @@ pub fn prepare() {
 pub fn run(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
     TRACE.set(traced.then(Vec::new));
     let mut counts = Counts::default();
-    let result = panic::catch_unwind(AssertUnwindSafe(|| world::World::new(seed, mutation).play(&mut counts)));
+    let result =
+        panic::catch_unwind(AssertUnwindSafe(|| world::World::new(seed, mutation).play(&mut counts)));
     let broken = result.err().map(|_| PANIC.take());
     Outcome { counts, broken, trace: TRACE.take().unwrap_or_default() }
 }

@@ -111,8 +111,7 @@ impl Truth {
         let adopted = std::mem::take(&mut seen.adopted);
         let mut from = repl.log.start();
         if let Some(before) = seen.at.replace(at) {
-            let same_line =
-                self.canonical(Position::new(at.replid, before.offset)) == self.canonical(before);
+            let same_line = self.canonical(Position::new(at.replid, before.offset)) == self.canonical(before);
             if same_line && !adopted {
                 assert!(
                     at.offset >= before.offset,
@@ -192,7 +191,10 @@ impl Truth {
             if let engine::session::Role::Replica(replica) = &conn.session.role
                 && let Some(cursor) = replica.link.cursor()
             {
-                assert!(window.covers(cursor), "server {server}: the log {window:?} lost its replica's {cursor}");
+                assert!(
+                    window.covers(cursor),
+                    "server {server}: the log {window:?} lost its replica's {cursor}"
+                );
             }
         }
     }

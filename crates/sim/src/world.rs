@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::action::{Action, ConnId};
 use engine::config::{Config, DisklessLoad, Protected, SavePoint};
@@ -352,7 +352,10 @@ impl World {
             }
             None => {
                 let saved = server.saved;
-                assert!(saved.is_none(), "server {n} has lost the file that was reported as saved: {saved:?}");
+                assert!(
+                    saved.is_none(),
+                    "server {n} has lost the file that was reported as saved: {saved:?}"
+                );
                 process.node.begin_without_data();
             }
         }
@@ -1095,8 +1098,7 @@ impl World {
         let Some(mutation) = self.mutation else { return Some(bytes) };
         let process = self.servers[n].process.as_ref().expect("it sends");
         let role = process.node.core.conns.get(conn).map(|conn| &conn.session.role);
-        let streams =
-            matches!(role, Some(Role::Replica(replica)) if replica.link.is_online() && replica.payload_at.is_none());
+        let streams = matches!(role, Some(Role::Replica(replica)) if replica.link.is_online() && replica.payload_at.is_none());
         let to_primary = matches!(role, Some(Role::Primary));
         let struck = match mutation {
             Mutation::DropByte if streams && self.random.once_in(20) => {
