@@ -1175,7 +1175,7 @@ fn server(index: usize, random: &mut Random) -> Server {
         repl_diskless_load: *random.pick(&loads),
         repl_ping_replica_period_s: 1,
         repl_timeout_s: random.between(3, 7) as i64,
-        repl_backlog_size: 16 * 1024 << random.below(3),
+        repl_backlog_size: (16 * 1024) << random.below(3),
         repl_backlog_ttl_s: *random.pick(&[2, 3600]),
         ..Config::default()
     };
