@@ -1,5 +1,7 @@
 //! The configuration: one flat struct of plain values. `params` declares which directive fills which field.
 
+use std::collections::BTreeMap;
+
 /// Limits of one client class, `client-output-buffer-limit`: bytes and seconds, 0 is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OutputLimit {
@@ -110,9 +112,16 @@ pub struct Config {
     pub lazyfree_lazy_user_flush: bool,
     // encodings
     pub encodings: keyspace::EncodingLimits,
-    // slow log
+    // slow log and latency
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: i64,
+    pub latency_tracking: bool,
+    pub latency_percentiles: Vec<f64>,
+    pub shutdown_timeout_s: i64,
+    /// A `save` line of the configuration file was seen: the default points are gone, further lines add to it.
+    pub save_from_file: bool,
+    /// Values of directives that have no mechanism here, as they were given: see `params`.
+    pub kept: BTreeMap<&'static str, String>,
 }
 
 impl Default for Config {
@@ -189,6 +198,11 @@ impl Default for Config {
             encodings: keyspace::EncodingLimits::default(),
             slowlog_log_slower_than_us: 10_000,
             slowlog_max_len: 128,
+            latency_tracking: true,
+            latency_percentiles: vec![50.0, 99.0, 99.9],
+            shutdown_timeout_s: 10,
+            save_from_file: false,
+            kept: BTreeMap::new(),
         }
     }
 }

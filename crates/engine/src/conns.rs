@@ -71,6 +71,11 @@ impl Conns {
         self.slots.get_mut(id)?.as_deref_mut()
     }
 
+    /// Every id in use is below this.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     pub fn len(&self) -> usize {
         self.count
     }

@@ -10,12 +10,13 @@ use replication::{Level, Millis};
 use resp::{Args, ProtocolError};
 
 use crate::action::{Action, ConnId};
+use crate::commands::client::{Buffers, describe};
 use crate::config::Config;
 use crate::conns::Conns;
 use crate::env::Env;
 use crate::load::Loading;
 use crate::repl::Replication;
-use crate::session::{Closing, Conn, Role, Session};
+use crate::session::{Closing, Conn, Session};
 use crate::snapshot::Snapshots;
 use crate::stats::Stats;
 
@@ -50,6 +51,10 @@ pub struct Core {
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
     pub slow_us: u64,
     pub slowlog: SlowLog,
+    /// `DEBUG PAUSE-CRON`: the timer does nothing.
+    pub cron_paused: bool,
+    /// Indices of arguments of the running command that no log may show: passwords.
+    pub redacted: Vec<usize>,
     pub role_change: Option<RoleChange>,
     /// End of the last command on the monotonic clock: the start of the next one.
     lap_us: u64,
@@ -121,6 +126,8 @@ impl Core {
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
+            cron_paused: false,
+            redacted: Vec::new(),
             role_change: None,
             lap_us: env.monotonic_us(),
             env,
@@ -173,7 +180,12 @@ impl Core {
 
     pub(crate) fn note_slow(&mut self, session: &Session, argv: Args<'_>, micros: u64, now_ms: i64) {
         let limit = self.config.slowlog_max_len.max(0) as usize;
-        let argv = clip_arguments(argv);
+        let mut argv = clip_arguments(argv);
+        for index in self.redacted.drain(..) {
+            if let Some(arg) = argv.get_mut(index) {
+                *arg = b"(redacted)".to_vec();
+            }
+        }
         let id = self.slowlog.next_id;
         self.slowlog.next_id += 1;
         let (addr, name) = (session.addr.clone(), session.name.clone());
@@ -213,14 +225,6 @@ impl Core {
         !self.config.replica_serve_stale_data && self.repl.is_link_down()
     }
 
-    /// `CLIENT PAUSE` or a shutdown that waits for replicas keeps this session's commands back.
-    pub(crate) fn holds(&self, session: &Session) -> bool {
-        match self.pause {
-            Some(pause) => !pause.writes_only && matches!(session.role, Role::Client),
-            None => false,
-        }
-    }
-
     // ---- connections ----
 
     /// Puts the connection into the list of those that have something to send.
@@ -235,7 +239,7 @@ impl Core {
         let message = format!(
             "Protocol error ({}) from client: {}",
             error.log_text(),
-            crate::commands::client::describe(session, None)
+            describe(self, session, &Buffers::default())
         );
         let level = if session.is_primary() { Level::Warning } else { Level::Verbose };
         self.log(level, message);
@@ -245,6 +249,7 @@ impl Core {
     /// A command of the primary was answered with an error: the data sets may have parted.
     pub(crate) fn note_error_to_primary(&mut self, session: &Session, error: &CommandError, argv: Args<'_>) {
         if session.is_primary() {
+            self.stats.unexpected_error_replies += 1;
             self.warning(format!(
                 "== CRITICAL == This replica is sending an error to its master: '{}' after processing the command '{}'",
                 String::from_utf8_lossy(&error.wire_text()),
@@ -255,9 +260,10 @@ impl Core {
 
     pub(crate) fn query_buffer_exceeded(&mut self, conn: &mut Conn) {
         self.stats.client_query_buffer_limit_disconnections += 1;
+        let buffers = Buffers { input_bytes: conn.input.len(), ..Buffers::default() };
         let message = format!(
             "Closing client that reached max query buffer length: {}",
-            crate::commands::client::describe(&conn.session, Some(conn))
+            describe(self, &conn.session, &buffers)
         );
         self.warning(message);
         conn.session.closing = Closing::Now;

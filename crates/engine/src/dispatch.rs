@@ -73,9 +73,13 @@ pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     let db = ctx.session.db as u32;
     let result = (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx);
     let micros = ctx.core.lap_us();
+    let latency_tracking = ctx.core.config.latency_tracking;
     let stats = ctx.core.stats.command(ctx.command);
     stats.calls += 1;
     stats.micros += micros;
+    if latency_tracking {
+        stats.latency.get_or_insert_default().record(micros);
+    }
     if let Err(error) = result {
         stats.failed += 1;
         ctx.core.stats.error(&error);
@@ -85,6 +89,7 @@ pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     if micros >= ctx.core.slow_us {
         ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
     }
+    ctx.core.redacted.clear();
     let effects = &mut ctx.store.effects;
     if effects.recording && effects.wants_verbatim(dirty) {
         match raw {

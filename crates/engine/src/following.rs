@@ -453,14 +453,17 @@ impl Node {
             batch.clear();
             match following.parser.parse(&stream[parsed..], &limits, STREAM_BATCH_MAX, &mut batch) {
                 Ok(progress) => {
-                    self.run_stream_batch(&mut following.session, &batch, &stream[parsed..]);
+                    let units = self.run_stream_batch(&mut following.session, &batch, &stream[parsed..]);
                     following.batch = batch;
+                    // A transaction is relayed and counted as a whole: no replica ever continues inside of it. What
+                    // was executed before it counts at once, or it would be executed again after a cut.
+                    let whole =
+                        parsed + if following.session.multi.is_none() { progress.consumed } else { units };
                     parsed += progress.consumed;
-                    // A transaction is relayed and counted as a whole: no replica ever continues inside of it.
-                    if following.session.multi.is_none() && parsed > relayed {
-                        self.core.repl.relay(&stream[relayed..parsed]);
-                        following.applied += (parsed - relayed) as u64;
-                        relayed = parsed;
+                    if whole > relayed {
+                        self.core.repl.relay(&stream[relayed..whole]);
+                        following.applied += (whole - relayed) as u64;
+                        relayed = whole;
                     }
                     if !progress.more {
                         break;
@@ -480,8 +483,10 @@ impl Node {
         result
     }
 
-    fn run_stream_batch(&mut self, session: &mut Session, batch: &Batch, bytes: &[u8]) {
+    /// Gives the number of bytes up to the end of the last command after which no transaction is open.
+    fn run_stream_batch(&mut self, session: &mut Session, batch: &Batch, bytes: &[u8]) -> usize {
         self.plan(session.db, batch, bytes);
+        let mut units = 0;
         let mut output = std::mem::take(&mut self.stream_output);
         for index in 0..batch.len() {
             self.run_request(
@@ -492,8 +497,12 @@ impl Node {
                 None,
             );
             output.clear();
+            if session.multi.is_none() {
+                units = batch.requests()[index].raw().end;
+            }
         }
         self.stream_output = output;
+        units
     }
 }
 

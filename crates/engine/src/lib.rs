@@ -11,9 +11,15 @@ pub mod dispatch;
 pub mod effects;
 pub mod env;
 pub mod following;
+pub mod info;
 pub mod load;
 pub mod node;
 pub mod notify;
+pub mod output_limit;
+pub mod params;
+pub mod pause;
+pub mod persist;
+pub mod rdb_writer;
 pub mod repl;
 pub mod replica;
 pub mod serving;
@@ -25,6 +31,7 @@ pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod turn;
+pub(crate) mod value_builder;
 pub mod watch;
 
 pub use action::{Action, ConnId};

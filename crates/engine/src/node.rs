@@ -22,9 +22,9 @@ use crate::core::{Core, RoleChange};
 use crate::ctx::{CommandRef, Ctx};
 use crate::dispatch;
 use crate::env::Env;
-use crate::notify::Event;
-use crate::session::{Closing, Conn, Peer, Role, Session};
-use crate::store::{Expiry, LazyFree, Store};
+use crate::params;
+use crate::session::{Blocked, Closing, Conn, Peer, Role, Session};
+use crate::store::{Expiry, Store};
 
 /// How many pipelined requests are parsed, hashed and prefetched before the first of them runs.
 const BATCH_MAX: usize = 32;
@@ -75,17 +75,7 @@ impl Node {
 
     /// Hands the settings on that the store keeps for itself. Called after each change of the configuration.
     pub fn apply_config(&mut self) {
-        let config = &self.core.config;
-        self.store.limits = config.encodings.clone();
-        self.store.lazy = LazyFree {
-            expire: config.lazyfree_lazy_expire,
-            server_del: config.lazyfree_lazy_server_del,
-            user_del: config.lazyfree_lazy_user_del,
-            user_flush: config.lazyfree_lazy_user_flush,
-        };
-        self.store.notifications.wanted =
-            Event::parse(config.notify_keyspace_events.as_bytes()).unwrap_or_default();
-        self.core.apply_config();
+        params::apply(&mut self.store, &mut self.core);
     }
 
     /// The node became a replica or a primary, or its link came up or broke.
@@ -203,6 +193,7 @@ impl Node {
                 conn.input = Vec::new();
             }
         }
+        self.core.enforce_output_limit(id, &mut conn);
         self.core.queue_to_send(id, &mut conn);
         self.core.conns.put_back(id, conn);
     }
@@ -227,10 +218,7 @@ impl Node {
         let input = std::mem::take(&mut conn.input);
         let mut start = 0;
         self.begin_turn();
-        while conn.session.blocked.is_none()
-            && conn.session.closing == Closing::No
-            && !self.core.holds(&conn.session)
-        {
+        while conn.session.blocked.is_none() && conn.session.closing == Closing::No {
             let limits = Limits {
                 bulk_len_max: self.core.config.proto_max_bulk_len as u64,
                 authenticated: conn.session.authenticated,
@@ -288,11 +276,15 @@ impl Node {
             let args = batch.args(index, bytes);
             let request = batch.requests()[index];
             let raw = request.canonical.then(|| &bytes[request.raw()]);
+            if self.core.postpones(&conn.session, self.planned[index].command) {
+                conn.session.blocked = Some(Blocked::Paused);
+                return Some(request.raw().start);
+            }
             self.core.running = Some(id);
             self.run_request(&mut conn.session, &mut conn.output, self.planned[index].command, args, raw);
             self.core.running = None;
             let session = &conn.session;
-            if session.blocked.is_some() || session.closing != Closing::No || self.core.holds(session) {
+            if session.blocked.is_some() || session.closing != Closing::No {
                 return Some(request.raw().end);
             }
         }

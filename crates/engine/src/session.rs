@@ -62,8 +62,8 @@ pub struct Queued {
 pub enum Blocked {
     /// `WAIT`: see `Replication::waiting`.
     Wait,
-    /// `SAVE` and others that answer when a snapshot is on disk.
-    Snapshot,
+    /// `CLIENT PAUSE`: the command that has to wait is still in the input.
+    Paused,
 }
 
 /// A key that the session watches.

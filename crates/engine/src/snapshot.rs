@@ -1,7 +1,7 @@
 //! A snapshot from the engine's side: when it may begin, what it walks, what its end means.
 //!
-//! At most one snapshot runs at a time, for a file (`SAVE`, `BGSAVE`, save points) or for replicas. It is
-//! point-in-time at a position of the log: nothing is executed between taking the position and beginning the walks.
+//! At most one snapshot runs at a time, for a file (`BGSAVE`, save points) or for replicas; `SAVE` needs none
+//! ([`crate::persist`]). It is point-in-time at a position of the log: nothing is executed between taking the position and beginning the walks.
 //! The surroundings pull [`Batch`]es, encode them elsewhere ([`crate::rdb_writer`]) and report the end.
 
 use std::path::PathBuf;
@@ -10,9 +10,10 @@ use keyspace::db::Detached;
 use keyspace::snapshot::Batch;
 use log::Position;
 
-use crate::action::{Action, ConnId};
+use crate::action::Action;
+use crate::core::Core;
 use crate::node::Node;
-use crate::session::Blocked;
+use crate::store::Store;
 
 /// How long a save point waits after a snapshot that failed.
 const RETRY_DELAY_S: i64 = 5;
@@ -42,8 +43,6 @@ pub struct Plan {
 /// For whom a snapshot is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
-    /// `SAVE`: the connection waits for the end.
-    Save { conn: ConnId },
     /// `BGSAVE` and the save points.
     Background,
     /// A full synchronisation straight to the replicas' sockets.
@@ -82,6 +81,9 @@ pub struct Snapshots {
     /// `Effects::dirty` as of the last file that is complete.
     pub saved_dirty: u64,
     pub saves: u64,
+    /// `rdb_last_load_keys_loaded` and `rdb_last_load_keys_expired`.
+    pub last_load_keys_loaded: u64,
+    pub last_load_keys_expired: u64,
     /// `BGSAVE SCHEDULE` or `BGSAVE` while a replica is being fed: begins when the running one ends.
     pub scheduled: bool,
 }
@@ -107,71 +109,80 @@ pub enum Step {
     Walked,
 }
 
+/// Begins a snapshot as of now. The caller has made sure that none runs.
+pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose) {
+    assert!(core.snapshots.running.is_none(), "one snapshot runs at a time");
+    let sink = match purpose {
+        Purpose::SyncStream => Sink::Stream,
+        _ => file_sink(core, "temp"),
+    };
+    let plan = plan(store, core, sink);
+    for index in 0..store.databases() {
+        store.db_at_mut(index).begin_walk(index as u32);
+    }
+    let started_ms = core.env.unix_ms();
+    if purpose == Purpose::Background {
+        core.notice(format!("Background saving started by pid {}", core.env.process_id()));
+    }
+    core.snapshots.last_try_unix_s = started_ms / 1000;
+    core.snapshots.running = Some(Running {
+        purpose,
+        position: core.repl.position(),
+        started_ms,
+        walked: false,
+        dirty: store.effects.dirty,
+        orphans: Vec::new(),
+    });
+    core.actions.push(Action::BeginSnapshot(Box::new(plan)));
+}
+
+/// What an encoder needs for a snapshot of this moment.
+pub fn plan(store: &Store, core: &Core, sink: Sink) -> Plan {
+    let features = rdb::Features { hash_field_ttl: store.has_field_ttl, ..rdb::Features::default() };
+    Plan {
+        sink,
+        target: rdb::oldest_version_for(features, rdb::Dialect::Redis),
+        compress: core.config.rdbcompression,
+        checksum: core.config.rdbchecksum,
+        key_delay_us: core.config.rdb_key_save_delay_us,
+        aux: aux(core),
+    }
+}
+
+/// The configured file, written by way of a temporary one whose name begins with `prefix`.
+pub(crate) fn file_sink(core: &Core, prefix: &str) -> Sink {
+    let dir = PathBuf::from(&core.config.dir);
+    let temp = dir.join(format!("{prefix}-{}.rdb", core.run_id.get(..12).unwrap_or("kindred")));
+    Sink::File { temp, path: dir.join(&core.config.dbfilename) }
+}
+
+fn aux(core: &Core) -> Vec<(&'static str, String)> {
+    let mut aux = vec![
+        ("redis-ver", crate::REDIS_VERSION.to_owned()),
+        ("redis-bits", usize::BITS.to_string()),
+        ("ctime", (core.env.unix_ms() / 1000).to_string()),
+        ("used-mem", core.env.used_memory().to_string()),
+    ];
+    let position = core.repl.position();
+    // A data set that has a history can be continued from after a restart.
+    if core.repl.has_history() {
+        aux.push(("repl-stream-db", core.repl.stream_db().to_string()));
+        aux.push(("repl-id", position.replid.to_string()));
+        aux.push(("repl-offset", position.offset.to_string()));
+    }
+    aux.push(("aof-base", "0".to_owned()));
+    aux
+}
+
 impl Node {
     /// Begins a snapshot as of now. The caller has made sure that none runs.
     pub fn begin_snapshot(&mut self, purpose: Purpose) {
-        assert!(self.core.snapshots.running.is_none(), "one snapshot runs at a time");
-        let sink = match purpose {
-            Purpose::SyncStream => Sink::Stream,
-            _ => self.snapshot_file(),
-        };
-        let plan = self.snapshot_plan(sink);
-        for index in 0..self.store.databases() {
-            self.store.db_at_mut(index).begin_walk(index as u32);
-        }
-        let started_ms = self.core.env.unix_ms();
-        self.core.snapshots.last_try_unix_s = started_ms / 1000;
-        self.core.snapshots.running = Some(Running {
-            purpose,
-            position: self.core.repl.position(),
-            started_ms,
-            walked: false,
-            dirty: self.store.effects.dirty,
-            orphans: Vec::new(),
-        });
-        self.core.actions.push(Action::BeginSnapshot(Box::new(plan)));
+        begin(&mut self.store, &mut self.core, purpose);
     }
 
     /// What an encoder needs for a snapshot of this moment.
     pub fn snapshot_plan(&self, sink: Sink) -> Plan {
-        let config = &self.core.config;
-        Plan {
-            sink,
-            target: self.snapshot_target(),
-            compress: config.rdbcompression,
-            checksum: config.rdbchecksum,
-            key_delay_us: config.rdb_key_save_delay_us,
-            aux: self.snapshot_aux(),
-        }
-    }
-
-    fn snapshot_file(&self) -> Sink {
-        let dir = PathBuf::from(&self.core.config.dir);
-        let temp = dir.join(format!("temp-{}.rdb", self.core.run_id.get(..12).unwrap_or("kindred")));
-        Sink::File { temp, path: dir.join(&self.core.config.dbfilename) }
-    }
-
-    fn snapshot_target(&self) -> rdb::Target {
-        let features = rdb::Features { hash_field_ttl: self.store.has_field_ttl, ..rdb::Features::default() };
-        rdb::oldest_version_for(features, rdb::Dialect::Redis)
-    }
-
-    fn snapshot_aux(&self) -> Vec<(&'static str, String)> {
-        let mut aux = vec![
-            ("redis-ver", crate::REDIS_VERSION.to_owned()),
-            ("redis-bits", usize::BITS.to_string()),
-            ("ctime", (self.core.env.unix_ms() / 1000).to_string()),
-            ("used-mem", self.core.env.used_memory().to_string()),
-        ];
-        let position = self.core.repl.position();
-        // A data set that has a history can be continued from after a restart.
-        if self.core.repl.has_history() {
-            aux.push(("repl-stream-db", self.core.repl.stream_db().to_string()));
-            aux.push(("repl-id", position.replid.to_string()));
-            aux.push(("repl-offset", position.offset.to_string()));
-        }
-        aux.push(("aof-base", "0".to_owned()));
-        aux
+        plan(&self.store, &self.core, sink)
     }
 
     /// Copies about `budget_bytes` more of the running snapshot; `None` when none runs or all is walked.
@@ -222,9 +233,7 @@ impl Node {
                 snapshots.last_save_failed = false;
                 snapshots.saves += 1;
                 self.core.notice("DB saved on disk");
-                if running.purpose == Purpose::Background {
-                    self.core.notice("Background saving terminated with success");
-                }
+                self.core.notice("Background saving terminated with success");
             }
             Ok(_) => self.core.notice("Background RDB transfer terminated with success"),
             Err(error) => {
@@ -235,29 +244,10 @@ impl Node {
                 self.core.warning("Background saving error");
             }
         }
-        if let Purpose::Save { conn } = running.purpose {
-            self.answer_save(conn, result.is_ok());
-        }
         if running.purpose.is_sync() {
             self.sync_snapshot_finished(&running, result);
         }
         self.core.refresh_state_gates();
-    }
-
-    /// Answers a client that waits in `SAVE`.
-    fn answer_save(&mut self, id: ConnId, saved: bool) {
-        let Some(conn) = self.core.conns.get_mut(id) else { return };
-        if let Some(Blocked::Snapshot) = conn.session.blocked {
-            conn.session.blocked = None;
-            let mut reply = resp::Reply::new(&mut conn.output, conn.session.proto);
-            if saved {
-                reply.ok();
-            } else {
-                reply.error("ERR");
-            }
-            self.core.queue_id(id);
-            self.core.resume.push(id);
-        }
     }
 
     /// Begins what a save point or a scheduled `BGSAVE` has made due. Once a second.

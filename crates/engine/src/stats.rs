@@ -7,7 +7,7 @@ use command::CommandError;
 use crate::ctx::CommandRef;
 
 /// What `INFO commandstats` says of one command.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub struct CommandStats {
     pub calls: u64,
     pub micros: u64,
@@ -15,6 +15,8 @@ pub struct CommandStats {
     pub rejected: u64,
     /// The handler answered an error.
     pub failed: u64,
+    /// Present once a call was measured while `latency-tracking` was on.
+    pub latency: Option<Box<Histogram>>,
 }
 
 /// How many different error codes are counted before `INFO errorstats` gives up, as in Redis.
@@ -43,12 +45,78 @@ pub struct Stats {
     pub commands: Vec<CommandStats>,
     /// Error code (the first word of an error reply) → how often.
     pub errors: BTreeMap<String, u64>,
+    pub unexpected_error_replies: u64,
     pub ops: Rate,
     pub input: Rate,
     pub output: Rate,
+    pub repl_input: Rate,
+    pub repl_output: Rate,
+}
+
+/// How long calls of a command took, in buckets that are at most 3 % wide.
+///
+/// Up to 64 µs each microsecond has a bucket, above each power of two is divided into 32.
+#[derive(Debug, Clone)]
+pub struct Histogram {
+    buckets: [u32; Histogram::BUCKETS],
+    total: u64,
+}
+
+impl Histogram {
+    const SPLIT: u64 = 32;
+    /// What took longer counts as this: one second.
+    const MICROS_MAX: u64 = 1_000_000;
+    const BUCKETS: usize = Histogram::bucket(Histogram::MICROS_MAX) + 1;
+
+    const fn bucket(micros: u64) -> usize {
+        if micros < 2 * Histogram::SPLIT {
+            return micros as usize;
+        }
+        let shift = 58 - micros.leading_zeros() as u64;
+        (shift * Histogram::SPLIT + (micros >> shift)) as usize
+    }
+
+    /// The largest value that falls into a bucket.
+    const fn upper_micros(bucket: usize) -> u64 {
+        let bucket = bucket as u64;
+        if bucket < 2 * Histogram::SPLIT {
+            return bucket;
+        }
+        let shift = bucket / Histogram::SPLIT - 1;
+        ((bucket - shift * Histogram::SPLIT + 1) << shift) - 1
+    }
+
+    pub fn record(&mut self, micros: u64) {
+        self.buckets[Histogram::bucket(micros.min(Histogram::MICROS_MAX))] += 1;
+        self.total += 1;
+    }
+
+    /// The time in microseconds that `percentile` percent of the calls did not exceed.
+    pub fn percentile(&self, percentile: f64) -> u64 {
+        let wanted = ((self.total as f64 * percentile / 100.0).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += u64::from(*count);
+            if seen >= wanted {
+                return Histogram::upper_micros(bucket);
+            }
+        }
+        0
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram { buckets: [0; Histogram::BUCKETS], total: 0 }
+    }
 }
 
 impl Stats {
+    /// `CONFIG RESETSTAT`.
+    pub fn reset(&mut self) {
+        *self = Stats::default();
+    }
+
     /// Counts an error reply by its code.
     pub fn error(&mut self, error: &CommandError) {
         self.error_code(error.code());
@@ -99,5 +167,31 @@ impl Rate {
 
     pub fn reset(&mut self) {
         *self = Rate::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_follow_each_other_and_are_narrow() {
+        let mut last = 0;
+        for micros in 0..=Histogram::MICROS_MAX {
+            let bucket = Histogram::bucket(micros);
+            assert!(bucket == last || bucket == last + 1, "{micros}");
+            let upper = Histogram::upper_micros(bucket);
+            assert!(upper >= micros && (upper - micros) * 32 <= micros, "{micros} {upper}");
+            last = bucket;
+        }
+        assert_eq!(last + 1, Histogram::BUCKETS);
+    }
+
+    #[test]
+    fn percentiles_of_known_calls() {
+        let mut histogram = Histogram::default();
+        (1..=60).for_each(|micros| histogram.record(micros));
+        let at = |percentile| histogram.percentile(percentile);
+        assert_eq!((at(0.0), at(50.0), at(99.0), at(100.0)), (1, 30, 60, 60));
     }
 }

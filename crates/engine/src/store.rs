@@ -156,9 +156,16 @@ impl Store {
         }
     }
 
-    /// Replaces all databases, as a replica does when a complete data set has arrived.
+    /// Replaces all databases, as a replica does when a complete data set has arrived, and signals the watchers of
+    /// keys that are in the old one or the new one.
     pub fn replace_dbs(&mut self, dbs: Vec<Db>) -> Vec<Db> {
         debug_assert_eq!(dbs.len(), self.dbs.len());
+        for (index, (old, new)) in self.dbs.iter().zip(&dbs).enumerate() {
+            self.watched.touch_db(index as u32, |key| {
+                let key = Key::new(key);
+                old.peek(key).is_some() || new.peek(key).is_some()
+            });
+        }
         std::mem::replace(&mut self.dbs, dbs)
     }
 

@@ -1,7 +1,10 @@
 //! A node without surroundings, for tests: commands in as text, replies out as text, a clock that stands still.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::action::ConnId;
 use crate::config::{Config, Protected};
@@ -14,7 +17,11 @@ use crate::session::Peer;
 struct TestEnv {
     now_ms: Arc<AtomicI64>,
     rng: u64,
+    files: Files,
 }
+
+/// The disk: whole files by path. A file that may not be written has no value.
+pub type Files = Arc<Mutex<BTreeMap<PathBuf, Option<Vec<u8>>>>>;
 
 impl Env for TestEnv {
     fn unix_ms(&self) -> i64 {
@@ -41,12 +48,37 @@ impl Env for TestEnv {
     fn used_memory(&self) -> u64 {
         1 << 20
     }
+
+    fn write_file_atomically(
+        &mut self,
+        _temp: &Path,
+        path: &Path,
+        produce: &mut dyn FnMut(&mut Vec<u8>) -> io::Result<bool>,
+    ) -> io::Result<u64> {
+        let mut bytes = Vec::new();
+        while produce(&mut bytes)? {}
+        let mut files = self.files.lock().expect("no test panics while it holds the disk");
+        if files.get(path) == Some(&None) {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        }
+        let length = bytes.len() as u64;
+        files.insert(path.to_owned(), Some(bytes));
+        Ok(length)
+    }
+
+    fn read_file(&mut self, path: &Path, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let files = Arc::clone(&self.files);
+        let files = files.lock().expect("no test panics while it holds the disk");
+        let file = files.get(path).and_then(Option::as_ref).ok_or(io::ErrorKind::NotFound)?;
+        file.chunks(4096).try_for_each(take)
+    }
 }
 
 /// A node with one client. Effects are recorded from the start.
 pub struct Harness {
     pub node: Node,
     pub conn: ConnId,
+    pub files: Files,
     now_ms: Arc<AtomicI64>,
     read_to: u64,
 }
@@ -59,14 +91,15 @@ impl Harness {
     pub fn with_config(config: Config) -> Harness {
         // Some time in 2023: far from the epoch, so that relative times stay positive.
         let now_ms = Arc::new(AtomicI64::new(1_700_000_000_000));
-        let env = TestEnv { now_ms: Arc::clone(&now_ms), rng: 1 };
+        let env = TestEnv { now_ms: Arc::clone(&now_ms), rng: 1, files: Files::default() };
+        let files = Arc::clone(&env.files);
         let mut node = Node::new(config, Box::new(env));
         let id = node.core.random_replid();
         node.core.repl.create_backlog(id);
         node.refresh_recording();
         let conn = node.accept(local_peer()).expect("the first client is let in");
         let read_to = node.core.repl.offset();
-        Harness { node, conn, now_ms, read_to }
+        Harness { node, conn, files, now_ms, read_to }
     }
 
     /// A further client.

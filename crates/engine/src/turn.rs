@@ -20,6 +20,7 @@ impl Node {
         }
         self.maybe_begin_sync();
         self.core.announce_log();
+        self.core.enforce_output_limits(false);
         self.trim_log();
         self.close_ended();
     }
@@ -43,8 +44,13 @@ impl Node {
     /// `hz` times a second.
     pub fn tick(&mut self) {
         self.begin_turn();
+        if self.core.cron_paused {
+            return;
+        }
+        self.pause_tick();
         self.expire_cycle();
         self.following_tick();
+        self.load_tick();
         self.sample_rates();
         let now = self.core.monotonic();
         if now.since(self.core.last_second).0 >= 1000 {
@@ -52,13 +58,19 @@ impl Node {
             self.serving_tick();
             self.save_points();
             self.idle_clients();
+            self.core.enforce_output_limits(true);
         }
         self.answer_waiting(true);
     }
 
     /// Deletes keys whose time has run out; each deletion is a unit of its own in the log.
     fn expire_cycle(&mut self) {
-        if self.core.is_replica() || !self.core.config.active_expire_enabled || self.core.is_loading() {
+        let core = &self.core;
+        if core.is_replica()
+            || !core.config.active_expire_enabled
+            || core.is_loading()
+            || core.pause.is_some()
+        {
             return;
         }
         let mut deleted = 0;
@@ -74,6 +86,8 @@ impl Node {
         stats.ops.sample(now_ms, stats.commands_processed);
         stats.input.sample(now_ms, stats.net_input_bytes + stats.net_repl_input_bytes);
         stats.output.sample(now_ms, stats.net_output_bytes + stats.net_repl_output_bytes);
+        stats.repl_input.sample(now_ms, stats.net_repl_input_bytes);
+        stats.repl_output.sample(now_ms, stats.net_repl_output_bytes);
         self.core.memory_peak_bytes = self.core.memory_peak_bytes.max(self.core.env.used_memory());
     }
 

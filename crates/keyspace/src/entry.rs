@@ -241,6 +241,15 @@ impl EntryExt for Entry {
         if text.len() <= INLINE_MAX {
             return self.set_bytes(text);
         }
+        // A buffer of about the right size that nobody else reads is written over.
+        if let ValueMut::Payload(Object::Str(shared)) = self.value_mut()
+            && let Some(buffer) = Arc::get_mut(shared)
+            && (buffer.capacity() / 2..=buffer.capacity()).contains(&text.len())
+        {
+            buffer.clear();
+            buffer.extend_from_slice(text);
+            return None;
+        }
         self.set_payload(Object::Str(Arc::new(text.to_vec())))
     }
 

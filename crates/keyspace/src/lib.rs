@@ -9,6 +9,7 @@
 //! running snapshot has not copied yet before it hands out anything mutable: no caller can forget to.
 
 pub mod db;
+pub mod digest;
 pub mod entry;
 pub mod expires;
 pub mod hash;

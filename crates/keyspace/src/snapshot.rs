@@ -359,7 +359,10 @@ pub enum Body<'a> {
 pub enum Value<'a> {
     Int(i64),
     Str(&'a [u8]),
-    Shared { text: &'a [u8], index: u32 },
+    Shared {
+        text: &'a [u8],
+        index: u32,
+    },
     List(Elements<'a>),
     Intset(&'a [u8]),
     SetListpack(&'a [u8]),
@@ -532,5 +535,42 @@ impl<'a> Reader<'a> {
             skip(self);
         }
         Elements { count, rest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::EncodingLimits;
+
+    fn value_of(batch: &Batch) -> Value<'_> {
+        match batch.items().next().expect("one entry was pushed").body {
+            Body::Key { value, .. } => value,
+            other => panic!("a key was pushed, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_hash_is_copied_with_the_expiries_of_its_fields_if_there_are_any() {
+        let limits = EncodingLimits::default();
+        let mut hash = Hash::with_capacity(1000, &limits);
+        hash.load_field(b"for ever", b"123456789", None, &limits);
+        let mut batch = Batch::default();
+        batch.push_entry(&Entry::new_payload(b"h", Object::Hash(hash.duplicate()), None));
+        let Value::Hash(pairs) = value_of(&batch) else { panic!("no field has an expiry") };
+        assert_eq!(pairs.pairs().collect::<Vec<_>>(), [(&b"for ever"[..], &b"123456789"[..])]);
+
+        hash.load_field(b"expiring", b"", Some(5), &limits);
+        batch.clear();
+        batch.push_entry(&Entry::new_payload(b"h", Object::Hash(hash), None));
+        batch.push_entry(&Entry::new_int(b"next", 1, None));
+        let Value::HashTtl(pairs) = value_of(&batch) else { panic!("a field has an expiry") };
+        let mut fields: Vec<_> = pairs.expiring_pairs().collect();
+        fields.sort_unstable();
+        assert_eq!(
+            fields,
+            [(&b"expiring"[..], &b""[..], Some(5)), (&b"for ever"[..], &b"123456789"[..], None)]
+        );
+        assert!(matches!(batch.items().nth(1).unwrap().body, Body::Key { value: Value::Int(1), .. }));
     }
 }

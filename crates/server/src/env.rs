@@ -1,13 +1,23 @@
 //! The real world as the engine sees it: clocks, entropy, the process.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::env::Env;
 
 use crate::allocator;
+use crate::files::put_in_place;
 
+/// Files are written and read in pieces of about this size.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// The monotonic clock is read once per command. It reads the processor's time stamp counter where that is invariant:
+/// about 16 ns where the system's clock takes 45, in commands of 250 ns.
 pub struct ProcessEnv {
-    origin: Instant,
+    clock: quanta::Clock,
+    origin: quanta::Instant,
     rng: Xoshiro,
 }
 
@@ -21,7 +31,9 @@ impl ProcessEnv {
         }
         let word = |index: usize| u64::from_le_bytes(seed[index * 8..][..8].try_into().expect("eight bytes"));
         let rng = Xoshiro { state: [word(0) | 1, word(1), word(2), word(3)] };
-        Ok(ProcessEnv { origin: Instant::now(), rng })
+        let clock = quanta::Clock::new();
+        let origin = clock.now();
+        Ok(ProcessEnv { clock, origin, rng })
     }
 }
 
@@ -33,7 +45,7 @@ impl Env for ProcessEnv {
 
     #[inline]
     fn monotonic_us(&self) -> u64 {
-        self.origin.elapsed().as_micros() as u64
+        self.clock.now().duration_since(self.origin).as_micros() as u64
     }
 
     fn random(&mut self) -> u64 {
@@ -47,6 +59,53 @@ impl Env for ProcessEnv {
     fn used_memory(&self) -> u64 {
         allocator::used_bytes()
     }
+
+    fn write_file_atomically(
+        &mut self,
+        temp: &Path,
+        path: &Path,
+        produce: &mut dyn FnMut(&mut Vec<u8>) -> io::Result<bool>,
+    ) -> io::Result<u64> {
+        let result = write_file(temp, path, produce);
+        if result.is_err() {
+            // What is left of it is of no use; that it cannot be removed changes nothing.
+            let _ = std::fs::remove_file(temp);
+        }
+        result
+    }
+
+    fn read_file(&mut self, path: &Path, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut file = File::open(path)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(()),
+                count => take(&piece[..count])?,
+            }
+        }
+    }
+}
+
+fn write_file(
+    temp: &Path,
+    path: &Path,
+    produce: &mut dyn FnMut(&mut Vec<u8>) -> io::Result<bool>,
+) -> io::Result<u64> {
+    let mut file = File::create(temp)?;
+    let (mut piece, mut written) = (Vec::new(), 0);
+    loop {
+        let more = produce(&mut piece)?;
+        if piece.len() >= PIECE_BYTES || !more {
+            file.write_all(&piece)?;
+            written += piece.len() as u64;
+            piece.clear();
+        }
+        if !more {
+            break;
+        }
+    }
+    put_in_place(&file, temp, path)?;
+    Ok(written)
 }
 
 /// xoshiro256++ by Blackman and Vigna.
@@ -78,6 +137,36 @@ mod tests {
         // The first outputs for the state 1, 2, 3, 4, from the reference implementation.
         let mut rng = Xoshiro { state: [1, 2, 3, 4] };
         assert_eq!([rng.next(), rng.next(), rng.next()], [41_943_041, 58_720_359, 3_588_806_011_781_223]);
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let (temp, path) = (dir.path().join("temp"), dir.path().join("file"));
+        let mut env = ProcessEnv::new().unwrap();
+        let mut left = 3;
+        let length = env.write_file_atomically(&temp, &path, &mut |out| {
+            out.resize(out.len() + PIECE_BYTES, left);
+            left -= 1;
+            Ok(left > 0)
+        });
+        assert_eq!(length.unwrap(), 3 * PIECE_BYTES as u64);
+        let failed = env.write_file_atomically(&temp, &path, &mut |out| {
+            out.resize(2 * PIECE_BYTES, 9);
+            if out[0] == 9 { Err(io::Error::other("no more")) } else { Ok(true) }
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "no more");
+        assert!(!temp.exists());
+        let mut read = Vec::new();
+        env.read_file(&path, &mut |bytes| {
+            read.extend_from_slice(bytes);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(
+            (read.len(), read[0], read[PIECE_BYTES], read[2 * PIECE_BYTES]),
+            (3 * PIECE_BYTES, 3, 2, 1)
+        );
     }
 
     #[test]

@@ -10,9 +10,10 @@
 //! [`crate::report`]. Actions are carried out right after the engine asked for them, because the slot of a connection
 //! that it has closed may be given to the next one that is accepted.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 use crate::accept::{Listener, Refused};
 use crate::daemon::Signals;
 use crate::files::{LoadReader, PayloadFiles, TransferFile};
+use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
 use crate::report::{Inbox, Report, Reporter};
 use crate::snapshot_thread::Snapshotter;
@@ -54,18 +56,14 @@ struct Socket {
     paused: bool,
 }
 
-/// Why a data set is loaded.
-enum LoadFor {
-    /// At the start: the server is not ready before, and cannot go on without.
-    Start { began: Instant },
-    /// A snapshot of the primary has arrived.
-    Primary,
-}
-
+/// A file that is being loaded.
 struct Load {
     reader: LoadReader,
-    pieces: std::collections::VecDeque<io::Result<Vec<u8>>>,
-    purpose: LoadFor,
+    pieces: VecDeque<io::Result<Vec<u8>>>,
+    /// The data set of the start: the server is ready when it is there.
+    at_start: bool,
+    /// Not before then on the monotonic clock goes it on (`key-load-delay`).
+    not_before_us: u64,
 }
 
 /// What the loop is made of; see [`crate::serve`] for how it comes about.
@@ -168,9 +166,8 @@ impl EventLoop {
 
     /// How long to wait: not at all while there is work that no event announces.
     fn timeout(&self) -> Timespec {
-        let busy = self.can_pull() || self.load.as_ref().is_some_and(|load| !load.pieces.is_empty());
-        let micros =
-            if busy { 0 } else { self.next_tick_us.saturating_sub(self.node.core.env.monotonic_us()) };
+        let due = self.load_due_us().map_or(self.next_tick_us, |load| load.min(self.next_tick_us));
+        let micros = if self.can_pull() { 0 } else { due.saturating_sub(self.node.core.env.monotonic_us()) };
         // epoll counts in milliseconds: rounded up, so that the tick is due when it wakes.
         let millis = micros.div_ceil(1000);
         Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000 * 1_000_000) as i64 }
@@ -406,7 +403,7 @@ impl EventLoop {
             Action::OpenPayload { conn, path } => self.payloads.open(conn, path),
             Action::ReadPayload { conn, offset, length } => self.payloads.read(conn, offset, length),
             Action::ClosePayload { conn } => self.payloads.close(conn),
-            Action::LoadFile { path } => self.begin_load(path),
+            Action::LoadFile { path } => self.begin_load(&path),
             Action::Exit { code } => self.exit = Some(code),
             Action::ConfigChanged { name } => self.config_changed(name),
         }
@@ -548,7 +545,7 @@ impl EventLoop {
         let previous = self.cancelled.take();
         match Snapshotter::start(plan, self.snapshots, previous, self.reporter.clone()) {
             Ok(snapshotter) => self.snapshot = Some(snapshotter),
-            Err(error) => self.node.snapshot_finished(Err(crate::listener::strerror(&error))),
+            Err(error) => self.node.snapshot_finished(Err(strerror(&error))),
         }
     }
 
@@ -581,85 +578,91 @@ impl EventLoop {
 
     // ---- loading ----
 
-    /// Loads the data set of the start; false if there is none.
-    pub fn load_at_start(&mut self, path: PathBuf) -> io::Result<bool> {
-        match self.open_load(&path, LoadFor::Start { began: Instant::now() }) {
+    /// Loads the data set of an earlier run, if there is one. The server is ready at once, or when that is done.
+    pub fn load_at_start(&mut self, path: &Path) -> io::Result<()> {
+        match self.open_load(path, true) {
             Ok(size) => {
-                shim::begin_load(&mut self.node, size);
+                self.node.begin_load_at_start(size);
                 self.signals.set_loading(true);
-                Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.node.begin_without_data();
+                self.ready();
+            }
+            Err(error) => return Err(error),
+        }
+        self.carry_out();
+        Ok(())
+    }
+
+    fn begin_load(&mut self, path: &Path) {
+        if let Err(error) = self.open_load(path, false) {
+            self.node.load_finished(Err(strerror(&error)));
         }
     }
 
-    fn begin_load(&mut self, path: PathBuf) {
-        if let Err(error) = self.open_load(&path, LoadFor::Primary) {
-            let _ = shim::load_finished(&mut self.node, Err(crate::listener::strerror(&error)));
-        }
-    }
-
-    fn open_load(&mut self, path: &std::path::Path, purpose: LoadFor) -> io::Result<u64> {
+    /// The size of the file.
+    fn open_load(&mut self, path: &Path, at_start: bool) -> io::Result<u64> {
         self.loads += 1;
         let reader = LoadReader::start(path, self.loads, self.reporter.clone())?;
         let size = reader.size;
-        self.load = Some(Load { reader, pieces: Default::default(), purpose });
+        self.load = Some(Load { reader, pieces: VecDeque::new(), at_start, not_before_us: 0 });
         Ok(size)
     }
 
+    /// When the load can go on: none if it waits for its file.
+    fn load_due_us(&self) -> Option<u64> {
+        self.load.as_ref().filter(|load| !load.pieces.is_empty()).map(|load| load.not_before_us)
+    }
+
     fn load_some(&mut self) {
-        if self.load.is_none() {
-            return;
-        }
         let start = Instant::now();
-        while let Some(load) = &mut self.load
-            && let Some(piece) = load.pieces.pop_front()
+        while let Some(due) = self.load_due_us()
+            && due <= self.node.core.env.monotonic_us()
+            && start.elapsed() < LOAD_SLICE
         {
-            let result = match piece {
+            // The node may have given the load up.
+            if self.node.core.loading.is_none() {
+                self.load = None;
+                return;
+            }
+            let load = self.load.as_mut().expect("it is due");
+            let result = match load.pieces.pop_front().expect("it has a piece") {
                 Ok(bytes) if bytes.is_empty() => return self.end_load(Ok(())),
-                Ok(bytes) => shim::load_bytes(&mut self.node, &bytes),
-                Err(error) => Err(crate::listener::strerror(&error)),
+                Ok(bytes) => self.node.load_bytes(&bytes),
+                Err(error) => Err(strerror(&error)),
             };
-            if let Err(reason) = result {
-                return self.end_load(Err(reason));
+            if result.is_err() {
+                return self.end_load(result);
+            }
+            let delay_us = self.node.take_load_delay_us();
+            let load = self.load.as_mut().expect("loading bytes begins no other load");
+            if delay_us > 0 {
+                load.not_before_us = self.node.core.env.monotonic_us() + delay_us;
             }
             load.reader.consumed();
             self.carry_out();
-            if start.elapsed() > LOAD_SLICE {
-                return;
-            }
         }
     }
 
     fn end_load(&mut self, result: Result<(), String>) {
         let Some(load) = self.load.take() else { return };
-        let result = shim::load_finished(&mut self.node, result);
+        self.node.load_finished(result);
         self.carry_out();
-        if let LoadFor::Start { began } = load.purpose {
+        if load.at_start && self.exit.is_none() {
             self.signals.set_loading(false);
-            match result {
-                Ok(()) => {
-                    log_notice!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64());
-                    self.ready();
-                }
-                Err(_) => self.exit = Some(1),
-            }
+            self.ready();
         }
     }
 
     /// The server serves from here on.
-    pub fn ready(&mut self) {
+    fn ready(&self) {
         let config = &self.node.core.config;
         if config.port != 0 {
             log_notice!("Ready to accept connections");
         }
         if !config.unixsocket.is_empty() {
             log_notice!("The server is now ready to accept connections at {}", config.unixsocket);
-        }
-        if let Some((host, port)) = config.replicaof.clone() {
-            self.node.follow(&host, port);
-            self.carry_out();
         }
     }
 
@@ -677,42 +680,15 @@ impl EventLoop {
         }
         if !self.node.core.config.save.is_empty() && !self.node.core.is_loading() {
             log_notice!("Saving the final RDB snapshot before exiting.");
-            if let Err(reason) = self.save_now() {
-                log_warning!("Error trying to save the DB, can't exit. ({reason})");
+            let saved = engine::persist::save_now(&mut self.node.store, &mut self.node.core);
+            self.carry_out();
+            if saved.is_err() {
+                log_warning!("Error trying to save the DB, can't exit.");
                 log_warning!("Errors trying to shut down the server. Check the logs for more information.");
                 self.signals.set_shutting_down(false);
                 return;
             }
         }
         self.exit = Some(0);
-    }
-
-    /// Writes a snapshot while nothing else happens.
-    fn save_now(&mut self) -> Result<(), String> {
-        self.node.begin_snapshot(engine::snapshot::Purpose::Background);
-        self.carry_out();
-        while self.snapshot.is_some() {
-            self.pull_snapshot();
-            if let Some(report) = self.inbox.take() {
-                self.report(report);
-                self.carry_out();
-            } else if !self.can_pull() {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        }
-        if self.node.core.snapshots.last_save_failed { Err("see above".to_owned()) } else { Ok(()) }
-    }
-}
-
-/// Stands in for the engine's loading until that lands.
-mod shim {
-    use engine::Node;
-
-    pub fn begin_load(_node: &mut Node, _size: u64) {}
-    pub fn load_bytes(_node: &mut Node, _bytes: &[u8]) -> Result<(), String> {
-        Ok(())
-    }
-    pub fn load_finished(_node: &mut Node, result: Result<(), String>) -> Result<(), String> {
-        result
     }
 }

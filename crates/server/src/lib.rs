@@ -19,7 +19,6 @@ pub mod logger;
 pub mod reclaim;
 pub mod report;
 pub mod serve;
-mod shim_rdb;
 pub mod snapshot_thread;
 
 pub use serve::main_with_args;

@@ -151,13 +151,9 @@ fn build(
     let (reporter, inbox) = report::reports().map_err(failed("the event loop"))?;
     let mut event_loop = EventLoop::new(Parts { node, listeners, signals, reporter, inbox })
         .map_err(failed("the event loop"))?;
-    match event_loop.load_at_start(dump) {
-        Ok(true) => {}
-        Ok(false) => event_loop.ready(),
-        Err(error) => {
-            return Err(vec![format!("Fatal error loading the DB: {}. Exiting.", strerror(&error))]);
-        }
-    }
+    event_loop
+        .load_at_start(&dump)
+        .map_err(|error| vec![format!("Fatal error loading the DB: {}. Exiting.", strerror(&error))])?;
     Ok(event_loop)
 }
 

@@ -13,13 +13,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use engine::rdb_writer::RdbWriter;
 use engine::snapshot::{Plan, Sink};
 use keyspace::snapshot::{Batch, Body};
 
 use crate::files::put_in_place;
 use crate::listener::strerror;
 use crate::report::{Report, Reporter};
-use crate::shim_rdb::RdbWriter;
 
 /// Batches that may be under way.
 const BATCHES_MAX: usize = 4;

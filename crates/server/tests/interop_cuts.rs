@@ -38,7 +38,12 @@ fn cuts(upper: Kind, lower: Kind) {
         writer.pause();
         proxy.calm();
         assert_same(&primary, &replica, &format!("after {} cuts", proxy.cuts()));
-        assert_eq!(primary.syncs().full, 1, "a gap within the backlog took a full sync ({} cuts)", proxy.cuts());
+        assert_eq!(
+            primary.syncs().full,
+            1,
+            "a gap within the backlog took a full sync ({} cuts)",
+            proxy.cuts()
+        );
     }
     assert_same_expiries(&primary, &replica, "after all cuts");
 

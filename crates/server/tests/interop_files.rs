@@ -68,7 +68,8 @@ fn check_rdb_accepts_what_kindred_saves() {
         } else {
             server.ok("SAVE");
         }
-        let output = Command::new(&checker).arg(server.dir.join("dump.rdb")).output().expect("the checker runs");
+        let output =
+            Command::new(&checker).arg(server.dir.join("dump.rdb")).output().expect("the checker runs");
         let told = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{told}");
         assert!(told.contains("RDB looks OK!"), "{told}");

@@ -60,7 +60,11 @@ fn promotion_after_shutdown(primary: Kind, heir: Kind, sibling: Kind) {
         assert_same_expiries(&heir, replica, "after the old primary's return");
     }
     let syncs = heir.syncs();
-    assert_eq!((syncs.full, syncs.partial), (0, 2), "the old primary did not continue from its file: {syncs:?}");
+    assert_eq!(
+        (syncs.full, syncs.partial),
+        (0, 2),
+        "the old primary did not continue from its file: {syncs:?}"
+    );
 }
 
 /// The primary stays up: writes are paused until both replicas have all of it, the heir is promoted, and the others,
@@ -112,9 +116,17 @@ fn promotion_after_kill(primary: Kind, heir: Kind, sibling: Kind) {
     }
     let syncs = heir.syncs();
     if ends[1] <= ends[0] {
-        assert_eq!((syncs.full, syncs.partial), (1, 1), "the sibling, not ahead ({ends:?}), did not continue: {syncs:?}");
+        assert_eq!(
+            (syncs.full, syncs.partial),
+            (1, 1),
+            "the sibling, not ahead ({ends:?}), did not continue: {syncs:?}"
+        );
     } else {
-        assert_eq!((syncs.full, syncs.partial), (2, 0), "the sibling, ahead ({ends:?}), must not continue: {syncs:?}");
+        assert_eq!(
+            (syncs.full, syncs.partial),
+            (2, 0),
+            "the sibling, ahead ({ends:?}), must not continue: {syncs:?}"
+        );
     }
 }
 
@@ -176,7 +188,12 @@ fn chain(first: Kind, second: Kind, third: Kind) {
         let goal = 10 * (round as usize + 1);
         let since = Instant::now();
         while above.cuts() < goal || (round % 2 == 1 && below.cuts() < goal / 2) {
-            assert!(since.elapsed() < Duration::from_secs(60), "{} and {} cuts in a minute", above.cuts(), below.cuts());
+            assert!(
+                since.elapsed() < Duration::from_secs(60),
+                "{} and {} cuts in a minute",
+                above.cuts(),
+                below.cuts()
+            );
             thread::sleep(Duration::from_millis(2));
         }
         writer.pause();

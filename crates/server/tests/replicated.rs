@@ -68,7 +68,8 @@ fn a_background_save_under_writes_holds_the_data_of_its_beginning() {
 #[test]
 fn a_replica_gets_everything_and_follows() {
     for diskless in ["yes", "no"] {
-        let options = [&DEBUG[..], &["--repl-diskless-sync", diskless, "--repl-diskless-sync-delay", "0"]].concat();
+        let options =
+            [&DEBUG[..], &["--repl-diskless-sync", diskless, "--repl-diskless-sync-delay", "0"]].concat();
         let primary = Server::start(&options);
         let replica = Server::start(&DEBUG);
         let mut to_primary = primary.client();
@@ -91,8 +92,9 @@ fn a_replica_gets_everything_and_follows() {
 #[test]
 fn a_replica_restarted_by_sigterm_continues() {
     let primary = Server::start(&DEBUG);
-    let mut replica =
-        Server::start(&[&DEBUG[..], &["--save", "3600 1", "--replicaof", "127.0.0.1", &primary.port.to_string()]].concat());
+    let mut replica = Server::start(
+        &[&DEBUG[..], &["--save", "3600 1", "--replicaof", "127.0.0.1", &primary.port.to_string()]].concat(),
+    );
     let mut to_primary = primary.client();
     fill(&mut to_primary, 1000);
     wait_for("the link", || (replica.client().info("master_link_status") == "up").then_some(()));

@@ -240,9 +240,12 @@ fn configuration_is_read_from_standard_input() {
     let text = format!("port {port}\nbind 127.0.0.1\nlogfile out.log\nsave \"\"\n");
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     wait_for("the log", || {
-        std::fs::read_to_string(dir.path().join("out.log")).is_ok_and(|log| log.contains("Ready")).then_some(())
+        std::fs::read_to_string(dir.path().join("out.log"))
+            .is_ok_and(|log| log.contains("Ready"))
+            .then_some(())
     });
     assert_eq!(Client::tcp(port).run("PING"), "+PONG");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -134,9 +134,16 @@ impl OrderedSet {
 
     /// Adds a member or gives it another score.
     pub fn insert(&mut self, member: &[u8], score: f64) -> Insertion {
-        debug_assert!(!score.is_nan(), "a score is a number");
+        self.upsert(member, |_| Some(score))
+    }
+
+    /// Asks `choose` for the score that a member is to have, given the one it has, if it is there: one look-up for
+    /// what depends on the old score. `None` changes nothing.
+    pub fn upsert(&mut self, member: &[u8], choose: impl FnOnce(Option<f64>) -> Option<f64>) -> Insertion {
         let h = hash(member);
         let Some(record) = self.members.get_mut(h, member) else {
+            let Some(score) = choose(None) else { return Insertion::Unchanged };
+            debug_assert!(!score.is_nan(), "a score is a number");
             let record: Record<()> = Record::new_int(member, score.to_bits() as i64, None);
             let entry = Entry { score, member: record.block() };
             self.record_bytes += record.bytes();
@@ -145,9 +152,10 @@ impl OrderedSet {
             return Insertion::Inserted;
         };
         let old = score_of(record);
-        if old == score {
+        let Some(score) = choose(Some(old)).filter(|score| *score != old) else {
             return Insertion::Unchanged;
-        }
+        };
+        debug_assert!(!score.is_nan(), "a score is a number");
         let entry = Entry { score, member: record.block() };
         let ValueMut::Int(bits) = record.value_mut() else { unreachable!("members hold their score") };
         *bits = score.to_bits() as i64;

@@ -2,45 +2,86 @@
 
 use std::sync::OnceLock;
 
-use command::{Command, Registry};
+use ::command::{Command, Registry};
 
-use crate::ctx::Handler;
+use crate::ctx::{Ctx, Handler};
 
 pub mod client;
+pub mod command;
+pub mod config;
 pub mod connection;
 pub mod counter;
 pub mod databases;
+pub mod debug;
+pub mod dump;
+pub mod elements;
 pub mod expire;
+pub mod hash;
 pub mod keys;
+pub mod lcs;
+pub mod list;
 pub mod object;
+pub mod persistence;
 pub mod replication;
 pub mod scan;
 pub mod server;
+pub mod set;
+pub mod set_ops;
+pub mod set_random;
 pub mod string;
 pub mod substring;
 pub mod transaction;
+#[cfg(test)]
+mod transcripts;
+pub mod zset;
+pub mod zset_ops;
+pub mod zset_pop;
+pub mod zset_range;
 
 /// Every command that this version has.
 #[inline]
 pub fn registry() -> &'static Registry<Handler> {
     static REGISTRY: OnceLock<Registry<Handler>> = OnceLock::new();
-    REGISTRY.get_or_init(|| Registry::new(groups().into_iter().flatten()))
+    REGISTRY.get_or_init(|| Registry::new(GROUPS.iter().copied().flatten()))
 }
 
-fn groups() -> [&'static [Command<Handler>]; 13] {
-    [
-        client::COMMANDS,
-        connection::COMMANDS,
-        counter::COMMANDS,
-        databases::COMMANDS,
-        expire::COMMANDS,
-        keys::COMMANDS,
-        object::COMMANDS,
-        replication::COMMANDS,
-        scan::COMMANDS,
-        server::COMMANDS,
-        string::COMMANDS,
-        substring::COMMANDS,
-        transaction::COMMANDS,
-    ]
+const GROUPS: &[&[Command<Handler>]] = &[
+    client::COMMANDS,
+    self::command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    counter::COMMANDS,
+    databases::COMMANDS,
+    debug::COMMANDS,
+    dump::COMMANDS,
+    expire::COMMANDS,
+    hash::COMMANDS,
+    keys::COMMANDS,
+    lcs::COMMANDS,
+    list::COMMANDS,
+    object::COMMANDS,
+    persistence::COMMANDS,
+    replication::COMMANDS,
+    scan::COMMANDS,
+    server::COMMANDS,
+    set::COMMANDS,
+    set_ops::COMMANDS,
+    set_random::COMMANDS,
+    string::COMMANDS,
+    substring::COMMANDS,
+    transaction::COMMANDS,
+    zset::COMMANDS,
+    zset_ops::COMMANDS,
+    zset_pop::COMMANDS,
+    zset_range::COMMANDS,
+];
+
+/// What `HELP` of a container answers: its subcommands, framed as Redis frames them.
+fn write_help(ctx: &mut Ctx<'_>, lines: &[&str]) {
+    let name = ctx.command.full_name.split('|').next().unwrap_or_default().to_ascii_uppercase();
+    ctx.reply.array(lines.len() + 3);
+    ctx.reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    lines.iter().for_each(|line| ctx.reply.simple(line));
+    ctx.reply.simple("HELP");
+    ctx.reply.simple("    Print this help.");
 }

@@ -131,7 +131,7 @@ fn replicaof(ctx: &mut Ctx<'_>) -> CmdResult {
         if ctx.core.is_replica() {
             ctx.core.role_change = Some(RoleChange::Promote);
             ctx.core.config.replicaof = None;
-            let client = super::client::describe(ctx.session, None);
+            let client = super::client::describe_running(ctx);
             ctx.core.notice(format!("MASTER MODE enabled (user request from '{client}')"));
         }
         ctx.reply.ok();
@@ -153,7 +153,7 @@ fn replicaof(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.simple("OK Already connected to specified master");
         return Ok(());
     }
-    let client = super::client::describe(ctx.session, None);
+    let client = super::client::describe_running(ctx);
     ctx.core.notice(format!("REPLICAOF {host}:{port} enabled (user request from '{client}')"));
     ctx.core.config.replicaof = Some((host.clone(), port));
     ctx.core.role_change = Some(RoleChange::Follow { host, port });

@@ -629,6 +629,10 @@ fn strlen(ctx: &mut Ctx<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use keyspace::Str;
+
     use crate::store::Expiry;
     use crate::testing::Harness;
 
@@ -788,6 +792,29 @@ mod tests {
         h.run("APPEND a y");
         assert_eq!(h.run("STRLEN a"), r":100001\r\n");
         assert_eq!(h.run("GETRANGE a -2 -1"), r"$2\r\nxy\r\n");
+    }
+
+    #[test]
+    fn writing_over_a_long_string_leaves_its_readers_alone() {
+        let mut h = Harness::new();
+        let key = keyspace::Key::new(b"a");
+        h.run_args(&[b"SET", b"a", &[b'x'; 10_000]]);
+        let Ok(Some(Str::Shared(reader))) = h.node.store.read_str(key) else {
+            panic!("a long string is shared")
+        };
+        let reader = Arc::clone(reader);
+        h.run_args(&[b"SET", b"a", &[b'y'; 10_000]]);
+        assert_eq!(*reader, [b'x'; 10_000]);
+        // Nobody reads this one: its buffer is used again.
+        let place = |h: &mut Harness| match h.node.store.read_str(key) {
+            Ok(Some(Str::Shared(text))) => (text.as_ptr(), text.len(), text[0]),
+            _ => panic!("a long string is shared"),
+        };
+        let before = place(&mut h);
+        h.run_args(&[b"SET", b"a", &[b'z'; 9_000]]);
+        assert_eq!(place(&mut h), (before.0, 9_000, b'z'));
+        h.run("SET a short");
+        assert_eq!(h.run("GET a"), r"$5\r\nshort\r\n");
     }
 
     #[test]

@@ -159,7 +159,13 @@ fn differences(left: &mut Client, right: &mut Client) -> String {
         let both = (keys(left, database), keys(right, database));
         for key in both.0.union(&both.1) {
             let mut batch = Batch::new();
-            for words in [&["DEBUG", "DIGEST-VALUE"][..], &["TYPE"], &["OBJECT", "ENCODING"], &["PEXPIRETIME"], &["DUMP"]] {
+            for words in [
+                &["DEBUG", "DIGEST-VALUE"][..],
+                &["TYPE"],
+                &["OBJECT", "ENCODING"],
+                &["PEXPIRETIME"],
+                &["DUMP"],
+            ] {
                 let mut argv: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
                 argv.push(key);
                 batch.push(&argv);

@@ -141,7 +141,8 @@ impl Bed {
             let port = self.free_port();
             let process = Arc::new(Mutex::new(spawn(kind, &dir, port, &options)));
             self.processes.lock().expect("no thread panics with the list").push(Arc::clone(&process));
-            let password = options.iter().find(|(name, _)| name == "requirepass").map(|(_, word)| word.clone());
+            let password =
+                options.iter().find(|(name, _)| name == "requirepass").map(|(_, word)| word.clone());
             let server = Server { kind, port, dir: dir.clone(), process, password };
             if server.wait_until_ready() {
                 return server;
@@ -210,8 +211,9 @@ pub struct Server {
 impl Server {
     /// A new connection, authenticated where the server was started with `requirepass`.
     pub fn client(&self) -> Client {
-        let mut client = Client::connect(self.port)
-            .unwrap_or_else(|error| panic!("no connection to {} on port {}: {error}", self.kind.name(), self.port));
+        let mut client = Client::connect(self.port).unwrap_or_else(|error| {
+            panic!("no connection to {} on port {}: {error}", self.kind.name(), self.port)
+        });
         if let Some(password) = &self.password {
             client.ok(&format!("AUTH {password}"));
         }
@@ -239,13 +241,21 @@ impl Server {
     /// Full syncs, accepted partial syncs and refused ones that the server counted as a primary.
     pub fn syncs(&self) -> Syncs {
         let info = self.client().info("stats");
-        let number = |field: &str| info[field].parse().unwrap_or_else(|_| panic!("{field}:{} is no number", info[field]));
-        Syncs { full: number("sync_full"), partial: number("sync_partial_ok"), refused: number("sync_partial_err") }
+        let number = |field: &str| {
+            info[field].parse().unwrap_or_else(|_| panic!("{field}:{} is no number", info[field]))
+        };
+        Syncs {
+            full: number("sync_full"),
+            partial: number("sync_partial_ok"),
+            refused: number("sync_partial_err"),
+        }
     }
 
     /// What the server wrote into its log so far.
     pub fn log(&self) -> String {
-        fs::read(self.dir.join(LOG)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(self.dir.join(LOG))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// SHUTDOWN NOSAVE or SAVE, and the wait for the end of the process.
@@ -257,7 +267,11 @@ impl Server {
         }
         let since = Instant::now();
         while self.process().try_wait().expect("a child can be waited for").is_none() {
-            assert!(since.elapsed() < Duration::from_secs(30), "{} does not end on {command}", self.kind.name());
+            assert!(
+                since.elapsed() < Duration::from_secs(30),
+                "{} does not end on {command}",
+                self.kind.name()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -116,7 +116,8 @@ impl Client {
 
     pub fn batch(&mut self, batch: &Batch) -> Vec<Reply> {
         let port = self.peer;
-        self.try_batch(batch).unwrap_or_else(|error| panic!("the server on port {port} did not answer: {error}"))
+        self.try_batch(batch)
+            .unwrap_or_else(|error| panic!("the server on port {port} did not answer: {error}"))
     }
 
     /// Like [`Client::batch`], and no reply may be an error.
@@ -183,9 +184,11 @@ impl Client {
     }
 
     fn read_reply(&mut self) -> io::Result<Reply> {
-        let broken = |line: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not a reply: {line:?}"));
+        let broken =
+            |line: &str| io::Error::new(io::ErrorKind::InvalidData, format!("not a reply: {line:?}"));
         let line = self.read_line()?;
-        let number = || line.get(1..).and_then(|digits| digits.parse::<i64>().ok()).ok_or_else(|| broken(&line));
+        let number =
+            || line.get(1..).and_then(|digits| digits.parse::<i64>().ok()).ok_or_else(|| broken(&line));
         match line.as_bytes().first() {
             Some(b'+') => Ok(Reply::Simple(line[1..].to_owned())),
             Some(b'-') => Ok(Reply::Error(line[1..].to_owned())),
@@ -201,7 +204,10 @@ impl Client {
             },
             Some(b'*') => match number()? {
                 -1 => Ok(Reply::Array(None)),
-                len => (0..len).map(|_| self.read_reply()).collect::<io::Result<_>>().map(|it| Reply::Array(Some(it))),
+                len => (0..len)
+                    .map(|_| self.read_reply())
+                    .collect::<io::Result<_>>()
+                    .map(|it| Reply::Array(Some(it))),
             },
             _ => Err(broken(&line)),
         }

@@ -58,10 +58,11 @@ fn words(count: usize) -> Vec<Vec<u8>> {
 
 /// Numbers, the empty string, all bytes, line ends, a long one: as elements wherever elements go.
 fn odd_elements(random: &mut Random) -> Vec<Vec<u8>> {
-    let mut elements: Vec<Vec<u8>> = ["", "0", "-1", "127", "-128", "32768", "-32769", "8388608", "2147483648", "007", "+1"]
-        .iter()
-        .map(|text| text.as_bytes().to_vec())
-        .collect();
+    let mut elements: Vec<Vec<u8>> =
+        ["", "0", "-1", "127", "-128", "32768", "-32769", "8388608", "2147483648", "007", "+1"]
+            .iter()
+            .map(|text| text.as_bytes().to_vec())
+            .collect();
     elements.extend([i64::MIN, i64::MAX, 4095, 4096, -4097].map(|number| number.to_string().into_bytes()));
     elements.push(b"18446744073709551615".to_vec());
     elements.push((0..=255).collect());
@@ -80,7 +81,8 @@ fn strings(client: &mut Client, random: &mut Random) {
         .enumerate()
         .map(|(index, value)| vec![b"SET".to_vec(), format!("string:{index}").into_bytes(), value])
         .collect();
-    let mut keys: Vec<Vec<u8>> = vec![Vec::new(), b"line\r\nend".to_vec(), b"nul\0nul".to_vec(), random.bytes(1024)];
+    let mut keys: Vec<Vec<u8>> =
+        vec![Vec::new(), b"line\r\nend".to_vec(), b"nul\0nul".to_vec(), random.bytes(1024)];
     keys.push((0..=255).collect());
     keys.extend([b"12345".to_vec(), "schlüssel".as_bytes().to_vec(), b"{tag}key".to_vec()]);
     commands.extend(keys.into_iter().map(|key| vec![b"SET".to_vec(), key.clone(), key]));
@@ -99,7 +101,8 @@ fn lists(client: &mut Client, random: &mut Random) {
     fill(client, "LPUSH", b"list:nodes", &words(MANY), 100);
     let large: Vec<Vec<u8>> = (0..40).map(|index| random.bytes(1000 + 500 * index)).collect();
     fill(client, "RPUSH", b"list:plain", &large, 1);
-    let mixed = [odd_elements(random), large, words(500), vec![random.bytes(MEGABYTE), vec![b'm'; MEGABYTE]]].concat();
+    let mixed = [odd_elements(random), large, words(500), vec![random.bytes(MEGABYTE), vec![b'm'; MEGABYTE]]]
+        .concat();
     fill(client, "RPUSH", b"list:mixed", &mixed, 10);
     fill(client, "RPUSH", b"list:shrunk", &words(2000), 100);
     client.ok("LTRIM list:shrunk 10 12");
@@ -116,19 +119,34 @@ fn sets(client: &mut Client, random: &mut Random) {
     fill(client, "SADD", b"set:listpack", &words(100), 100);
     fill(client, "SADD", b"set:odd", &odd_elements(random), 100);
     fill(client, "SADD", b"set:table", &words(MANY), 100);
-    fill(client, "SADD", b"set:wide", &(0..20).map(|index| random.bytes(65 + index * 1000)).collect::<Vec<_>>(), 5);
+    fill(
+        client,
+        "SADD",
+        b"set:wide",
+        &(0..20).map(|index| random.bytes(65 + index * 1000)).collect::<Vec<_>>(),
+        5,
+    );
     fill(client, "SADD", b"set:shrunk", &words(1000), 100);
     fill(client, "SREM", b"set:shrunk", &words(998), 100);
 }
 
 fn hashes(client: &mut Client, random: &mut Random) {
     let pairs = |elements: Vec<Vec<u8>>| -> Vec<Vec<u8>> {
-        elements.into_iter().flat_map(|element| [element.clone(), [&b"value of "[..], &element].concat()]).collect()
+        elements
+            .into_iter()
+            .flat_map(|element| [element.clone(), [&b"value of "[..], &element].concat()])
+            .collect()
     };
     fill(client, "HSET", b"hash:listpack", &pairs(words(100)), 100);
     fill(client, "HSET", b"hash:odd", &pairs(odd_elements(random)), 100);
     fill(client, "HSET", b"hash:table", &pairs(words(MANY)), 100);
-    fill(client, "HSET", b"hash:wide", &[b"field".to_vec(), random.bytes(MEGABYTE), b"empty".to_vec(), vec![]], 4);
+    fill(
+        client,
+        "HSET",
+        b"hash:wide",
+        &[b"field".to_vec(), random.bytes(MEGABYTE), b"empty".to_vec(), vec![]],
+        4,
+    );
     fill(client, "HSET", b"hash:shrunk", &pairs(words(1000)), 100);
     fill(client, "HDEL", b"hash:shrunk", &words(998), 100);
     client.ok("HINCRBYFLOAT hash:listpack float 0.5");
@@ -136,7 +154,8 @@ fn hashes(client: &mut Client, random: &mut Random) {
 
 fn sorted_sets(client: &mut Client, random: &mut Random) {
     let scored = |elements: Vec<Vec<u8>>, random: &mut Random| -> Vec<Vec<u8>> {
-        let halves = |random: &mut Random| format!("{}", random.between(-100_000, 100_000) as f64 / 2.0).into_bytes();
+        let halves =
+            |random: &mut Random| format!("{}", random.between(-100_000, 100_000) as f64 / 2.0).into_bytes();
         elements.into_iter().flat_map(|element| [halves(random), element]).collect()
     };
     fill(client, "ZADD", b"zset:listpack", &scored(words(100), random), 100);
@@ -146,7 +165,9 @@ fn sorted_sets(client: &mut Client, random: &mut Random) {
     let same: Vec<Vec<u8>> = words(300).into_iter().flat_map(|element| [b"1.5".to_vec(), element]).collect();
     fill(client, "ZADD", b"zset:same-scores", &same, 100);
     for key in ["zset:edges", "zset:edges-long"] {
-        client.ok(&format!("ZADD {key} inf top -inf bottom 0 zero -0.5 below 9007199254740992 large -1e3 thousand"));
+        client.ok(&format!(
+            "ZADD {key} inf top -inf bottom 0 zero -0.5 below 9007199254740992 large -1e3 thousand"
+        ));
     }
     fill(client, "ZADD", b"zset:edges-long", &scored(words(200), random), 100);
     fill(client, "ZADD", b"zset:shrunk", &scored(words(1000), random), 100);
@@ -156,11 +177,19 @@ fn sorted_sets(client: &mut Client, random: &mut Random) {
 /// Expiries on some key of each type, and on a type's copies, so that what has none stays, too.
 fn expiries(client: &mut Client) {
     let mut batch = Batch::new();
-    for (index, key) in
-        ["string:1", "list:small", "list:nodes", "set:int16", "set:table", "hash:listpack", "hash:table", "zset:listpack"]
-            .iter()
-            .chain(&["zset:skiplist", "string:grown", "string:0"])
-            .enumerate()
+    for (index, key) in [
+        "string:1",
+        "list:small",
+        "list:nodes",
+        "set:int16",
+        "set:table",
+        "hash:listpack",
+        "hash:table",
+        "zset:listpack",
+    ]
+    .iter()
+    .chain(&["zset:skiplist", "string:grown", "string:0"])
+    .enumerate()
     {
         batch.push_text(&format!("COPY {key} expiring:{key}"));
         batch.push_text(&format!("PEXPIREAT expiring:{key} {}", FAR_FUTURE_MS + index as i64));

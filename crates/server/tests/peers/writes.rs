@@ -86,7 +86,8 @@ impl Writes {
 
     fn key(&mut self, family: &str) -> Vec<u8> {
         // A few commands meet a key of another type.
-        let family = if self.random.chance(1) { self.random.pick(&["s", "l", "h", "t", "z"]) } else { family };
+        let family =
+            if self.random.chance(1) { self.random.pick(&["s", "l", "h", "t", "z"]) } else { family };
         format!("{family}:{}", self.random.below(KEYS)).into_bytes()
     }
 
@@ -181,7 +182,9 @@ impl Writes {
             5 => vec![self.pick(&["LPOP", "RPOP"]), key],
             6 => vec![self.pick(&["LPOP", "RPOP"]), key, self.number(0, 12)],
             7 => vec![b"LSET".to_vec(), key, self.number(-20, 20), self.value()],
-            8 => vec![b"LINSERT".to_vec(), key, self.pick(&["BEFORE", "AFTER"]), self.element(), self.value()],
+            8 => {
+                vec![b"LINSERT".to_vec(), key, self.pick(&["BEFORE", "AFTER"]), self.element(), self.value()]
+            }
             9 => vec![b"LREM".to_vec(), key, self.number(-3, 3), self.element()],
             10 => vec![b"LTRIM".to_vec(), key, self.number(-60, 5), self.number(-5, 120)],
             11 => vec![b"RPOPLPUSH".to_vec(), key, self.key("l")],
@@ -245,7 +248,15 @@ impl Writes {
             }
             5 => {
                 let option = self.pick(&["NX", "XX", "GT", "LT", "CH"]);
-                vec![b"ZADD".to_vec(), key, option, self.score(), self.element(), self.score(), self.element()]
+                vec![
+                    b"ZADD".to_vec(),
+                    key,
+                    option,
+                    self.score(),
+                    self.element(),
+                    self.score(),
+                    self.element(),
+                ]
             }
             6 => vec![b"ZADD".to_vec(), key, b"INCR".to_vec(), self.score(), self.element()],
             7 => vec![b"ZINCRBY".to_vec(), key, self.score(), self.element()],
@@ -258,7 +269,16 @@ impl Writes {
                 // Sums go where no sum is taken from: repeated doubling would leave the range of exact halves.
                 let command = self.pick(&["ZUNIONSTORE", "ZINTERSTORE"]);
                 let sum = format!("sum:{}", self.random.below(KEYS)).into_bytes();
-                vec![command, sum, b"2".to_vec(), key, self.key("z"), b"WEIGHTS".to_vec(), b"2".to_vec(), b"0.5".to_vec()]
+                vec![
+                    command,
+                    sum,
+                    b"2".to_vec(),
+                    key,
+                    self.key("z"),
+                    b"WEIGHTS".to_vec(),
+                    b"2".to_vec(),
+                    b"0.5".to_vec(),
+                ]
             }
             _ => match self.random.below(3) {
                 0 => vec![b"ZDIFFSTORE".to_vec(), self.key("z"), b"2".to_vec(), key, self.key("z")],
@@ -266,7 +286,15 @@ impl Writes {
                 _ => {
                     let aggregate = self.pick(&["MIN", "MAX"]);
                     let from = self.key("z");
-                    vec![b"ZUNIONSTORE".to_vec(), self.key("z"), b"2".to_vec(), key, from, b"AGGREGATE".to_vec(), aggregate]
+                    vec![
+                        b"ZUNIONSTORE".to_vec(),
+                        self.key("z"),
+                        b"2".to_vec(),
+                        key,
+                        from,
+                        b"AGGREGATE".to_vec(),
+                        aggregate,
+                    ]
                 }
             },
         }
@@ -290,7 +318,9 @@ impl Writes {
         match self.random.below(40) {
             0..6 => vec![b"EXPIRE".to_vec(), key, self.number(100_000, 900_000)],
             6..8 => vec![b"PEXPIRE".to_vec(), key, self.number(100_000_000, 900_000_000)],
-            8..10 => vec![b"EXPIREAT".to_vec(), key, self.number(FAR_FUTURE_MS / 1000, FAR_FUTURE_MS / 1000 + 999)],
+            8..10 => {
+                vec![b"EXPIREAT".to_vec(), key, self.number(FAR_FUTURE_MS / 1000, FAR_FUTURE_MS / 1000 + 999)]
+            }
             10..12 => vec![b"PEXPIREAT".to_vec(), key, self.number(FAR_FUTURE_MS, FAR_FUTURE_MS + 999)],
             12 => {
                 let option = self.pick(&["NX", "XX", "GT", "LT"]);
@@ -322,7 +352,8 @@ impl Writes {
 
     /// A database that is not the selected one.
     fn other_database(&mut self) -> usize {
-        let others: Vec<usize> = DATABASES.into_iter().filter(|database| *database != self.database).collect();
+        let others: Vec<usize> =
+            DATABASES.into_iter().filter(|database| *database != self.database).collect();
         others[self.random.below(others.len() as u64) as usize]
     }
 }
@@ -336,7 +367,10 @@ fn check(replies: &[Reply], batch: &Batch) {
         };
         for error in errors {
             if !EXPECTED_ERRORS.iter().any(|expected| error.starts_with(expected)) {
-                panic!("{error:?} to command {index} of\n{}", batch.bytes[..batch.bytes.len().min(20_000)].escape_ascii());
+                panic!(
+                    "{error:?} to command {index} of\n{}",
+                    batch.bytes[..batch.bytes.len().min(20_000)].escape_ascii()
+                );
             }
         }
     }
@@ -396,7 +430,9 @@ impl Writer {
         let shared = Arc::clone(&state);
         let thread = thread::spawn(move || {
             let mut writes = Writes::new(seed);
-            let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| write(&shared, &mut writes, interval)));
+            let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                write(&shared, &mut writes, interval)
+            }));
             let mut orders = shared.lock();
             orders.ended = true;
             if panic.is_err() {

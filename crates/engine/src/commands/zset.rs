@@ -1,0 +1,375 @@
+//! Sorted sets: members one by one. Ranges are in [`super::zset_range`], what combines several sorted sets in
+//! [`super::zset_ops`], what pops or picks at random in [`super::zset_pop`].
+
+use command::{
+    Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs,
+    is_token,
+};
+use keyspace::zset::{AddRule, Addition};
+use keyspace::{Object, ZSet};
+use structures::number::parse_f64;
+
+use crate::commands::elements::{ScoreText, delete_emptied, reply_empty_scan, reply_scan, reply_score};
+use crate::commands::scan::{Over, ScanOptions};
+use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
+use crate::notify::Event;
+
+pub const COMMANDS: &[Command<Handler>] =
+    &[ZADD, ZCARD, ZINCRBY, ZMSCORE, ZRANK, ZREM, ZREVRANK, ZSCORE, ZSCAN];
+
+/// ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]
+const ZADD: Command<Handler> = Command {
+    name: "zadd",
+    group: Group::SortedSet,
+    arity: Arity::AtLeast(4),
+    flags: Flags::of(&[Flag::Write, Flag::Denyoom, Flag::Fast]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Rw, Key::Update])],
+    docs: &Docs {
+        since: "1.2.0",
+        complexity: "O(log(N)) per member, N being the members of the sorted set.",
+        summary: "Adds members with scores to a sorted set, or gives them other scores.",
+        history: &[
+            ("2.4.0", "Takes several members."),
+            ("3.0.2", "Knows `XX`, `NX`, `CH` and `INCR`."),
+            ("6.2.0", "Knows `GT` and `LT`."),
+        ],
+        arguments: &[
+            Arg::key("key", 0),
+            Arg::one_of("condition", &[Arg::pure_token("nx", "NX"), Arg::pure_token("xx", "XX")])
+                .since("3.0.2")
+                .optional(),
+            Arg::one_of("comparison", &[Arg::pure_token("gt", "GT"), Arg::pure_token("lt", "LT")])
+                .since("6.2.0")
+                .optional(),
+            Arg::pure_token("change", "CH").since("3.0.2").optional(),
+            Arg::pure_token("increment", "INCR").since("3.0.2").optional(),
+            Arg::block("score_member", &[Arg::double("score"), Arg::string("member")]).multiple(),
+        ],
+        ..Docs::NONE
+    },
+    ..Command::runs(zadd)
+};
+
+fn zadd(ctx: &mut Ctx<'_>) -> CmdResult {
+    let (mut rule, mut count_changed, mut at) = (AddRule::default(), false, 2);
+    while let Some(option) = ctx.argv.get(at) {
+        if is_token(option, "NX") {
+            rule.only_new = true;
+        } else if is_token(option, "XX") {
+            rule.only_existing = true;
+        } else if is_token(option, "CH") {
+            count_changed = true;
+        } else if is_token(option, "INCR") {
+            rule.increment = true;
+        } else if is_token(option, "GT") {
+            rule.only_greater = true;
+        } else if is_token(option, "LT") {
+            rule.only_less = true;
+        } else {
+            break;
+        }
+        at += 1;
+    }
+    add(ctx, at, rule, count_changed)
+}
+
+/// ZINCRBY key increment member
+const ZINCRBY: Command<Handler> = Command {
+    name: "zincrby",
+    group: Group::SortedSet,
+    arity: Arity::Exactly(4),
+    flags: Flags::of(&[Flag::Write, Flag::Denyoom, Flag::Fast]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Rw, Key::Access, Key::Update])],
+    docs: &Docs {
+        since: "1.2.0",
+        complexity: "O(log(N)), N being the members of the sorted set.",
+        summary: "Adds to the score of a member, which is created if it does not exist.",
+        arguments: &[Arg::key("key", 0), Arg::integer("increment"), Arg::string("member")],
+        ..Docs::NONE
+    },
+    ..Command::runs(zincrby)
+};
+
+fn zincrby(ctx: &mut Ctx<'_>) -> CmdResult {
+    add(ctx, 2, AddRule { increment: true, ..AddRule::default() }, false)
+}
+
+/// Adds pairs of score and member from argument `at` on. With an increment the reply is the score.
+fn add(ctx: &mut Ctx<'_>, at: usize, rule: AddRule, count_changed: bool) -> CmdResult {
+    let pairs = ctx.argv.tail(at);
+    if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
+        return Err(CommandError::Syntax);
+    }
+    if rule.only_new && rule.only_existing {
+        return Err(CommandError::fixed("ERR XX and NX options at the same time are not compatible"));
+    }
+    if usize::from(rule.only_new) + usize::from(rule.only_greater) + usize::from(rule.only_less) > 1 {
+        return Err(CommandError::fixed("ERR GT, LT, and/or NX options at the same time are not compatible"));
+    }
+    if rule.increment && pairs.len() > 2 {
+        return Err(CommandError::fixed("ERR INCR option supports a single increment-element pair"));
+    }
+    // All scores are read before anything is changed; the first ones are kept, the others read again.
+    let mut kept = [0.0; 16];
+    for index in 0..pairs.len() / 2 {
+        let score = parse_f64(pairs.at(2 * index)).ok_or(CommandError::NotFloat)?;
+        if let Some(place) = kept.get_mut(index) {
+            *place = score;
+        }
+    }
+    let pair = |index: usize| {
+        let score = kept.get(index).copied();
+        let score = score.unwrap_or_else(|| parse_f64(pairs.at(2 * index)).expect("it was read before"));
+        (pairs.at(2 * index + 1), score)
+    };
+
+    let key = ctx.key(1);
+    let limits = ctx.store.limits.clone();
+    let (mut added, mut updated, mut last) = (0, 0, Addition::Skipped);
+    let mut fill = |set: &mut ZSet| {
+        for (member, score) in (0..pairs.len() / 2).map(pair) {
+            last = set.add(member, score, rule, &limits);
+            match last {
+                Addition::Added => added += 1,
+                Addition::Updated(_) => updated += 1,
+                Addition::Same(_) | Addition::Skipped | Addition::NotANumber => {}
+            }
+        }
+    };
+    match ctx.store.write_zset(key).map_err(wrong_type)? {
+        Some(set) => fill(set),
+        None if rule.only_existing => {}
+        None => {
+            let mut set = ZSet::for_member(pairs.at(1), &limits);
+            fill(&mut set);
+            ctx.store.add(key, Object::ZSet(set));
+        }
+    }
+    if last == Addition::NotANumber {
+        return Err(CommandError::NanScore);
+    }
+    if added + updated > 0 {
+        ctx.store.modified_times(key.bytes, added + updated);
+        let event = if rule.increment { "zincr" } else { "zadd" };
+        ctx.store.notify(Event::ZSET, event, key.bytes);
+    }
+    match last {
+        _ if !rule.increment => ctx.reply.int((if count_changed { added + updated } else { added }) as i64),
+        Addition::Updated(score) | Addition::Same(score) => reply_score(&mut ctx.reply, score),
+        Addition::Added => reply_score(&mut ctx.reply, kept[0]),
+        Addition::Skipped | Addition::NotANumber => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// ZCARD key
+const ZCARD: Command<Handler> = Command {
+    name: "zcard",
+    group: Group::SortedSet,
+    arity: Arity::Exactly(2),
+    flags: Flags::of(&[Flag::Readonly, Flag::Fast]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Ro])],
+    docs: &Docs {
+        since: "1.2.0",
+        complexity: "O(1)",
+        summary: "Counts the members of a sorted set.",
+        arguments: &[Arg::key("key", 0)],
+        ..Docs::NONE
+    },
+    ..Command::runs(zcard)
+};
+
+fn zcard(ctx: &mut Ctx<'_>) -> CmdResult {
+    let count = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?.map_or(0, ZSet::len);
+    ctx.reply.int(count as i64);
+    Ok(())
+}
+
+/// ZMSCORE key member [member ...]
+const ZMSCORE: Command<Handler> = Command {
+    name: "zmscore",
+    group: Group::SortedSet,
+    arity: Arity::AtLeast(3),
+    flags: Flags::of(&[Flag::Readonly, Flag::Fast]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
+    docs: &Docs {
+        since: "6.2.0",
+        complexity: "O(N), N being the members asked for.",
+        summary: "Returns the scores of several members.",
+        arguments: &[Arg::key("key", 0), Arg::string("member").multiple()],
+        ..Docs::NONE
+    },
+    ..Command::runs(zmscore)
+};
+
+fn zmscore(ctx: &mut Ctx<'_>) -> CmdResult {
+    let set = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?;
+    let members = ctx.argv.tail(2);
+    ctx.reply.array(members.len());
+    let mut text = ScoreText::default();
+    for member in members.iter() {
+        match set.and_then(|set| set.score(member)) {
+            Some(score) => text.reply(&mut ctx.reply, score),
+            None => ctx.reply.null(),
+        }
+    }
+    Ok(())
+}
+
+/// ZRANK key member
+const ZRANK: Command<Handler> = Command {
+    name: "zrank",
+    group: Group::SortedSet,
+    arity: Arity::Exactly(3),
+    flags: Flags::of(&[Flag::Readonly, Flag::Fast]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
+    docs: &Docs {
+        since: "2.0.0",
+        complexity: "O(log(N)), N being the members of the sorted set.",
+        summary: "Returns the position of a member, counted from the lowest score.",
+        arguments: &[Arg::key("key", 0), Arg::string("member")],
+        ..Docs::NONE
+    },
+    ..Command::runs(zrank)
+};
+
+fn zrank(ctx: &mut Ctx<'_>) -> CmdResult {
+    rank(ctx, false)
+}
+
+/// ZREVRANK key member
+const ZREVRANK: Command<Handler> = Command {
+    name: "zrevrank",
+    group: Group::SortedSet,
+    arity: Arity::Exactly(3),
+    flags: Flags::of(&[Flag::Readonly, Flag::Fast]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
+    docs: &Docs {
+        since: "2.0.0",
+        complexity: "O(log(N)), N being the members of the sorted set.",
+        summary: "Returns the position of a member, counted from the highest score.",
+        arguments: &[Arg::key("key", 0), Arg::string("member")],
+        ..Docs::NONE
+    },
+    ..Command::runs(zrevrank)
+};
+
+fn zrevrank(ctx: &mut Ctx<'_>) -> CmdResult {
+    rank(ctx, true)
+}
+
+fn rank(ctx: &mut Ctx<'_>, reverse: bool) -> CmdResult {
+    let set = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?;
+    match set.and_then(|set| Some((set.rank(&ctx.argv[2])?, set.len()))) {
+        None => ctx.reply.null(),
+        Some((rank, len)) => ctx.reply.int((if reverse { len - 1 - rank } else { rank }) as i64),
+    }
+    Ok(())
+}
+
+/// ZREM key member [member ...]
+const ZREM: Command<Handler> = Command {
+    name: "zrem",
+    group: Group::SortedSet,
+    arity: Arity::AtLeast(3),
+    flags: Flags::of(&[Flag::Write, Flag::Fast]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Rw, Key::Delete])],
+    docs: &Docs {
+        since: "1.2.0",
+        complexity: "O(M*log(N)), N being the members of the sorted set and M those to remove.",
+        summary: "Removes members from a sorted set; an emptied set is deleted.",
+        history: &[("2.4.0", "Takes several members.")],
+        arguments: &[Arg::key("key", 0), Arg::string("member").multiple()],
+        ..Docs::NONE
+    },
+    ..Command::runs(zrem)
+};
+
+fn zrem(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.key(1);
+    let Some(set) = ctx.store.write_zset(key).map_err(wrong_type)? else {
+        ctx.reply.int(0);
+        return Ok(());
+    };
+    let removed = ctx.argv.tail(2).iter().filter(|member| set.remove(member).is_some()).count();
+    let emptied = set.is_empty();
+    if removed > 0 {
+        ctx.store.notify(Event::ZSET, "zrem", key.bytes);
+        if emptied {
+            delete_emptied(ctx, key);
+        }
+        ctx.store.modified_times(key.bytes, removed);
+    }
+    ctx.reply.int(removed as i64);
+    Ok(())
+}
+
+/// ZSCORE key member
+const ZSCORE: Command<Handler> = Command {
+    name: "zscore",
+    group: Group::SortedSet,
+    arity: Arity::Exactly(3),
+    flags: Flags::of(&[Flag::Readonly, Flag::Fast]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
+    docs: &Docs {
+        since: "1.2.0",
+        complexity: "O(1)",
+        summary: "Returns the score of a member.",
+        arguments: &[Arg::key("key", 0), Arg::string("member")],
+        ..Docs::NONE
+    },
+    ..Command::runs(zscore)
+};
+
+fn zscore(ctx: &mut Ctx<'_>) -> CmdResult {
+    match ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?.and_then(|set| set.score(&ctx.argv[2])) {
+        Some(score) => reply_score(&mut ctx.reply, score),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// ZSCAN key cursor [MATCH pattern] [COUNT count]
+const ZSCAN: Command<Handler> = Command {
+    name: "zscan",
+    group: Group::SortedSet,
+    arity: Arity::AtLeast(3),
+    flags: Flags::of(&[Flag::Readonly]),
+    acl: Acl::of(&[Category::SortedSet]),
+    keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
+    tips: &["nondeterministic_output"],
+    docs: &Docs {
+        since: "2.8.0",
+        complexity: "O(1) per call, O(N) for all calls together.",
+        summary: "Goes through the members and scores of a sorted set in steps.",
+        arguments: &[
+            Arg::key("key", 0),
+            Arg::integer("cursor"),
+            Arg::pattern("pattern").token("MATCH").optional(),
+            Arg::integer("count").token("COUNT").optional(),
+        ],
+        ..Docs::NONE
+    },
+    ..Command::runs(zscan)
+};
+
+fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
+    let cursor = ctx.argv.cursor(2)?;
+    let Some(set) = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)? else {
+        reply_empty_scan(&mut ctx.reply);
+        return Ok(());
+    };
+    let options = ScanOptions::parse(ctx.argv, 3, Over::Collection)?;
+    reply_scan(&mut ctx.reply, cursor, &options, |cursor, visit| {
+        set.scan(cursor, |member, score| visit(member, Some(score)))
+    });
+    Ok(())
+}

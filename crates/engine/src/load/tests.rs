@@ -1,0 +1,651 @@
+use std::collections::BTreeMap;
+
+use keyspace::snapshot::{Batch, Body, ListNode, Value};
+use keyspace::{Hash, List, Object, Set, ZSet};
+use proptest::prelude::*;
+use structures::listpack::Listpack;
+
+use super::*;
+use crate::persist;
+use crate::rdb_writer::{self, RdbWriter};
+use crate::snapshot::{Purpose, Sink, Step as Pulled};
+use crate::testing::Harness;
+
+const FIXTURES: [&[u8]; 4] = [
+    include_bytes!("../../../rdb/tests/data/redis-7.0.15.rdb"),
+    include_bytes!("../../../rdb/tests/data/redis-7.0.15-plain.rdb"),
+    include_bytes!("../../../rdb/tests/data/redis-8.2.3.rdb"),
+    include_bytes!("../../../rdb/tests/data/valkey-9.1.2.rdb"),
+];
+
+/// Expiry, encoding, and the elements: in order for lists, sorted otherwise.
+type Content = BTreeMap<(usize, Vec<u8>), (Option<i64>, &'static str, Vec<Vec<u8>>)>;
+
+fn texts(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let pack = Listpack::from_vec_validated(bytes.to_vec(), true).expect("our own listpacks are well formed");
+    pack.iter().map(|entry| entry.to_vec()).collect()
+}
+
+fn elements(entry: &Entry) -> Vec<Vec<u8>> {
+    let mut batch = Batch::default();
+    batch.push_entry(entry);
+    let Some(Body::Key { value, .. }) = batch.items().next().map(|item| item.body) else {
+        panic!("an entry is a key")
+    };
+    let joined = |parts: &[&[u8]]| parts.join(&b"\x00="[..]);
+    let mut elements = match value {
+        Value::Int(value) => vec![value.to_string().into_bytes()],
+        Value::Str(text) | Value::Shared { text, .. } => vec![text.to_vec()],
+        Value::List(nodes) => {
+            let nodes = nodes.nodes().map(|node| match node {
+                ListNode::Packed(bytes) => texts(bytes),
+                ListNode::Plain(bytes) => vec![bytes.to_vec()],
+            });
+            return nodes.flatten().collect();
+        }
+        Value::Intset(bytes) => vec![bytes.to_vec()],
+        Value::SetListpack(bytes) => texts(bytes),
+        Value::Set(members) => members.members().map(<[u8]>::to_vec).collect(),
+        Value::HashListpack(bytes) | Value::ZSetListpack(bytes) => {
+            texts(bytes).chunks(2).map(|pair| joined(&[&pair[0], &pair[1]])).collect()
+        }
+        Value::Hash(pairs) => pairs.pairs().map(|(name, value)| joined(&[name, value])).collect(),
+        Value::HashTtl(fields) => fields
+            .expiring_pairs()
+            .map(|(name, value, at)| joined(&[name, value, format!("{at:?}").as_bytes()]))
+            .collect(),
+        Value::ZSet(members) => {
+            members.scored().map(|(member, score)| joined(&[member, format!("{score}").as_bytes()])).collect()
+        }
+    };
+    elements.sort();
+    elements
+}
+
+fn content(store: &Store) -> Content {
+    let mut content = Content::new();
+    for index in 0..store.databases() {
+        let db = store.db_at(index);
+        let mut expiries = 0;
+        for entry in db.iter() {
+            expiries += usize::from(entry.expire_at().is_some());
+            let row = (entry.expire_at(), entry.encoding(), elements(entry));
+            assert!(content.insert((index, entry.key().to_vec()), row).is_none());
+        }
+        assert_eq!(db.expires().len(), expiries);
+    }
+    content
+}
+
+fn put(store: &mut Store, db: usize, key: &str, object: Object) {
+    store.select(db);
+    store.put(Key::new(key.as_bytes()), object);
+}
+
+/// Keys of every type in every encoding, in three databases, some with an expiry.
+fn fill(h: &mut Harness) {
+    let now_ms = h.now_ms();
+    let store = &mut h.node.store;
+    let limits = store.limits.clone();
+    let name = |n: usize| format!("element {n} {}", "x".repeat(n % 90)).into_bytes();
+    let string = |store: &mut Store, key: &str, text: &[u8]| {
+        store.set_str(Key::new(key.as_bytes()), text, keyspace::db::ExpireChange::Clear);
+    };
+    string(store, "int", b"-12345678901234");
+    string(store, "embstr", b"hello");
+    string(store, "raw", &[b'r'; 300]);
+    string(store, "empty", b"");
+    string(store, "shared", &b"0123456789".repeat(1000));
+    string(store, "huge", &(0..3_000_000u32).flat_map(|n| (n ^ n >> 7).to_le_bytes()).collect::<Vec<u8>>());
+    for count in [1usize, 3, 100, 600] {
+        let mut list = List::new(limits.list_fill);
+        let mut set = Set::with_capacity(count, &limits);
+        let mut ints = Set::with_capacity(count, &limits);
+        let mut hash = Hash::with_capacity(count, &limits);
+        let mut zset = ZSet::with_capacity(count, &limits);
+        for n in 0..count {
+            list.push_back(&name(n));
+            list.push_back(n.to_string().as_bytes());
+            assert!(set.load_member(&name(n), &limits));
+            assert!(ints.load_member((n * 70_000).to_string().as_bytes(), &limits));
+            hash.load_field(&name(n), n.to_string().as_bytes(), None, &limits);
+            assert!(zset.load_member(&name(n), n as f64 / 3.0 - 20.0, &limits));
+        }
+        zset.finish_load(&limits);
+        put(store, 0, &format!("list:{count}"), Object::List(list));
+        put(store, 0, &format!("set:{count}"), Object::Set(set));
+        put(store, 5, &format!("intset:{count}"), Object::Set(ints));
+        put(store, 5, &format!("hash:{count}"), Object::Hash(hash));
+        put(store, 15, &format!("zset:{count}"), Object::ZSet(zset));
+    }
+    let mut plain = List::new(limits.list_fill);
+    plain.push_back(b"before");
+    plain.push_back(&[b'p'; 20_000]);
+    put(store, 0, "list:plain", Object::List(plain));
+    for (db, key, after) in [(0, "embstr", 1), (0, "list:100", 1000), (5, "intset:3", -1)] {
+        store.select(db);
+        assert!(store.set_expire(Key::new(key.as_bytes()), Some(now_ms + after)));
+    }
+    store.select(0);
+}
+
+fn fill_with_field_ttl(h: &mut Harness) {
+    let limits = h.node.store.limits.clone();
+    let mut hash = Hash::with_capacity(3, &limits);
+    hash.load_field(b"a", b"1", Some(h.now_ms() + 5), &limits);
+    hash.load_field(b"b", b"2", None, &limits);
+    hash.load_field(b"c", b"3", Some(h.now_ms() + 2), &limits);
+    put(&mut h.node.store, 3, "hash:ttl", Object::Hash(hash));
+    h.node.store.has_field_ttl = true;
+}
+
+/// Pulls the rest of the running snapshot; `budget_bytes` at a time.
+fn pull_all(h: &mut Harness, writer: &mut RdbWriter, out: &mut Vec<u8>, budget_bytes: usize) {
+    while pull(h, writer, out, budget_bytes) {}
+    writer.end(out);
+    h.node.snapshot_finished(Ok(out.len() as u64));
+}
+
+fn pull(h: &mut Harness, writer: &mut RdbWriter, out: &mut Vec<u8>, budget_bytes: usize) -> bool {
+    match h.node.snapshot_batch(budget_bytes) {
+        Some(Pulled::Batch(batch)) => {
+            writer.batch(&batch, out).expect("the version was chosen for the data");
+            true
+        }
+        Some(Pulled::Walked) | None => false,
+    }
+}
+
+/// Loads `bytes` in pieces, as a replica does: nothing is left out.
+fn load(bytes: &[u8], piece: usize) -> Result<Harness, String> {
+    let mut h = Harness::new();
+    let now_ms = h.now_ms();
+    let mut loading = Loading::for_replica(Target::Live, Some(bytes.len() as u64), now_ms);
+    for piece in bytes.chunks(piece) {
+        loading.feed(&mut h.node.store, piece)?;
+    }
+    loading.finish(&mut h.node.store)?;
+    assert_eq!(loading.keys_loaded(), h.node.store.total_keys() as u64);
+    Ok(h)
+}
+
+fn saved(h: &mut Harness) -> Vec<u8> {
+    assert_eq!(persist::save_now(&mut h.node.store, &mut h.node.core), Ok(()));
+    let files = h.files.lock().unwrap();
+    files[std::path::Path::new("./dump.rdb")].clone().expect("it was just written")
+}
+
+#[test]
+fn every_type_and_encoding_survives_a_save_and_a_load() {
+    for (field_ttl, header) in [(false, b"REDIS0009"), (true, b"REDIS0012")] {
+        let mut h = Harness::new();
+        fill(&mut h);
+        if field_ttl {
+            fill_with_field_ttl(&mut h);
+        }
+        let file = saved(&mut h);
+        assert!(file.starts_with(header));
+        let loaded = load(&file, 100_000).unwrap();
+        assert_eq!(content(&loaded.node.store), content(&h.node.store));
+        assert_eq!(loaded.node.store.has_field_ttl, field_ttl);
+    }
+}
+
+#[test]
+fn every_version_that_can_hold_the_data_loads_to_the_same() {
+    let mut h = Harness::new();
+    fill(&mut h);
+    let want = content(&h.node.store);
+    for target in rdb::Target::ALL {
+        for compress in [false, true] {
+            h.node.begin_snapshot(Purpose::SyncStream);
+            let mut plan = h.node.snapshot_plan(Sink::Stream);
+            (plan.target, plan.compress) = (target, compress);
+            let mut writer = RdbWriter::new(&plan);
+            let mut out = Vec::new();
+            writer.begin(&mut out);
+            pull_all(&mut h, &mut writer, &mut out, 50_000);
+            assert!(content(&load(&out, 1 << 16).unwrap().node.store) == want, "{target:?} {compress}");
+        }
+    }
+}
+
+#[test]
+fn a_version_that_cannot_hold_a_value_is_refused_by_its_key() {
+    let mut h = Harness::new();
+    fill_with_field_ttl(&mut h);
+    h.node.store.has_field_ttl = false;
+    assert_eq!(
+        persist::save_now(&mut h.node.store, &mut h.node.core),
+        Err("key 'hash:ttl': RDB version 9 cannot hold hash fields with a TTL".to_owned())
+    );
+}
+
+#[test]
+fn fixtures_load_completely_in_pieces_of_any_size() {
+    for (file, keys) in FIXTURES.into_iter().zip([23, 23, 25, 25]) {
+        let whole = load(file, file.len()).unwrap();
+        assert_eq!(whole.node.store.total_keys(), keys);
+        let want = content(&whole.node.store);
+        for piece in [1, 2, 7, 100, 4096] {
+            assert_eq!(content(&load(file, piece).unwrap().node.store), want);
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let mut h = Harness::new();
+    fill_with_field_ttl(&mut h);
+    let own = saved(&mut h);
+    for file in FIXTURES.into_iter().chain([own.as_slice()]) {
+        for end in 0..file.len() {
+            let error = load(&file[..end], 1000).map(|_| ()).unwrap_err();
+            assert!(error.starts_with("Internal error in RDB reading offset "), "{error}");
+        }
+    }
+}
+
+#[test]
+fn every_changed_byte_is_an_error_or_loads() {
+    for file in FIXTURES {
+        for at in 9..file.len() - 8 {
+            let mut bad = file.to_vec();
+            bad[at] ^= 0x41;
+            // One of the files was written without a checksum.
+            let summed = !file.ends_with(&[0; 8]);
+            assert!(!summed || load(&bad, bad.len()).is_err(), "byte {at}");
+            // Without the checksum nothing but the checks of the values stands in the way of bad data.
+            let mut loading = Loading::reload(
+                &Config { rdbchecksum: false, ..Config::default() },
+                true,
+                true,
+                1_700_000_000_000,
+            );
+            let mut h = Harness::new();
+            if loading.feed(&mut h.node.store, &bad).is_ok() && loading.finish(&mut h.node.store).is_ok() {
+                content(&h.node.store);
+            }
+        }
+    }
+}
+
+#[test]
+fn errors_are_named_as_redis_names_them() {
+    let error = |bytes: &[u8]| load(bytes, bytes.len().max(1)).map(|_| ()).unwrap_err();
+    assert_eq!(error(b"NOTREDIS00"), "Wrong signature trying to load DB from file");
+    assert_eq!(error(b"REDIS0099\xff"), "Can't handle RDB format version 99");
+    assert_eq!(error(b"REDIS"), "Internal error in RDB reading offset 0, Unexpected EOF reading RDB file");
+    assert_eq!(
+        error(b"REDIS0009\x00\x01a\x01b\x00\x01a\x01c\xff\0\0\0\0\0\0\0\0"),
+        "Internal error in RDB reading offset 28, RDB has duplicated key 'a' in DB 0"
+    );
+    assert_eq!(
+        error(b"REDIS0009\xff\x01\0\0\0\0\0\0\0"),
+        "Wrong RDB checksum expected: (1) but got (74ad0ffbbc7aac9a). Aborting now."
+    );
+    assert_eq!(
+        error(b"REDIS0009\xfe\x10\xff"),
+        "FATAL: Data file was created with a Redis server configured to handle more than 16 databases. Exiting"
+    );
+    assert_eq!(
+        error(b"REDIS0009\x02\x01s\x02\x01a\x01a\xff"),
+        "Internal error in RDB reading offset 17, Duplicate set members detected"
+    );
+}
+
+#[test]
+fn a_primary_leaves_expired_and_empty_keys_out() {
+    let file =
+        b"REDIS0009\xfc\x01\0\0\0\0\0\0\0\x00\x01a\x01b\x02\x01s\x00\x00\x01k\x01v\xff\0\0\0\0\0\0\0\0";
+    let mut h = Harness::new();
+    h.node.begin_load_at_start(file.len() as u64);
+    assert_eq!(h.node.load_bytes(file), Ok(()));
+    assert_eq!(h.run("GET k"), r"-LOADING Redis is loading the dataset in memory\r\n");
+    h.node.load_finished(Ok(()));
+    let keys: Vec<_> = content(&h.node.store).into_keys().collect();
+    assert_eq!(keys, [(0, b"k".to_vec())]);
+    assert_eq!(h.run("GET k"), r"$1\r\nv\r\n");
+    assert_eq!(h.node.core.snapshots.last_load_keys_expired, 1);
+    let lines: Vec<String> = h
+        .node
+        .take_actions()
+        .into_iter()
+        .filter_map(|action| match action {
+            Action::Log { message, .. } => Some(message),
+            _ => None,
+        })
+        .collect();
+    let done = "Done loading RDB, keys loaded: 1, keys expired: 1, empty keys skipped: 1.";
+    assert!(lines.iter().any(|line| line == done), "{lines:?}");
+    assert_eq!(lines.last().unwrap(), "DB loaded from disk: 0.000 seconds");
+}
+
+#[test]
+fn a_restarted_primary_answers_for_its_history_and_tells_what_expired() {
+    let mut h = Harness::new();
+    fill(&mut h);
+    h.node.store.select(0);
+    let position = h.node.core.repl.position();
+    let file = saved(&mut h);
+    let mut again = Harness::new();
+    let fresh = again.node.core.random_replid();
+    again.node.core.repl.history.begin(fresh);
+    again.advance_ms(100);
+    again.node.begin_load_at_start(file.len() as u64);
+    assert_eq!(again.node.load_bytes(&file), Ok(()));
+    again.node.load_finished(Ok(()));
+    let repl = &again.node.core.repl;
+    assert_eq!(repl.history.second_id(), position.replid);
+    assert_eq!(repl.history.second_offset(), position.offset as i64 + 1);
+    assert_eq!(repl.history.id, fresh);
+    assert_eq!(repl.log.start(), position.offset + 1);
+    let relayed: Vec<u8> = repl.log.read(position.offset + 1).unwrap().flat_map(<[u8]>::to_vec).collect();
+    let relayed = String::from_utf8(relayed).unwrap();
+    assert!(
+        relayed.contains("DEL\r\n$6\r\nembstr") && relayed.contains("DEL\r\n$8\r\nintset:3"),
+        "{relayed}"
+    );
+    assert_eq!(again.node.store.total_keys(), h.node.store.total_keys() - 2);
+}
+
+#[test]
+fn a_restarted_replica_asks_to_continue_where_its_file_stands() {
+    let mut h = Harness::new();
+    fill(&mut h);
+    let position = h.node.core.repl.position();
+    let file = saved(&mut h);
+    let config = Config { replicaof: Some(("primary".into(), 6379)), ..Config::default() };
+    let mut again = Harness::with_config(config);
+    again.node.core.repl.log.deactivate();
+    again.advance_ms(100);
+    again.node.begin_load_at_start(file.len() as u64);
+    assert_eq!(again.node.load_bytes(&file), Ok(()));
+    again.node.load_finished(Ok(()));
+    assert_eq!(again.node.core.repl.position(), position);
+    assert!(again.node.core.is_replica());
+    assert_eq!(again.node.store.total_keys(), h.node.store.total_keys(), "a replica keeps expired keys");
+    let connects =
+        |action: &Action| matches!(action, Action::ConnectPrimary { host, port: 6379 } if host == "primary");
+    assert!(again.node.take_actions().iter().any(connects));
+}
+
+#[test]
+fn a_broken_file_at_the_start_ends_the_process() {
+    let mut h = Harness::new();
+    h.node.begin_load_at_start(20);
+    assert_eq!(h.node.load_bytes(b"REDIS0009\x00\x01k"), Ok(()));
+    h.node.load_finished(Ok(()));
+    let actions = h.node.take_actions();
+    assert!(actions.iter().any(|action| matches!(action, Action::Exit { code: 1 })));
+    let said = |text: &str| {
+        actions.iter().any(|action| matches!(action, Action::Log { message, .. } if message.contains(text)))
+    };
+    assert!(said("Short read or OOM loading DB. Unrecoverable error, aborting now."));
+    assert!(said("Internal error in RDB reading offset"));
+    assert!(said("Fatal error loading the DB, check server logs. Exiting."));
+}
+
+#[test]
+fn the_delay_for_tests_adds_up_by_keys() {
+    let file = b"REDIS0009\x00\x01a\x01b\x00\x01b\x01b\x00\x01c\x01b\xff\0\0\0\0\0\0\0\0";
+    for (setting, delay_us) in [(0, 0), (500, 1500), (-3, 1)] {
+        let mut h = Harness::new();
+        h.node.core.config.key_load_delay_us = setting;
+        h.node.begin_load_at_start(file.len() as u64);
+        h.node.load_bytes(file).unwrap();
+        assert_eq!(h.node.take_load_delay_us(), delay_us);
+        assert_eq!(h.node.take_load_delay_us(), 0);
+    }
+}
+
+#[test]
+fn fresh_databases_replace_the_old_ones_at_once() {
+    let mut primary = Harness::new();
+    fill(&mut primary);
+    fill_with_field_ttl(&mut primary);
+    let file = saved(&mut primary);
+    let mut h = Harness::new();
+    put(&mut h.node.store, 1, "old", Object::Set(Set::with_capacity(1, &EncodingLimits::default())));
+    let fresh = (0..16).map(|_| Db::new()).collect();
+    h.node.core.loading = Some(Loading::for_replica(Target::Fresh(fresh), None, h.now_ms()));
+    h.run("WATCH embstr");
+    h.node.begin_snapshot(Purpose::Background);
+    h.node.load_bytes(&file).unwrap();
+    assert_eq!((h.node.store.total_keys(), h.node.core.is_loading()), (1, false));
+    assert_eq!(h.run("GET embstr"), r"$-1\r\n");
+    assert_eq!(h.node.end_loading(), Ok(()));
+    h.node.put_loaded_in_place();
+    assert_eq!(content(&h.node.store), content(&primary.node.store));
+    assert!(h.node.store.has_field_ttl);
+    h.run("MULTI");
+    assert_eq!(h.run("EXEC"), r"*-1\r\n", "the watched key is another one now");
+    // The snapshot that ran meanwhile still sees what was there.
+    assert_eq!(h.node.store.orphans.len(), 1);
+}
+
+#[test]
+fn an_abandoned_load_leaves_nothing_behind() {
+    for fresh in [false, true] {
+        let mut h = Harness::new();
+        let target = if fresh { Target::Fresh((0..16).map(|_| Db::new()).collect()) } else { Target::Live };
+        h.node.core.loading = Some(Loading::for_replica(target, None, h.now_ms()));
+        h.node.load_bytes(&FIXTURES[2][..FIXTURES[2].len() - 9]).unwrap();
+        assert!(h.node.end_loading().is_err());
+        h.node.abandon_loading();
+        assert_eq!(h.node.store.total_keys(), 0);
+        assert!(h.node.core.loading.is_none() && !h.node.store.has_field_ttl);
+    }
+}
+
+#[test]
+fn reload_brings_back_what_was_saved() {
+    let mut h = Harness::new();
+    fill(&mut h);
+    let mut want = content(&h.node.store);
+    h.propagated();
+    let options = persist::ReloadOptions::default();
+    persist::reload(&mut h.node.store, &mut h.node.core, options).unwrap();
+    assert!(want.remove(&(5, b"intset:3".to_vec())).is_some());
+    assert_eq!(content(&h.node.store), want);
+    assert_eq!(h.propagated(), ["SELECT 5", "DEL intset:3"]);
+    // Into what is there: an error unless it may be merged.
+    let onto = persist::ReloadOptions { save: false, flush: false, merge: false };
+    let error = persist::reload(&mut h.node.store, &mut h.node.core, onto).unwrap_err();
+    assert_eq!(error.to_string(), "ERR Error trying to load the RDB dump, check server logs.");
+    let merge = persist::ReloadOptions { merge: true, ..onto };
+    persist::reload(&mut h.node.store, &mut h.node.core, merge).unwrap();
+    assert_eq!(content(&h.node.store), want);
+}
+
+#[test]
+fn dump_payloads_hold_every_value() {
+    let mut h = Harness::new();
+    fill(&mut h);
+    fill_with_field_ttl(&mut h);
+    let limits = h.node.store.limits.clone();
+    for index in 0..h.node.store.databases() {
+        for entry in h.node.store.db_at(index).iter() {
+            let payload = rdb_writer::dump(entry, true).unwrap();
+            let (mut decoder, value) = rdb::dump::open(&payload).unwrap();
+            let (copy, ttl) = restore(&mut decoder, value, entry.key(), None, &limits).unwrap();
+            assert_eq!((copy.key(), copy.encoding()), (entry.key(), entry.encoding()));
+            assert_eq!(elements(&copy), elements(entry));
+            assert_eq!(ttl, entry.key() == b"hash:ttl");
+        }
+    }
+}
+
+// ---- snapshots beside writes ----
+
+#[derive(Debug, Clone)]
+enum Op {
+    SetStr { db: usize, key: u8, length: usize },
+    AddMember { db: usize, key: u8, member: u16 },
+    SetField { db: usize, key: u8, field: u16 },
+    Push { db: usize, key: u8 },
+    Expire { db: usize, key: u8, after_ms: i64 },
+    Delete { db: usize, key: u8 },
+    Rename { db: usize, from: u8, to: u8 },
+    Move { from: usize, to: usize, key: u8 },
+    Flush { db: usize },
+    FlushAll,
+    Swap { a: usize, b: usize },
+    Advance { millis: i64 },
+    ExpireDue,
+    Pull { budget: usize },
+}
+
+const DBS: usize = 3;
+
+fn op() -> impl Strategy<Value = Op> {
+    let db = 0..DBS;
+    let key = any::<u8>();
+    prop_oneof![
+        8 => (db.clone(), key, prop_oneof![0usize..40, 4000usize..5000])
+            .prop_map(|(db, key, length)| Op::SetStr { db, key, length }),
+        6 => (db.clone(), key, 0u16..300).prop_map(|(db, key, member)| Op::AddMember { db, key, member }),
+        6 => (db.clone(), key, 0u16..300).prop_map(|(db, key, field)| Op::SetField { db, key, field }),
+        6 => (db.clone(), key).prop_map(|(db, key)| Op::Push { db, key }),
+        4 => (db.clone(), key, 0i64..50).prop_map(|(db, key, after_ms)| Op::Expire { db, key, after_ms }),
+        6 => (db.clone(), key).prop_map(|(db, key)| Op::Delete { db, key }),
+        3 => (db.clone(), key, key).prop_map(|(db, from, to)| Op::Rename { db, from, to }),
+        2 => (db.clone(), db.clone(), key).prop_map(|(from, to, key)| Op::Move { from, to, key }),
+        1 => db.clone().prop_map(|db| Op::Flush { db }),
+        1 => Just(Op::FlushAll),
+        1 => (db.clone(), db).prop_map(|(a, b)| Op::Swap { a, b }),
+        2 => (1i64..30).prop_map(|millis| Op::Advance { millis }),
+        2 => Just(Op::ExpireDue),
+        6 => (1usize..3000).prop_map(|budget| Op::Pull { budget }),
+    ]
+}
+
+/// A value of `T` under `key`, made if the key is free; `None` if it holds something else.
+fn edit(
+    store: &mut Store,
+    db: usize,
+    key: u8,
+    make: impl FnOnce() -> Object,
+    change: impl FnOnce(&mut Entry),
+) {
+    store.select(db);
+    let name = [b'k', key];
+    let key = Key::new(&name);
+    let object = make();
+    match store.write(key) {
+        Some(entry) if entry.type_of() != object.type_of() => {}
+        Some(entry) => change(entry),
+        None => change(store.add(key, object)),
+    }
+}
+
+fn run(h: &mut Harness, op: &Op) {
+    let limits = h.node.store.limits.clone();
+    let store = &mut h.node.store;
+    match *op {
+        Op::SetStr { db, key, length } => {
+            store.select(db);
+            let text = vec![key; length];
+            store.set_str(Key::new(&[b'k', key]), &text, keyspace::db::ExpireChange::Clear);
+        }
+        Op::AddMember { db, key, member } => {
+            let make = || Object::Set(Set::with_capacity(0, &limits));
+            edit(store, db, key, make, |entry| {
+                let text = if key % 2 == 0 { member.to_string() } else { format!("m{member}") };
+                let _ = entry.as_set_mut().unwrap().load_member(text.as_bytes(), &limits);
+            });
+        }
+        Op::SetField { db, key, field } => {
+            let make = || Object::Hash(Hash::with_capacity(usize::from(key), &limits));
+            edit(store, db, key, make, |entry| {
+                let hash = entry.as_hash_mut().unwrap();
+                hash.load_field(field.to_string().as_bytes(), &[key; 70], None, &limits);
+            });
+        }
+        Op::Push { db, key } => {
+            let make = || Object::List(List::new(2));
+            edit(store, db, key, make, |entry| entry.as_list_mut().unwrap().push_back(b"x"));
+        }
+        Op::Expire { db, key, after_ms } => {
+            store.select(db);
+            let at = store.now_ms + after_ms;
+            store.set_expire(Key::new(&[b'k', key]), Some(at));
+        }
+        Op::Delete { db, key } => {
+            store.select(db);
+            store.delete_quietly(Key::new(&[b'k', key]), false);
+        }
+        Op::Rename { db, from, to } if from != to => {
+            store.select(db);
+            if let Some(entry) = store.take(Key::new(&[b'k', from])) {
+                let name = [b'k', to];
+                let key = Key::new(&name);
+                store.delete_quietly(key, false);
+                store.add_entry(key.hash, entry.duplicate(&name));
+            }
+        }
+        Op::Move { from, to, key } => {
+            let name = [b'k', key];
+            let key = Key::new(&name);
+            store.select(to);
+            if from != to && store.db().peek(key).is_none() {
+                store.select(from);
+                if let Some(entry) = store.take(key) {
+                    store.select(to);
+                    store.add_entry(key.hash, entry);
+                }
+            }
+        }
+        Op::Rename { .. } => {}
+        Op::Flush { db } => {
+            store.flush_db(db, false);
+        }
+        Op::FlushAll => {
+            for db in 0..store.databases() {
+                store.flush_db(db, false);
+            }
+        }
+        Op::Swap { a, b } => store.swap_dbs(a, b),
+        Op::Advance { millis } => {
+            h.advance_ms(millis);
+            h.node.begin_turn();
+        }
+        Op::ExpireDue => {
+            store.expire_due(5);
+        }
+        Op::Pull { .. } => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_snapshot_is_the_data_as_it_was_when_it_began(
+        before in proptest::collection::vec(op(), 0..400),
+        during in proptest::collection::vec(op(), 0..400),
+        budget in 1usize..5000,
+    ) {
+        let mut h = Harness::new();
+        h.node.begin_turn();
+        for op in &before {
+            run(&mut h, op);
+        }
+        let want = content(&h.node.store);
+        h.node.begin_snapshot(Purpose::Background);
+        let mut writer = RdbWriter::new(&h.node.snapshot_plan(Sink::Stream));
+        let mut out = Vec::new();
+        writer.begin(&mut out);
+        for op in &during {
+            if let Op::Pull { budget } = op {
+                pull(&mut h, &mut writer, &mut out, *budget);
+            }
+            run(&mut h, op);
+        }
+        let after = content(&h.node.store);
+        pull_all(&mut h, &mut writer, &mut out, budget);
+        prop_assert_eq!(content(&load(&out, 777).unwrap().node.store), want);
+        prop_assert_eq!(content(&h.node.store), after, "the snapshot itself changes nothing");
+        prop_assert!(h.node.store.orphans.is_empty());
+    }
+}

@@ -1,0 +1,137 @@
+//! `client-output-buffer-limit`: connections that do not read what they asked for are ended.
+//!
+//! A client is judged when it got a reply and once a second; a replica when the log has grown and once a second. What
+//! waits for a replica are the bytes of the log behind its cursor: they are shared, so its hard limit is never below
+//! the backlog, which is kept anyway.
+
+use crate::action::ConnId;
+use crate::commands::client::{Buffers, describe};
+use crate::config::OutputLimit;
+use crate::core::Core;
+use crate::session::{Closing, Conn, Role};
+
+/// What a client that has not authenticated may leave unread.
+const UNAUTHENTICATED_BYTES: u64 = 1024;
+
+impl Core {
+    /// Ends `conn` if more waits for it than its class may.
+    #[inline]
+    pub(crate) fn enforce_output_limit(&mut self, id: ConnId, conn: &mut Conn) {
+        if conn.output.is_empty() && !conn.session.is_replica() {
+            conn.session.over_soft_limit_since_ms = None;
+            return;
+        }
+        if conn.session.closing != Closing::Now && self.is_over_limit(conn) {
+            self.stats.client_output_buffer_limit_disconnections += 1;
+            let client = describe(self, &conn.session, &Buffers::of(id, conn));
+            self.warning(format!(
+                "Client {client} scheduled to be closed ASAP for overcoming of output buffer limits."
+            ));
+            conn.session.closing = Closing::Now;
+            self.to_close.push(id);
+        }
+    }
+
+    fn is_over_limit(&self, conn: &mut Conn) -> bool {
+        let pending = self.pending_output_bytes(conn);
+        if pending > UNAUTHENTICATED_BYTES && !conn.session.authenticated && !conn.session.is_primary() {
+            return true;
+        }
+        let limit = match conn.session.role {
+            Role::Client | Role::Primary => self.config.output_limit_normal,
+            Role::Replica(_) => {
+                let limit = self.config.output_limit_replica;
+                let hard_bytes = match limit.hard_bytes {
+                    0 => 0,
+                    bytes => bytes.max(self.config.repl_backlog_size as u64),
+                };
+                OutputLimit { hard_bytes, ..limit }
+            }
+        };
+        if limit.hard_bytes != 0 && pending >= limit.hard_bytes {
+            return true;
+        }
+        if limit.soft_bytes == 0 || pending < limit.soft_bytes {
+            conn.session.over_soft_limit_since_ms = None;
+            return false;
+        }
+        let now_ms = self.env.unix_ms();
+        let since_ms = *conn.session.over_soft_limit_since_ms.get_or_insert(now_ms);
+        ((now_ms - since_ms) / 1000) as u64 > limit.soft_seconds
+    }
+
+    /// Bytes that wait to be sent to this connection, of the log too.
+    pub(crate) fn pending_output_bytes(&self, conn: &Conn) -> u64 {
+        let log = match &conn.session.role {
+            Role::Replica(replica) => replica.link.backlog_bytes(self.repl.log.end()),
+            _ => 0,
+        };
+        conn.output.pending_bytes() as u64 + log
+    }
+
+    /// Judges all replicas, or with `everybody` all connections.
+    pub(crate) fn enforce_output_limits(&mut self, everybody: bool) {
+        let count = if everybody { self.conns.slots() } else { self.repl.replicas.len() };
+        for index in 0..count {
+            let id = if everybody { index } else { self.repl.replicas[index] };
+            if let Some(mut conn) = self.conns.take(id) {
+                self.enforce_output_limit(id, &mut conn);
+                self.conns.put_back(id, conn);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::action::Action;
+    use crate::testing::Harness;
+
+    fn closed(h: &mut Harness) -> (bool, String) {
+        let actions = h.node.take_actions();
+        let log = actions.iter().find_map(|action| match action {
+            Action::Log { message, .. } if message.contains("output buffer") => Some(message.clone()),
+            _ => None,
+        });
+        let closed = actions.iter().any(|action| matches!(action, Action::Close { conn } if *conn == h.conn));
+        (closed, log.unwrap_or_default())
+    }
+
+    fn ask_without_reading(h: &mut Harness) {
+        let request = b"ECHO aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(20);
+        if let Some(input) = h.node.input(h.conn) {
+            input.extend_from_slice(&request);
+            h.node.received(h.conn, request.len());
+        }
+    }
+
+    #[test]
+    fn the_hard_limit_ends_at_once() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET client-output-buffer-limit \"normal 1000 0 0\"");
+        ask_without_reading(&mut h);
+        h.node.before_sleep();
+        let (closed, log) = closed(&mut h);
+        assert!(closed);
+        assert!(log.starts_with("Client id=1 addr=127.0.0.1:1 "), "{log}");
+        assert!(log.ends_with(" scheduled to be closed ASAP for overcoming of output buffer limits."));
+        assert_eq!(h.node.core.stats.client_output_buffer_limit_disconnections, 1);
+    }
+
+    #[test]
+    fn the_soft_limit_ends_later() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET client-output-buffer-limit \"normal 0 1000 2\"");
+        ask_without_reading(&mut h);
+        for _ in 0..2 {
+            h.advance_ms(1000);
+            h.node.tick();
+            h.node.before_sleep();
+            assert!(!closed(&mut h).0);
+        }
+        h.advance_ms(1000);
+        h.node.tick();
+        h.node.before_sleep();
+        assert!(closed(&mut h).0);
+    }
+}

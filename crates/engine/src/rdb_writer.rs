@@ -1,0 +1,160 @@
+//! From the batches of a snapshot to the bytes of an RDB file, without I/O: it runs on another thread in the server
+//! and inline for `SAVE` and in the simulator.
+//!
+//! ```text
+//! begin → batch* → end        each appends to the caller's buffer, which may be taken away between any two calls
+//! ```
+
+use keyspace::Entry;
+use keyspace::snapshot::{Batch, Body, ListNode, Value};
+use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, Node, StrRef};
+
+use crate::snapshot::Plan;
+
+/// The encoder of one snapshot. Knows which database the file has selected, and the checksum of what was handed out.
+pub struct RdbWriter {
+    encoder: Encoder,
+    /// Absent when no checksum is wanted (`rdbchecksum no`).
+    crc: Option<Crc64>,
+    aux: Vec<(&'static str, String)>,
+    selected: Option<u32>,
+}
+
+impl RdbWriter {
+    pub fn new(plan: &Plan) -> RdbWriter {
+        RdbWriter {
+            encoder: Encoder::new(plan.target, EncoderOptions { compress: plan.compress }),
+            crc: plan.checksum.then(Crc64::new),
+            aux: plan.aux.clone(),
+            selected: None,
+        }
+    }
+
+    /// Appends what stands before the first key: the header and the auxiliary fields.
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
+        let from = out.len();
+        self.encoder.header(out);
+        for (key, value) in std::mem::take(&mut self.aux) {
+            self.encoder.aux(out, key.as_bytes(), value.as_bytes());
+        }
+        self.sum_up(&out[from..]);
+    }
+
+    /// Opens a database and says how much it holds.
+    pub fn database(&mut self, index: u32, keys: u64, expires: u64, out: &mut Vec<u8>) {
+        let from = out.len();
+        self.open(index, keys, expires, out);
+        self.sum_up(&out[from..]);
+    }
+
+    /// Appends the keys of `batch`. After an error, which names a value that the version cannot hold, the snapshot
+    /// is of no use.
+    pub fn batch(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<(), String> {
+        let from = out.len();
+        for item in batch.items() {
+            match item.body {
+                Body::Sizes { db, keys, expires } => self.open(db, keys, expires, out),
+                Body::Select { db } => self.select(db, out),
+                Body::Key { key, expire_at_ms, value, .. } => {
+                    if expire_at_ms.is_some() {
+                        self.encoder.key_attributes(out, expire_at_ms, None, None);
+                    }
+                    push_value(&mut self.encoder, Some(key), &value, out)
+                        .map_err(|error| format!("key '{}': {error}", key.escape_ascii()))?;
+                }
+            }
+        }
+        self.sum_up(&out[from..]);
+        Ok(())
+    }
+
+    /// Appends the end of the file: nothing may follow.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        let mut end = Vec::new();
+        self.encoder.eof(&mut end, self.crc.take());
+        out.extend_from_slice(&end);
+    }
+
+    fn open(&mut self, index: u32, keys: u64, expires: u64, out: &mut Vec<u8>) {
+        self.select(index, out);
+        self.encoder.resize_db(out, keys, expires);
+    }
+
+    /// Batches state their database anew; the file only where it changes.
+    fn select(&mut self, index: u32, out: &mut Vec<u8>) {
+        if self.selected != Some(index) {
+            self.selected = Some(index);
+            self.encoder.select_db(out, index);
+        }
+    }
+
+    fn sum_up(&mut self, bytes: &[u8]) {
+        if let Some(crc) = &mut self.crc {
+            crc.update(bytes);
+        }
+    }
+}
+
+/// The `DUMP` payload of one value, in the oldest version that holds it.
+pub fn dump(entry: &Entry, compress: bool) -> Result<Vec<u8>, EncodeError> {
+    let mut batch = Batch::default();
+    batch.push_entry(entry);
+    let item = batch.items().next().expect("one entry is one item");
+    let Body::Key { value, .. } = item.body else { unreachable!("an entry is pushed as a key") };
+    let features =
+        rdb::Features { hash_field_ttl: matches!(value, Value::HashTtl(_)), ..rdb::Features::default() };
+    let target = rdb::oldest_version_for(features, rdb::Dialect::Redis);
+    let mut out = Vec::new();
+    push_value(&mut Encoder::new(target, EncoderOptions { compress }), None, &value, &mut out)?;
+    rdb::dump::seal(&mut out, target);
+    Ok(out)
+}
+
+fn push_value(
+    encoder: &mut Encoder,
+    key: Option<&[u8]>,
+    value: &Value<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    match value {
+        Value::Int(int) => encoder.string(out, key, StrRef::Int(*int)),
+        Value::Str(text) | Value::Shared { text, .. } => encoder.string(out, key, StrRef::Bytes(text)),
+        Value::List(nodes) => {
+            encoder.list_begin(out, key, nodes.count as u64);
+            for node in nodes.nodes() {
+                encoder.list_node(
+                    out,
+                    match node {
+                        ListNode::Packed(bytes) => Node::Packed(bytes),
+                        ListNode::Plain(bytes) => Node::Plain(bytes),
+                    },
+                )?;
+            }
+        }
+        Value::Intset(bytes) => encoder.set_intset(out, key, bytes),
+        Value::SetListpack(bytes) => encoder.set_listpack(out, key, bytes)?,
+        Value::Set(members) => {
+            encoder.set_begin(out, key, members.count as u64);
+            members.members().for_each(|member| encoder.element(out, member));
+        }
+        Value::HashListpack(bytes) => encoder.hash_listpack(out, key, bytes)?,
+        Value::Hash(fields) => {
+            encoder.hash_begin(out, key, fields.count as u64);
+            fields.pairs().for_each(|(name, value)| encoder.field(out, name, value));
+        }
+        Value::HashTtl(fields) => {
+            let least = fields.expiring_pairs().filter_map(|(_, _, at)| at).min();
+            let least = least.expect("such a hash has a field with an expiry");
+            let writer = encoder.hash_ttl_begin(out, key, fields.count as u64, least)?;
+            for (name, value, at) in fields.expiring_pairs() {
+                writer.field(encoder, out, name, value, at);
+            }
+        }
+        Value::ZSetListpack(bytes) => encoder.zset_listpack(out, key, bytes)?,
+        Value::ZSet(members) => {
+            encoder.zset_begin(out, key, members.count as u64);
+            members.scored().for_each(|(member, score)| encoder.scored(out, member, score));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,1135 @@
+//! Four servers, some clients, and everything that goes wrong between them.
+//!
+//! Time goes in steps of a few milliseconds. In each, timers run, whatever has arrived is handed over in pieces, a
+//! client may send something, and something may break. After anything that a node was told it is given its turn, its
+//! actions are carried out, and [`Truth`] looks at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use engine::action::{Action, ConnId};
+use engine::config::{Config, DisklessLoad, Protected, SavePoint};
+use engine::env::Env;
+use engine::rdb_writer::RdbWriter;
+use engine::session::Role;
+use engine::snapshot::{Sink, Step};
+use engine::{Node, Peer};
+use log::Position;
+
+use crate::clients::{self, Taste};
+use crate::disk::Disk;
+use crate::mutation::Mutation;
+use crate::net::{Connection, End};
+use crate::random::Random;
+use crate::trace;
+use crate::truth::{Seen, Truth};
+
+const SERVERS: usize = 4;
+const CLIENTS: usize = 4;
+/// The wall clock when the world begins.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+const TICK_MS: u64 = 100;
+/// Time in which everything must have come together again once nothing breaks any more.
+const HEAL_MS: u64 = 90_000;
+
+/// What happened in a run: a simulator that exercises nothing must be visible.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    pub commands: u64,
+    pub full_syncs: u64,
+    pub partial_syncs: u64,
+    pub failed_partial_syncs: u64,
+    pub cuts: u64,
+    pub isolations: u64,
+    pub crashes: u64,
+    pub restores: u64,
+    pub promotions: u64,
+    pub retargets: u64,
+    pub saves: u64,
+    pub waits: u64,
+    pub acknowledged: u64,
+    pub stream_bytes: u64,
+    /// The mutation has struck.
+    pub struck: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Counts) {
+        for ((_, sum), (_, one)) in self.rows().into_iter().zip({
+            let mut other = *other;
+            other.rows().map(|(name, value)| (name, *value))
+        }) {
+            *sum += one;
+        }
+    }
+
+    pub fn rows(&mut self) -> [(&'static str, &mut u64); 15] {
+        [
+            ("commands", &mut self.commands),
+            ("full syncs", &mut self.full_syncs),
+            ("partial syncs", &mut self.partial_syncs),
+            ("partial syncs refused", &mut self.failed_partial_syncs),
+            ("cuts", &mut self.cuts),
+            ("isolations", &mut self.isolations),
+            ("crashes", &mut self.crashes),
+            ("restarts from a file", &mut self.restores),
+            ("promotions", &mut self.promotions),
+            ("retargets", &mut self.retargets),
+            ("snapshots saved", &mut self.saves),
+            ("WAIT answered", &mut self.waits),
+            ("replicas counted by WAIT", &mut self.acknowledged),
+            ("bytes of stream", &mut self.stream_bytes),
+            ("strikes of the mutation", &mut self.struck),
+        ]
+    }
+}
+
+struct SimEnv {
+    now_ms: Arc<AtomicI64>,
+    skew_ms: i64,
+    random: Random,
+}
+
+impl Env for SimEnv {
+    fn unix_ms(&self) -> i64 {
+        EPOCH_MS + self.now_ms.load(Ordering::Relaxed) + self.skew_ms
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        self.now_ms.load(Ordering::Relaxed) as u64 * 1000
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random.bits()
+    }
+
+    fn process_id(&self) -> u32 {
+        1
+    }
+
+    fn used_memory(&self) -> u64 {
+        1 << 20
+    }
+}
+
+/// A machine: its disk outlives the processes that run on it.
+struct Server {
+    disk: Disk,
+    config: Config,
+    skew_ms: i64,
+    process: Option<Process>,
+    /// When the process is started again.
+    restart_at: u64,
+    /// Cut off from the other servers until then; clients still reach it.
+    isolated_until: u64,
+    /// The primary that whoever looks after the servers wants it to follow.
+    follows: Option<usize>,
+    /// The data set that the last complete file holds, and what it was when that snapshot began.
+    saved: Option<Saved>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Saved {
+    keys: usize,
+    digest: u64,
+}
+
+struct Process {
+    node: Node,
+    /// Connection ids of the node to those of the world.
+    links: BTreeMap<ConnId, usize>,
+    to_send: BTreeSet<ConnId>,
+    paused: BTreeSet<ConnId>,
+    next_tick: u64,
+    seen: Seen,
+    encoding: Option<Encoding>,
+    transfer: Option<PathBuf>,
+    payloads: BTreeMap<ConnId, Arc<Vec<u8>>>,
+    load: Option<Load>,
+    connect: Option<Connect>,
+    /// Counters at the last look: what a process counted is added up before it ends.
+    synced: [u64; 3],
+    lost_key: bool,
+}
+
+/// A snapshot on its way out.
+struct Encoding {
+    writer: RdbWriter,
+    sink: Sink,
+    bytes: u64,
+    began: Saved,
+    walked: bool,
+}
+
+/// A file that is being read into a node.
+struct Load {
+    data: Arc<Vec<u8>>,
+    at: usize,
+}
+
+struct Connect {
+    target: usize,
+    due: u64,
+}
+
+#[derive(Default)]
+struct Client {
+    connection: Option<usize>,
+    server: usize,
+    replies: Vec<u8>,
+    pending: usize,
+    /// The last reply that is pending is that of a `WAIT`.
+    waits: bool,
+    /// Where the session's last write ended.
+    written: Option<Position>,
+}
+
+pub struct World {
+    random: Random,
+    now: u64,
+    clock: Arc<AtomicI64>,
+    servers: Vec<Server>,
+    connections: Vec<Option<Connection>>,
+    clients: Vec<Client>,
+    taste: Taste,
+    truth: Truth,
+    /// Who is meant to be the primary.
+    primary: usize,
+    /// Percent of the steps in which a client sends.
+    activity: u64,
+    /// Percent of the usual rate of faults.
+    trouble: u64,
+    mutation: Option<Mutation>,
+    counts: Counts,
+}
+
+impl World {
+    pub fn new(seed: u64, mutation: Option<Mutation>) -> World {
+        let mut random = Random::new(seed);
+        let clock = Arc::new(AtomicI64::new(0));
+        let servers = (0..SERVERS).map(|index| server(index, &mut random)).collect();
+        let taste = Taste {
+            long_values: *random.pick(&[0, 5, 25]),
+            transactions: *random.pick(&[5, 20, 50]),
+            waits: *random.pick(&[3, 10, 30]),
+        };
+        World {
+            now: 0,
+            clock,
+            servers,
+            connections: Vec::new(),
+            clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            taste,
+            truth: Truth::default(),
+            primary: 0,
+            activity: *random.pick(&[10, 40, 80]),
+            trouble: *random.pick(&[30, 100, 200]),
+            mutation,
+            counts: Counts::default(),
+            random,
+        }
+    }
+
+    /// Faults, then none, and all must be equal. Panics when an invariant is broken.
+    pub fn play(&mut self, counts: &mut Counts) {
+        struct Report<'a>(&'a mut World, &'a mut Counts);
+        impl Drop for Report<'_> {
+            fn drop(&mut self) {
+                (0..SERVERS).for_each(|n| self.0.count_syncs(n));
+                *self.1 = self.0.counts;
+            }
+        }
+        let report = Report(self, counts);
+        let world = &mut *report.0;
+        (0..SERVERS).for_each(|n| world.boot(n));
+        let end = world.random.between(5_000, 25_000);
+        while world.now < end {
+            world.step();
+            world.misfortune();
+            if world.random.percent(world.activity) {
+                let client = world.random.index(CLIENTS);
+                world.client_sends(client);
+            }
+        }
+        world.heal();
+    }
+
+    /// Time goes on, and what is due happens.
+    fn step(&mut self) {
+        self.now += self.random.between(1, 12);
+        self.clock.store(self.now as i64, Ordering::Relaxed);
+        for n in 0..SERVERS {
+            match &self.servers[n].process {
+                None if self.servers[n].restart_at <= self.now => self.boot(n),
+                None => {}
+                Some(_) => self.work(n),
+            }
+        }
+        for connection in 0..self.connections.len() {
+            self.carry(connection, 0);
+            self.carry(connection, 1);
+        }
+    }
+
+    // ---- servers ----
+
+    /// Starts the process of a server from what its disk holds.
+    fn boot(&mut self, n: usize) {
+        let server = &mut self.servers[n];
+        let mut config = server.config.clone();
+        config.replicaof = server.follows.map(|to| (host(to), PORT));
+        let env = SimEnv {
+            now_ms: Arc::clone(&self.clock),
+            skew_ms: server.skew_ms,
+            random: Random::new(self.random.bits()),
+        };
+        let path = PathBuf::from(&config.dir).join(&config.dbfilename);
+        let file = server.disk.open(&path);
+        trace(|| format!("{:6} server {n} starts, follows {:?}", self.now, server.follows));
+        let node = Node::new(config, Box::new(env));
+        server.process = Some(Process {
+            node,
+            links: BTreeMap::new(),
+            to_send: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            next_tick: self.now,
+            seen: Seen::default(),
+            encoding: None,
+            transfer: None,
+            payloads: BTreeMap::new(),
+            load: None,
+            connect: None,
+            synced: [0; 3],
+            lost_key: false,
+        });
+        self.restore(n, file);
+        self.turn(n);
+    }
+
+    /// Loads the file that the server was left with, as a server does before it lets clients in.
+    fn restore(&mut self, n: usize, file: Option<Arc<Vec<u8>>>) {
+        let server = &mut self.servers[n];
+        let process = server.process.as_mut().expect("just started");
+        if let Some(saved) = server.saved {
+            assert!(file.is_some(), "server {n} has lost the file that was reported as saved: {saved:?}");
+        }
+        let _ = &mut process.node;
+        if let Some(to) = server.follows {
+            process.node.follow_restored(&host(to), PORT, None, 0);
+        }
+    }
+
+    /// What a process does of its own accord: timers, files, snapshots, connecting.
+    fn work(&mut self, n: usize) {
+        let now = self.now;
+        let process = self.servers[n].process.as_mut().expect("it runs");
+        let mut acted = false;
+        if process.next_tick <= now {
+            process.next_tick = now + TICK_MS;
+            process.node.tick();
+            acted = true;
+        }
+        acted |= self.encode(n);
+        acted |= self.load(n);
+        acted |= self.connect(n);
+        let process = self.servers[n].process.as_ref().expect("it runs");
+        if acted || !process.to_send.is_empty() {
+            self.turn(n);
+        }
+    }
+
+    /// Ends a turn of the loop: sends, and carries the actions out, until there are none.
+    fn turn(&mut self, n: usize) {
+        let mut to_send = Vec::new();
+        loop {
+            let Some(process) = self.servers[n].process.as_mut() else { return };
+            process.node.before_sleep();
+            process.node.take_to_send(&mut to_send);
+            process.to_send.extend(&to_send);
+            self.flush(n);
+            let process = self.servers[n].process.as_mut().expect("sending does not end it");
+            let actions = process.node.take_actions();
+            if actions.is_empty() {
+                break;
+            }
+            for action in actions {
+                self.act(n, action);
+            }
+        }
+        self.look(n);
+    }
+
+    fn look(&mut self, n: usize) {
+        let Some(process) = &mut self.servers[n].process else { return };
+        if self.mutation == Some(Mutation::LoseKey) {
+            self.counts.struck += u64::from(lose_key(process, &mut self.random));
+        }
+        self.truth.look(n, &process.node, &mut process.seen);
+    }
+
+    fn act(&mut self, n: usize, action: Action) {
+        let (now, lying) = (self.now, self.mutation == Some(Mutation::LoseFile));
+        let server = &mut self.servers[n];
+        let Some(process) = server.process.as_mut() else { return };
+        match action {
+            Action::Log { message, .. } => {
+                trace(|| format!("{now:6} server {n}: {message}"));
+                if message.ends_with("Finished with success") {
+                    process.seen.adopted = true;
+                    self.after_full_sync(n);
+                } else if message.starts_with("Setting secondary replication ID") {
+                    self.after_shift(n);
+                }
+            }
+            Action::ConnectPrimary { host, port } => {
+                assert_eq!(port, PORT);
+                let target = host.rsplit('.').next().and_then(|last| last.parse::<usize>().ok());
+                let due = now + self.random.between(1, 50);
+                process.connect = Some(Connect { target: target.expect("a name of ours") - 1, due });
+            }
+            Action::AbandonConnect => process.connect = None,
+            Action::PauseReading { conn } => {
+                process.paused.insert(conn);
+            }
+            Action::ResumeReading { conn } => {
+                process.paused.remove(&conn);
+            }
+            Action::Close { conn } => self.close(n, conn),
+            Action::BeginSnapshot(plan) => {
+                let mut writer = RdbWriter::new(&plan);
+                let mut bytes = Vec::new();
+                writer.begin(&mut bytes);
+                if let Sink::File { temp, .. } = &plan.sink {
+                    server.disk.create(temp);
+                    server.disk.append(temp, &bytes);
+                }
+                let length = bytes.len() as u64;
+                if plan.sink == Sink::Stream {
+                    process.node.snapshot_chunk(bytes);
+                }
+                let began = saved(&process.node);
+                process.encoding =
+                    Some(Encoding { writer, sink: plan.sink, bytes: length, began, walked: false });
+            }
+            Action::CancelSnapshot => {
+                if let Some(Encoding { sink: Sink::File { temp, .. }, .. }) = process.encoding.take() {
+                    server.disk.remove(&temp);
+                }
+            }
+            Action::OpenTransferFile { path } => {
+                server.disk.create(&path);
+                process.transfer = Some(path);
+            }
+            Action::AppendTransferFile { bytes } => {
+                let path = process.transfer.as_ref().expect("a file is open");
+                server.disk.append(path, &bytes);
+            }
+            Action::FinishTransferFile { from, to } => {
+                process.transfer = None;
+                server.disk.publish(&from, &to, lying);
+                self.counts.struck += u64::from(lying);
+                // What is in it is only known once it is loaded.
+                server.saved = None;
+                process.node.transfer_file_finished(Ok(to));
+            }
+            Action::AbandonTransferFile => {
+                let path = process.transfer.take().expect("a file is open");
+                server.disk.remove(&path);
+            }
+            Action::OpenPayload { conn, path } => {
+                let data = server.disk.open(&path).expect("the snapshot was just written");
+                process.payloads.insert(conn, data);
+            }
+            Action::ReadPayload { conn, offset, length } => {
+                let data = &process.payloads[&conn];
+                let bytes = data[offset as usize..(offset + length) as usize].to_vec();
+                process.node.payload_read(conn, Ok(bytes));
+            }
+            Action::ClosePayload { conn } => {
+                process.payloads.remove(&conn);
+            }
+            Action::LoadFile { path } => {
+                let data = server.disk.open(&path).expect("the file was just written");
+                process.load = Some(Load { data, at: 0 });
+            }
+            Action::Exit { code } => panic!("server {n} ends itself with {code}"),
+            Action::ConfigChanged { .. } => {}
+        }
+    }
+
+    /// Pulls a little of the running snapshot and encodes it.
+    fn encode(&mut self, n: usize) -> bool {
+        let lying = self.mutation == Some(Mutation::LoseFile);
+        let server = &mut self.servers[n];
+        let process = server.process.as_mut().expect("it runs");
+        let Some(encoding) = &mut process.encoding else { return false };
+        // The encoder waits for slow replicas, and is slow itself at times.
+        if process.node.snapshot_unsent_bytes() > 32 * 1024 || self.random.once_in(3) {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        let mut failure = None;
+        if !encoding.walked {
+            match process.node.snapshot_batch(self.random.between(1, 2_000) as usize) {
+                Some(Step::Batch(batch)) => failure = encoding.writer.batch(&batch, &mut bytes).err(),
+                Some(Step::Walked) => encoding.walked = true,
+                None => unreachable!("a snapshot that is walked or over is not asked"),
+            }
+        }
+        if encoding.walked {
+            encoding.writer.end(&mut bytes);
+        }
+        encoding.bytes += bytes.len() as u64;
+        match &encoding.sink {
+            Sink::File { temp, .. } => server.disk.append(temp, &bytes),
+            Sink::Stream => process.node.snapshot_chunk(bytes),
+        }
+        if !encoding.walked && failure.is_none() {
+            return true;
+        }
+        let encoding = process.encoding.take().expect("just seen");
+        if let Sink::File { temp, path } = &encoding.sink {
+            if failure.is_none() {
+                server.disk.publish(temp, path, lying);
+                self.counts.struck += u64::from(lying);
+                self.counts.saves += 1;
+                server.saved = Some(encoding.began);
+            } else {
+                server.disk.remove(temp);
+            }
+        }
+        process.node.snapshot_finished(failure.map_or(Ok(encoding.bytes), Err));
+        true
+    }
+
+    /// Hands some more of a file to the node that loads it.
+    fn load(&mut self, n: usize) -> bool {
+        let process = self.servers[n].process.as_mut().expect("it runs");
+        let Some(load) = &mut process.load else { return false };
+        let count = (load.data.len() - load.at).min(self.random.between(1, 20_000) as usize);
+        let bytes = &load.data[load.at..load.at + count];
+        load.at += count;
+        let result = process.node.load_bytes(bytes);
+        if result.is_err() || load.at == load.data.len() {
+            process.load = None;
+            process.node.load_finished(result);
+        }
+        true
+    }
+
+    /// Answers an attempt to connect to the primary.
+    fn connect(&mut self, n: usize) -> bool {
+        let isolated = |world: &World, n: usize| world.servers[n].isolated_until > world.now;
+        let process = self.servers[n].process.as_ref().expect("it runs");
+        let Some(Connect { target, due }) = process.connect else { return false };
+        // Packets into nowhere: the node has to lose patience.
+        if due > self.now || isolated(self, n) || isolated(self, target) {
+            return false;
+        }
+        self.servers[n].process.as_mut().expect("it runs").connect = None;
+        let from = Peer {
+            addr: format!("{}:{}", host(n), 40_000 + self.connections.len()),
+            laddr: format!("{}:{PORT}", host(target)),
+            unix_socket: false,
+            local: false,
+        };
+        let to = Peer { addr: format!("{}:{PORT}", host(target)), ..Peer::default() };
+        let accepted = self.servers[target].process.as_mut().map(|process| process.node.accept(from));
+        let process = self.servers[n].process.as_mut().expect("it runs");
+        let Some(Ok(far)) = accepted else {
+            process.node.primary_connect_failed("Connection refused");
+            return true;
+        };
+        let Some(near) = process.node.primary_connected(to) else {
+            self.servers[target].process.as_mut().expect("it has accepted").node.closed(far);
+            return true;
+        };
+        let ends = [End::Server { server: n, conn: near }, End::Server { server: target, conn: far }];
+        self.open(Connection::new(ends[0], ends[1]));
+        true
+    }
+
+    // ---- the network ----
+
+    fn open(&mut self, connection: Connection) -> usize {
+        let slot = self.connections.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        for end in connection.ends {
+            if let End::Server { server, conn } = end {
+                let process = self.servers[server].process.as_mut().expect("an end is at a process");
+                process.links.insert(conn, slot);
+                process.paused.remove(&conn);
+            }
+        }
+        self.connections[slot] = Some(connection);
+        slot
+    }
+
+    /// The node has closed a connection and forgotten it.
+    fn close(&mut self, n: usize, conn: ConnId) {
+        let process = self.servers[n].process.as_mut().expect("it acts");
+        process.to_send.remove(&conn);
+        let Some(slot) = process.links.remove(&conn) else { return };
+        let at = self.now + self.random.between(0, 20);
+        self.leave(slot, |connection| connection.side_of(n, conn), at);
+    }
+
+    fn leave(&mut self, slot: usize, side: impl FnOnce(&Connection) -> Option<usize>, at: u64) {
+        let Some(connection) = &mut self.connections[slot] else { return };
+        let Some(side) = side(connection) else { return };
+        connection.leave(side, at);
+        if connection.ends == [End::Gone, End::Gone] {
+            self.connections[slot] = None;
+        }
+    }
+
+    /// Moves what a node has to send into the network, as much as that takes.
+    fn flush(&mut self, n: usize) {
+        let Some(process) = self.servers[n].process.as_mut() else { return };
+        let waiting: Vec<ConnId> = process.to_send.iter().copied().collect();
+        for conn in waiting {
+            self.flush_one(n, conn);
+        }
+    }
+
+    fn flush_one(&mut self, n: usize, conn: ConnId) {
+        loop {
+            let process = self.servers[n].process.as_mut().expect("it sends");
+            let Some(slot) = process.links.get(&conn).copied() else {
+                process.to_send.remove(&conn);
+                return;
+            };
+            let mut slices: Vec<IoSlice<'_>> = Vec::new();
+            let pending = process.node.outgoing(conn, &mut slices);
+            if pending == 0 {
+                process.to_send.remove(&conn);
+                return;
+            }
+            let connection = self.connections[slot].as_mut().expect("a linked connection is open");
+            let side = connection.side_of(n, conn).expect("a link leads to an end");
+            let to_client = matches!(connection.ends[1 - side], End::Client(_));
+            let pipe = &mut connection.pipes[1 - side];
+            let window = if to_client { usize::MAX } else { (8 * 1024usize).saturating_sub(pipe.bytes()) };
+            if window == 0 {
+                process.node.stalled(conn);
+                return;
+            }
+            let most = if to_client || self.random.percent(70) {
+                pending.min(window)
+            } else {
+                1 + self.random.index(pending.min(window))
+            };
+            let mut bytes = Vec::with_capacity(most);
+            for slice in slices {
+                let count = slice.len().min(most - bytes.len());
+                bytes.extend_from_slice(&slice[..count]);
+            }
+            process.node.sent(conn, most);
+            match connection.ends[1 - side] {
+                End::Client(client) => {
+                    self.clients[client].replies.extend_from_slice(&bytes);
+                    self.client_reads(client);
+                }
+                End::Server { .. } => {
+                    self.counts.stream_bytes += most as u64;
+                    let due = self.now + self.random.between(0, 30);
+                    if let Some(bytes) = self.mutate_bytes(n, conn, bytes) {
+                        let connection = self.connections[slot].as_mut().expect("still open");
+                        connection.pipes[1 - side].push(due, bytes);
+                    }
+                }
+                End::Gone => {}
+            }
+        }
+    }
+
+    /// Hands over what has arrived at one end of a connection.
+    fn carry(&mut self, slot: usize, side: usize) {
+        let now = self.now;
+        let Some(connection) = &self.connections[slot] else { return };
+        if let Some(servers) = connection.servers()
+            && servers.iter().any(|server| self.servers[*server].isolated_until > now)
+        {
+            return;
+        }
+        let End::Server { server: n, conn } = connection.ends[side] else { return };
+        let process = self.servers[n].process.as_mut().expect("an end is at a process");
+        if process.paused.contains(&conn) {
+            return;
+        }
+        let connection = self.connections[slot].as_mut().expect("just seen");
+        let pipe = &mut connection.pipes[side];
+        if pipe.is_due(now) {
+            let most = if self.random.percent(60) { 4096 } else { self.random.between(1, 300) };
+            let bytes = pipe.take(now, most as usize);
+            let client = connection.ends.iter().find_map(|end| match end {
+                End::Client(client) => Some(*client),
+                _ => None,
+            });
+            if let Some(input) = process.node.input(conn) {
+                input.extend_from_slice(&bytes);
+                process.node.received(conn, bytes.len());
+            }
+            if let Some(client) = client {
+                self.note_write(n, conn, client);
+            }
+            self.turn(n);
+        } else if pipe.is_over(now) {
+            process.links.remove(&conn);
+            process.to_send.remove(&conn);
+            process.node.closed(conn);
+            self.leave(slot, |_| Some(side), now);
+            self.turn(n);
+        }
+    }
+
+    // ---- clients ----
+
+    fn client_sends(&mut self, index: usize) {
+        let client = &self.clients[index];
+        if client.pending > 0 {
+            return;
+        }
+        // Most write to the primary, as far as they know it.
+        let wanted = if self.random.percent(85) { self.primary } else { self.random.index(SERVERS) };
+        if client.connection.is_some() && client.server != wanted && self.random.percent(20) {
+            self.client_leaves(index);
+        }
+        if self.clients[index].connection.is_none() {
+            let Some(process) = &mut self.servers[wanted].process else { return };
+            let peer = Peer {
+                addr: format!("10.0.1.{index}:5000"),
+                laddr: format!("{}:{PORT}", host(wanted)),
+                unix_socket: false,
+                local: true,
+            };
+            let Ok(conn) = process.node.accept(peer) else { return };
+            let ends = [End::Client(index), End::Server { server: wanted, conn }];
+            let slot = self.open(Connection::new(ends[0], ends[1]));
+            self.clients[index] = Client { connection: Some(slot), server: wanted, ..Client::default() };
+        }
+        let mut bytes = Vec::new();
+        let (count, waits) = clients::pipeline(&mut self.random, &self.taste, &mut bytes);
+        self.counts.commands += count as u64;
+        let client = &mut self.clients[index];
+        client.pending = count;
+        client.waits = waits;
+        let slot = client.connection.expect("connected above");
+        let due = self.now + self.random.between(0, 5);
+        self.connections[slot].as_mut().expect("a client's connection is open").pipes[1].push(due, bytes);
+    }
+
+    fn client_leaves(&mut self, index: usize) {
+        let Some(slot) = self.clients[index].connection.take() else { return };
+        let now = self.now;
+        self.leave(slot, |_| Some(0), now);
+        self.clients[index] = Client::default();
+    }
+
+    /// Remembers at which position the last write of a client ended.
+    fn note_write(&mut self, n: usize, conn: ConnId, client: usize) {
+        let node = &self.servers[n].process.as_ref().expect("it has just run").node;
+        let Some(open) = node.core.conns.get(conn) else { return };
+        let offset = open.session.last_write_offset;
+        let client = &mut self.clients[client];
+        if offset > 0 && client.written.is_none_or(|at| at.offset != offset) {
+            client.written = Some(node.core.repl.history.at(offset));
+        }
+    }
+
+    fn client_reads(&mut self, index: usize) {
+        loop {
+            let client = &mut self.clients[index];
+            let parsed = resp::parse_reply(&client.replies).expect("replies are well formed");
+            let Some((value, length)) = parsed else { return };
+            client.replies.drain(..length);
+            assert!(client.pending > 0, "a reply that nobody asked for: {value:?}");
+            client.pending -= 1;
+            if client.pending > 0 || !client.waits {
+                continue;
+            }
+            let (server, written) = (client.server, client.written);
+            let Some(count) = value.as_int() else { continue };
+            self.counts.waits += 1;
+            self.counts.acknowledged += count as u64;
+            let Some(at) = written else { continue };
+            // What the client is told was written by the process that tells it, and before this turn ends.
+            let reached = self.truth.count_reached(server, at, SERVERS);
+            assert!(
+                reached as i64 >= count,
+                "server {server} says that {count} replicas have {at}, and {reached} ever had it"
+            );
+        }
+    }
+
+    // ---- what goes wrong ----
+
+    fn misfortune(&mut self) {
+        // One chance for each step; a step takes 6.5 ms on average.
+        let rate = |seconds: u64, world: &World| seconds * 154 * 100 / world.trouble;
+        if self.random.once_in(rate(1, self)) {
+            self.cut_one();
+        }
+        if self.random.once_in(rate(6, self)) {
+            let n = self.random.index(SERVERS);
+            let span = self.random.between(50, 9_000);
+            trace(|| format!("{:6} server {n} is isolated for {span} ms", self.now));
+            self.servers[n].isolated_until = self.now + span;
+            self.counts.isolations += 1;
+        }
+        if self.random.once_in(rate(5, self)) {
+            let n = self.random.index(SERVERS);
+            self.crash(n);
+        }
+        if self.random.once_in(rate(7, self)) {
+            self.fail_over();
+        }
+        if self.random.once_in(rate(5, self)) {
+            let n = self.random.index(SERVERS);
+            self.repoint(n);
+        }
+        if self.random.once_in(rate(3, self)) && clients::has("bgsave") {
+            let n = self.random.index(SERVERS);
+            self.order(n, &["BGSAVE"]);
+        }
+    }
+
+    fn cut_one(&mut self) {
+        let open: Vec<usize> =
+            (0..self.connections.len()).filter(|slot| self.connections[*slot].is_some()).collect();
+        if open.is_empty() {
+            return;
+        }
+        let slot = *self.random.pick(&open);
+        let connection = self.connections[slot].as_mut().expect("just seen");
+        trace(|| format!("{:6} cut {:?}", self.now, connection.ends));
+        self.counts.cuts += 1;
+        // One side may not hear of it for long.
+        for pipe in &mut connection.pipes {
+            let keep = self.random.index(pipe.bytes() + 1);
+            pipe.truncate(keep);
+            let silence = if self.random.percent(15) { 12_000 } else { 300 };
+            pipe.end_at = Some(self.now + self.random.below(silence));
+        }
+        for side in 0..2 {
+            if let Some(Connection { ends, .. }) = &self.connections[slot]
+                && let End::Client(client) = ends[side]
+            {
+                self.client_leaves(client);
+            }
+        }
+    }
+
+    fn crash(&mut self, n: usize) {
+        self.count_syncs(n);
+        let Some(process) = self.servers[n].process.take() else { return };
+        trace(|| format!("{:6} server {n} crashes", self.now));
+        self.counts.crashes += 1;
+        for (conn, slot) in process.links {
+            let silence = if self.random.percent(20) { 6_000 } else { 50 };
+            let at = self.now + self.random.below(silence);
+            if let Some(connection) = &mut self.connections[slot] {
+                let side = connection.side_of(n, conn).expect("a link leads to an end");
+                let pipe = &mut connection.pipes[1 - side];
+                let keep = self.random.index(pipe.bytes() + 1);
+                pipe.truncate(keep);
+                let client = connection.ends.iter().find_map(|end| match end {
+                    End::Client(client) => Some(*client),
+                    _ => None,
+                });
+                self.leave(slot, |connection| connection.side_of(n, conn), at);
+                if let Some(client) = client {
+                    self.client_leaves(client);
+                }
+            }
+        }
+        let server = &mut self.servers[n];
+        server.disk.crash(&mut self.random);
+        server.restart_at = self.now + self.random.between(50, 6_000);
+    }
+
+    /// Gives a server a command, as an operator would; at once, or not at all.
+    fn order(&mut self, n: usize, words: &[&str]) {
+        let Some(process) = &mut self.servers[n].process else { return };
+        let peer = Peer { addr: "10.0.2.1:1".into(), laddr: String::new(), unix_socket: false, local: true };
+        let Ok(conn) = process.node.accept(peer) else { return };
+        let mut bytes = Vec::new();
+        clients::push(&mut bytes, words);
+        process.node.input(conn).expect("just opened").extend_from_slice(&bytes);
+        process.node.received(conn, bytes.len());
+        process.node.closed(conn);
+        trace(|| format!("{:6} server {n} is told {}", self.now, words.join(" ")));
+        self.turn(n);
+    }
+
+    /// Another server becomes the primary and the rest are pointed at it, each when it is heard of.
+    fn fail_over(&mut self) {
+        let n = self.random.index(SERVERS);
+        if self.servers[n].process.is_none() || n == self.primary {
+            return;
+        }
+        self.counts.promotions += 1;
+        self.primary = n;
+        self.servers[n].follows = None;
+        self.order(n, &["REPLICAOF", "NO", "ONE"]);
+        for other in 0..SERVERS {
+            if other != n && self.random.percent(80) {
+                self.point(other, n);
+            }
+        }
+        // Whoever was forgotten keeps following somebody, or leads alone, until it is repointed.
+    }
+
+    /// Points one server at another one, below which it does not stand.
+    fn repoint(&mut self, n: usize) {
+        let to = self.random.index(SERVERS);
+        if n != self.primary && !self.stands_below(to, n) {
+            self.point(n, to);
+        }
+    }
+
+    fn stands_below(&self, mut server: usize, above: usize) -> bool {
+        for _ in 0..=SERVERS {
+            if server == above {
+                return true;
+            }
+            let Some(next) = self.servers[server].follows else { return false };
+            server = next;
+        }
+        true
+    }
+
+    fn point(&mut self, n: usize, to: usize) {
+        self.counts.retargets += 1;
+        self.servers[n].follows = Some(to);
+        self.order(n, &["REPLICAOF", &host(to), &PORT.to_string()]);
+    }
+
+    // ---- the end ----
+
+    /// Nothing breaks any more: everything must come together.
+    fn heal(&mut self) {
+        trace(|| format!("{:6} all is well from here", self.now));
+        self.mutation = None;
+        for n in 0..SERVERS {
+            let server = &mut self.servers[n];
+            server.isolated_until = 0;
+            server.restart_at = server.restart_at.min(self.now);
+        }
+        self.step();
+        let primary = self.primary;
+        self.servers[primary].follows = None;
+        self.order(primary, &["REPLICAOF", "NO", "ONE"]);
+        let chained = (primary + 1) % SERVERS;
+        for n in (0..SERVERS).filter(|n| *n != primary) {
+            let to = if n == chained { (primary + 2) % SERVERS } else { primary };
+            // First out of the way of cycles.
+            self.servers[n].follows = Some(to);
+            self.order(n, &["REPLICAOF", &host(to), &PORT.to_string()]);
+        }
+        let began = self.now;
+        while self.now < began + HEAL_MS {
+            self.step();
+            if self.now < began + 1_000 {
+                let client = self.random.index(CLIENTS);
+                self.client_sends(client);
+            } else if self.have_converged() {
+                trace(|| format!("{:6} all are equal", self.now));
+                return;
+            }
+        }
+        panic!("the servers do not come together: {}", self.standing());
+    }
+
+    fn have_converged(&self) -> bool {
+        let node = |n: usize| self.servers[n].process.as_ref().map(|process| &process.node);
+        let Some(primary) = node(self.primary) else { return false };
+        let at = primary.core.repl.position();
+        let equal = (0..SERVERS).all(|n| {
+            node(n).is_some_and(|node| {
+                let repl = &node.core.repl;
+                let up = n == self.primary || !repl.is_link_down();
+                up && node.core.loading.is_none() && repl.position() == at
+            })
+        });
+        if equal {
+            let expected = saved(primary);
+            for n in 0..SERVERS {
+                let found = saved(node(n).expect("seen above"));
+                assert!(found == expected, "server {n} holds {found:?} at {at}, its primary {expected:?}");
+            }
+        }
+        equal
+    }
+
+    fn standing(&self) -> String {
+        let lines = (0..SERVERS).map(|n| match &self.servers[n].process {
+            None => format!("\n  server {n} is down"),
+            Some(process) => {
+                let repl = &process.node.core.repl;
+                let link = repl.following.as_ref().map(|following| following.link.role_state());
+                let follows = self.servers[n].follows;
+                format!("\n  server {n} at {} follows {follows:?}: {link:?}", repl.position())
+            }
+        });
+        lines.collect()
+    }
+
+    fn count_syncs(&mut self, n: usize) {
+        if let Some(process) = &mut self.servers[n].process {
+            let stats = &process.node.core.stats;
+            let now = [stats.sync_full, stats.sync_partial_ok, stats.sync_partial_err];
+            self.counts.full_syncs += now[0] - process.synced[0];
+            self.counts.partial_syncs += now[1] - process.synced[1];
+            self.counts.failed_partial_syncs += now[2] - process.synced[2];
+            process.synced = now;
+        }
+    }
+
+    // ---- mutations ----
+
+    /// What becomes of bytes between two servers; usually what they are.
+    fn mutate_bytes(&mut self, n: usize, conn: ConnId, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+        let Some(mutation) = self.mutation else { return Some(bytes) };
+        let process = self.servers[n].process.as_ref().expect("it sends");
+        let role = process.node.core.conns.get(conn).map(|conn| &conn.session.role);
+        let streams =
+            matches!(role, Some(Role::Replica(replica)) if replica.link.is_online() && replica.payload_at.is_none());
+        let to_primary = matches!(role, Some(Role::Primary));
+        let struck = match mutation {
+            Mutation::DropByte if streams && self.random.once_in(20) => {
+                bytes.remove(self.random.index(bytes.len()));
+                true
+            }
+            Mutation::ChangeByte if streams && self.random.once_in(20) => {
+                let at = self.random.index(bytes.len());
+                let small = bytes[at].is_ascii_lowercase() && bytes[at] != b'z';
+                bytes[at] += u8::from(small);
+                small
+            }
+            Mutation::AckTooFar if to_primary => {
+                change_number(&mut bytes, b"\r\n$3\r\nACK\r\n", |offset| offset + 400)
+            }
+            Mutation::StalePosition if to_primary => {
+                change_number(&mut bytes, b"PSYNC\r\n$40\r\n", |offset| offset.saturating_sub(30))
+            }
+            _ => false,
+        };
+        self.counts.struck += u64::from(struck);
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    fn after_full_sync(&mut self, n: usize) {
+        let process = self.servers[n].process.as_mut().expect("it has just acted");
+        if self.mutation == Some(Mutation::ForgetSelect) {
+            process.node.store.swap_dbs(0, 1);
+            self.counts.struck += 1;
+        }
+    }
+
+    fn after_shift(&mut self, n: usize) {
+        let process = self.servers[n].process.as_mut().expect("it has just acted");
+        if self.mutation == Some(Mutation::WrongSecondId)
+            && let Some(second) = &mut process.node.core.repl.history.second
+        {
+            second.valid_until += 2_000;
+            self.counts.struck += 1;
+        }
+    }
+}
+
+const PORT: u16 = 6379;
+
+fn host(n: usize) -> String {
+    format!("10.0.0.{}", n + 1)
+}
+
+fn saved(node: &Node) -> Saved {
+    Saved { keys: node.store.total_keys(), digest: crate::digest::of(&node.store) }
+}
+
+/// A machine with settings of its own.
+fn server(index: usize, random: &mut Random) -> Server {
+    let loads = [
+        DisklessLoad::Disabled,
+        DisklessLoad::OnEmptyDb,
+        DisklessLoad::SwapDb,
+        DisklessLoad::FlushBeforeLoad,
+    ];
+    let config = Config {
+        port: PORT,
+        protected_mode: false,
+        databases: 2,
+        dir: format!("/server{index}"),
+        enable_debug_command: Protected::Yes,
+        save: if random.percent(40) { vec![SavePoint { seconds: 2, changes: 20 }] } else { Vec::new() },
+        stop_writes_on_bgsave_error: false,
+        rdbcompression: random.percent(50),
+        rdbchecksum: random.percent(80),
+        repl_diskless_sync: random.percent(60),
+        repl_diskless_sync_delay_s: random.below(2) as i64,
+        repl_diskless_load: *random.pick(&loads),
+        repl_ping_replica_period_s: 1,
+        repl_timeout_s: random.between(3, 7) as i64,
+        repl_backlog_size: 16 * 1024 << random.below(3),
+        repl_backlog_ttl_s: *random.pick(&[2, 3600]),
+        ..Config::default()
+    };
+    Server {
+        disk: Disk::default(),
+        config,
+        skew_ms: random.between(0, 6_000) as i64 - 3_000,
+        process: None,
+        restart_at: 0,
+        isolated_until: 0,
+        follows: match index {
+            0 => None,
+            // One stands behind another replica.
+            3 => Some(1),
+            _ => Some(0),
+        },
+        saved: None,
+    }
+}
+
+/// Takes a key away from a replica, once per process.
+fn lose_key(process: &mut Process, random: &mut Random) -> bool {
+    let up = process.node.core.is_replica() && !process.node.core.repl.is_link_down();
+    if process.lost_key || !up || !random.once_in(50) {
+        return false;
+    }
+    let db = random.index(process.node.store.databases());
+    let key = process.node.store.db_at(db).iter().next().map(|entry| entry.key().to_vec());
+    if let Some(key) = key {
+        process.node.store.db_at_mut(db).remove(keyspace::Key::new(&key));
+        process.lost_key = true;
+    }
+    process.lost_key
+}
+
+/// Replaces the number that stands in a bulk string after `mark` by one with as many digits.
+fn change_number(bytes: &mut [u8], mark: &[u8], change: impl Fn(u64) -> u64) -> bool {
+    let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|window| window == what);
+    let Some(at) = find(bytes, mark) else { return false };
+    let mut rest = at + mark.len();
+    // Past the id if there is one, and past the length of the number.
+    while let Some(line) = find(&bytes[rest..], b"\r\n") {
+        let text = &bytes[rest..rest + line];
+        let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
+        if let Some(number) = number {
+            let changed = format!("{:0width$}", change(number), width = line);
+            if changed.len() == line && !changed.starts_with('0') {
+                bytes[rest..rest + line].copy_from_slice(changed.as_bytes());
+                return changed.as_bytes() != number.to_string().as_bytes();
+            }
+            return false;
+        }
+        rest += line + 2;
+    }
+    false
+}
