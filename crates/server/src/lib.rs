@@ -10,7 +10,6 @@ pub mod config_file;
 pub mod connect;
 pub mod crash;
 pub mod daemon;
-mod directives;
 pub mod env;
 pub mod event_loop;
 pub mod files;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use engine::params;
 use engine::{Config, Node};
 
 use crate::accept::{self, Listener};
@@ -13,7 +14,7 @@ use crate::event_loop::{EventLoop, Parts};
 use crate::listener::strerror;
 use crate::logger::{LOG, Level};
 use crate::reclaim::Reclaimer;
-use crate::{allocator, crash, daemon, directives, listener, log_notice, log_warning, report};
+use crate::{allocator, crash, daemon, listener, log_notice, log_warning, report};
 
 /// Runs the program that the command line asks for; its exit code. The program's name comes first.
 pub fn main_with_args(args: Vec<OsString>) -> i32 {
@@ -57,7 +58,8 @@ fn serve(arguments: &Arguments, program: &str) -> i32 {
     crash::install(Box::new(String::new));
     let mut config = Config::default();
     let loaded = config_file::load(&arguments.sources, &config_file::Disk, |directive| {
-        directives::apply(&mut config, directive)
+        let args: Vec<&[u8]> = directive.args.iter().map(Vec::as_slice).collect();
+        params::apply_directive(&mut config, directive.name.as_bytes(), &args)
     });
     if let Err(error) = loaded {
         match error {
