@@ -4,9 +4,11 @@ mod peers;
 
 use std::time::Duration;
 
-use peers::agree::{assert_same, assert_same_expiries, wait_caught_up};
+use peers::agree::{
+    assert_same, assert_same_contents, assert_same_data, assert_same_expiries, wait_caught_up,
+};
 use peers::writes::{Writer, Writes, pour};
-use peers::{Batch, Bed, Kind, Server, dataset};
+use peers::{Batch, Bed, Kind, Reply, Server, dataset};
 
 /// All types in all encodings, by a snapshot over the socket; 100,000 writes; then once more with a snapshot by way of a
 /// file, while a writer goes on.
@@ -76,7 +78,7 @@ fn field_expiries(server: &Server) -> Vec<i64> {
     argv.extend((0..300).map(|index| format!("field:{index}")));
     let reply = server.client().argv(&argv);
     assert_eq!(reply.error(), None);
-    reply.array().iter().map(peers::Reply::int).collect()
+    reply.array().iter().map(Reply::int).collect()
 }
 
 /// Hash fields with a TTL of their own reach Kindred from a server that has them, and reach `lower` from Kindred. Digests
@@ -107,8 +109,10 @@ fn field_ttls(upper: Kind, lower: Kind) {
     replica.follow(middle.port);
     wait_caught_up(&middle, &replica);
     assert_eq!(field_expiries(&primary), field_expiries(&replica));
+    assert_same_contents(&primary, &middle, "in Kindred");
+    assert_same_contents(&primary, &replica, "through Kindred");
     if upper == lower {
-        peers::agree::assert_same_data(&primary, &replica, "through Kindred");
+        assert_same_data(&primary, &replica, "through Kindred");
     }
     // The stream still carries plain commands on such a hash.
     client.ok("HDEL hash:ttl field:1 field:3");

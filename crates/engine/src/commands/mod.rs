@@ -16,6 +16,7 @@ pub mod debug;
 pub mod dump;
 pub mod elements;
 pub mod expire;
+pub mod foreign;
 pub mod hash;
 pub mod keys;
 pub mod lcs;
@@ -55,6 +56,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    foreign::COMMANDS,
     hash::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,

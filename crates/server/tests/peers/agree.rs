@@ -62,6 +62,51 @@ pub fn assert_same_data(one: &Server, other: &Server, when: &str) {
     assert!(digests.0.bytes().any(|digit| digit != b'0'), "{when}: both are empty, which proves nothing");
 }
 
+/// Fails unless both hold the same keys with the same elements and expiries, read key by key: for servers whose digests
+/// cannot be compared. Costs much more than a digest.
+pub fn assert_same_contents(one: &Server, other: &Server, when: &str) {
+    let (mut left, mut right) = (one.client(), other.client());
+    let mut compared = 0;
+    for database in 0..DATABASES {
+        let keys = (keys(&mut left, database), keys(&mut right, database));
+        let only: Vec<String> = keys.0.symmetric_difference(&keys.1).map(|key| key.escape_ascii().to_string()).collect();
+        assert!(only.is_empty(), "{when}: only in one of the servers, database {database}: {:.1000}", only.join(" "));
+        for key in &keys.0 {
+            let contents = (contents(&mut left, key), contents(&mut right, key));
+            if contents.0 != contents.1 {
+                let brief = [&contents.0, &contents.1].map(|text| format!("{text:?}").chars().take(1500).collect::<String>());
+                panic!("{when}: database {database}, key {}:\n{}\n{}", key.escape_ascii(), brief[0], brief[1]);
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared > 0, "{when}: both are empty, which proves nothing");
+}
+
+/// Type, expiry and elements of a key; the elements in an order of their own where the type has none.
+fn contents(client: &mut Client, key: &[u8]) -> (String, i64, Vec<Vec<u8>>) {
+    let kind = client.argv(&[b"TYPE", key]).text();
+    let (read, per_element): (&[&[u8]], usize) = match kind.as_str() {
+        "string" => (&[b"GET", key], 1),
+        "list" => (&[b"LRANGE", key, b"0", b"-1"], usize::MAX),
+        "set" => (&[b"SMEMBERS", key], 1),
+        "hash" => (&[b"HGETALL", key], 2),
+        "zset" => (&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"], usize::MAX),
+        other => panic!("key {} is of type {other}", key.escape_ascii()),
+    };
+    let elements = match client.argv(read) {
+        Reply::Array(Some(items)) => items.into_iter().map(Reply::bytes).collect(),
+        value => vec![value.bytes()],
+    };
+    let mut elements: Vec<Vec<u8>> = elements;
+    if per_element != usize::MAX {
+        let mut whole: Vec<Vec<Vec<u8>>> = elements.chunks(per_element).map(<[_]>::to_vec).collect();
+        whole.sort();
+        elements = whole.concat();
+    }
+    (kind, client.argv(&[b"PEXPIRETIME", key]).int(), elements)
+}
+
 /// Fails unless every key has the same expiry, to the millisecond, on both.
 pub fn assert_same_expiries(one: &Server, other: &Server, when: &str) {
     let (mut left, mut right) = (one.client(), other.client());

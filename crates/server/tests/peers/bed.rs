@@ -46,7 +46,7 @@ impl Kind {
         let variable = match self {
             Kind::Kindred => {
                 let other = env::var_os("KINDRED_SERVER_BINARY").map(PathBuf::from);
-                return other.or(option_env!("CARGO_BIN_EXE_kindred-server").map(PathBuf::from));
+                return other.or(Some(PathBuf::from(env!("CARGO_BIN_EXE_kindred-server"))));
             }
             Kind::Redis70 => "KINDRED_PEER_REDIS70",
             Kind::Redis82 => "KINDRED_PEER_REDIS82",
