@@ -23,6 +23,10 @@ use crate::store::Expiry;
 /// How many commands of the stream are parsed ahead.
 const STREAM_BATCH_MAX: usize = 64;
 
+/// `REPLCONF version`, which only Valkey reads: to what calls itself older than 9 it sends snapshots of RDB version 11, and
+/// refuses if a hash field has an expiry. Redis answers with an error that does not matter.
+const ANNOUNCED_VERSION: &str = "9.0.0";
+
 /// Everything this node keeps of its primary.
 pub struct Following {
     pub link: PrimaryLink,
@@ -213,7 +217,7 @@ impl Node {
                 port => port as u16,
             },
             announce_ip: (!config.replica_announce_ip.is_empty()).then(|| config.replica_announce_ip.clone()),
-            announce_version: None,
+            announce_version: Some(ANNOUNCED_VERSION.to_owned()),
             timeout: Millis::from_secs(config.repl_timeout_s as u64),
             load: self.load_mode(),
         }
