@@ -177,7 +177,7 @@ impl Default for Config {
             repl_diskless_sync: true,
             repl_diskless_sync_delay_s: 0,
             repl_diskless_sync_max_replicas: 0,
-            repl_diskless_load: DisklessLoad::default(),
+            repl_diskless_load: DisklessLoad::SwapDb,
             repl_ping_replica_period_s: 10,
             repl_timeout_s: 60,
             repl_disable_tcp_nodelay: false,

@@ -23,8 +23,8 @@ use crate::store::Expiry;
 /// How many commands of the stream are parsed ahead.
 const STREAM_BATCH_MAX: usize = 64;
 
-/// `REPLCONF version`, which only Valkey reads: to what calls itself older than 9 it sends snapshots of RDB version 11, and
-/// refuses if a hash field has an expiry. Redis answers with an error that does not matter.
+/// `REPLCONF version`, which only Valkey reads: to what calls itself older than 9 it sends snapshots of RDB version 11,
+/// and refuses if a hash field has an expiry. Redis answers with an error that does not matter.
 const ANNOUNCED_VERSION: &str = "9.0.0";
 
 /// Everything this node keeps of its primary.
@@ -344,6 +344,7 @@ impl Node {
                 let target = if swapdb {
                     Target::Fresh((0..self.store.databases()).map(|_| Db::new()).collect())
                 } else {
+                    self.leave_position();
                     self.flush_for_load();
                     Target::Live
                 };
@@ -386,10 +387,20 @@ impl Node {
         self.abandon_loading();
     }
 
+    /// The data set is about to be dropped for one that may never be complete: nobody may continue from where it
+    /// stood, not this node at its primary, nor others at this node.
+    fn leave_position(&mut self) {
+        self.following().link.forget_position();
+        let fresh = self.core.random_replid();
+        self.core.repl.free_backlog(fresh);
+        self.disconnect_replicas();
+    }
+
     /// The file that a snapshot was written to is complete under its final name: it replaces the data set.
     pub fn transfer_file_finished(&mut self, result: Result<PathBuf, String>) {
         match result {
             Ok(path) => {
+                self.leave_position();
                 self.flush_for_load();
                 self.core.loading = Some(Loading::for_replica(Target::Live, None, self.core.env.unix_ms()));
                 self.core.actions.push(Action::LoadFile { path });
@@ -408,12 +419,13 @@ impl Node {
 
     /// Puts the loaded data set in place and takes on the history of the primary.
     fn adopt(&mut self, at: Option<Position>) {
-        self.put_loaded_in_place();
+        let stream_db = self.put_loaded_in_place();
         let fresh = self.core.random_replid();
         let at = at.unwrap_or(Position::new(fresh, 0));
         self.core.repl.adopt(at);
         let following = self.following();
-        following.session.db = 0;
+        // A primary states the database anew for us; a replica that feeds us goes on in the one that it is in.
+        following.session.db = stream_db;
         following.applied = at.offset;
         following.in_step = true;
         self.disconnect_replicas();
@@ -461,14 +473,12 @@ impl Node {
                     following.batch = batch;
                     // A transaction is relayed and counted as a whole: no replica ever continues inside of it. What
                     // was executed before it counts at once, or it would be executed again after a cut.
-                    let whole = match units {
-                        _ if following.session.multi.is_none() => parsed + progress.consumed,
-                        // All of it belongs to the transaction that an earlier piece of the stream has opened.
-                        0 => relayed,
-                        units => parsed + units,
+                    let whole = match following.session.multi {
+                        None => Some(parsed + progress.consumed),
+                        Some(_) => units.map(|end| parsed + end),
                     };
                     parsed += progress.consumed;
-                    if whole > relayed {
+                    if let Some(whole) = whole.filter(|whole| *whole > relayed) {
                         self.core.repl.relay(&stream[relayed..whole]);
                         following.applied += (whole - relayed) as u64;
                         relayed = whole;
@@ -491,10 +501,10 @@ impl Node {
         result
     }
 
-    /// Gives the number of bytes up to the end of the last command after which no transaction is open.
-    fn run_stream_batch(&mut self, session: &mut Session, batch: &Batch, bytes: &[u8]) -> usize {
+    /// Gives where the last command ends after which no transaction is open, if there is one.
+    fn run_stream_batch(&mut self, session: &mut Session, batch: &Batch, bytes: &[u8]) -> Option<usize> {
         self.plan(session.db, batch, bytes);
-        let mut units = 0;
+        let mut units = None;
         let mut output = std::mem::take(&mut self.stream_output);
         for index in 0..batch.len() {
             self.run_request(
@@ -506,7 +516,7 @@ impl Node {
             );
             output.clear();
             if session.multi.is_none() {
-                units = batch.requests()[index].raw().end;
+                units = Some(batch.requests()[index].raw().end);
             }
         }
         self.stream_output = output;

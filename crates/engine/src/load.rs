@@ -685,9 +685,10 @@ impl Node {
         self.core.refresh_state_gates();
     }
 
-    /// What was loaded is the data set from here on.
-    pub(crate) fn put_loaded_in_place(&mut self) {
-        let Some(loading) = self.core.loading.take() else { return };
+    /// What was loaded is the data set from here on. Gives the database that the stream had selected there.
+    pub(crate) fn put_loaded_in_place(&mut self) -> usize {
+        let Some(loading) = self.core.loading.take() else { return 0 };
+        let stream_db = loading.state.saved_db.unwrap_or(0).min(self.store.databases() - 1);
         if let Target::Fresh(dbs) = loading.state.target {
             let old = self.store.replace_dbs(dbs);
             self.store.has_field_ttl = loading.state.builder.field_ttl;
@@ -697,6 +698,7 @@ impl Node {
             self.pause_primary(false);
         }
         self.core.refresh_state_gates();
+        stream_db
     }
 
     pub(crate) fn flush_for_load(&mut self) {

@@ -463,7 +463,7 @@ static SAVE: Special = Special {
     set: |config, words, source| {
         let words = if words == [""] { &[] } else { words };
         let invalid = || "Invalid save parameters".to_owned();
-        if words.len() % 2 != 0 {
+        if !words.len().is_multiple_of(2) {
             return Err(invalid());
         }
         let mut points = Vec::new();
@@ -493,7 +493,7 @@ static OUTPUT_LIMITS: Special = Special {
     many_words: true,
     set: |config, words, _| {
         let error = |what: &str| Err(format!("{what} buffer limit configuration."));
-        if words.is_empty() || words.len() % 4 != 0 {
+        if words.is_empty() || !words.len().is_multiple_of(4) {
             return error("Wrong number of arguments in");
         }
         let (mut normal, mut replica, mut pubsub) =

@@ -168,7 +168,7 @@ impl Replication {
             self.selected = i64::from(db);
             let mut digits = itoa::Buffer::new();
             let args = [b"SELECT".as_slice(), digits.format(db).as_bytes()];
-            self.log.append_with(|out| resp::encode_command(out, args.into_iter()));
+            self.log.append_with(|out| resp::encode_command(out, args));
         }
         self.log.append(command);
     }
@@ -232,6 +232,10 @@ impl Replication {
 
     /// This node was a replica and is a primary now. The stream goes on in the database it was in.
     pub fn promote(&mut self, new_id: ReplId, stream_db: usize) {
+        // It was started from a file and has not reached its primary: what is written from here on continues that.
+        if self.restored.take().is_some() {
+            self.log.activate();
+        }
         self.history.shift(new_id, self.log.end());
         self.selected = stream_db as i64;
         // Redis states the database again after a promotion; replicas of either kind accept both.

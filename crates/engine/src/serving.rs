@@ -214,11 +214,13 @@ impl Node {
             .replicas
             .iter()
             .copied()
-            .filter(|id| {
-                matches!(
-                    self.core.replica_link(*id).state(),
-                    ReplicaState::SnapshotRunning { .. } | ReplicaState::SendSnapshot { .. }
-                )
+            .filter(|id| match self.core.replica_link(*id).state() {
+                ReplicaState::SnapshotRunning { .. } => true,
+                // Others may still be sent the file of an earlier snapshot.
+                ReplicaState::SendSnapshot { .. } => {
+                    self.core.replica(*id).is_some_and(|replica| replica.payload_at.is_some())
+                }
+                _ => false,
             })
             .collect();
         match (&running.purpose, result) {

@@ -182,19 +182,25 @@ fn text_of<'a>(entry: &listpack::Entry<'a>, scratch: &'a mut Vec<u8>) -> &'a [u8
 }
 
 /// The shortest digits that read back as `score`, as the servers' digest prints them: unlike a reply, it knows no
-/// special form for integers, so those with many zeros appear with an exponent.
+/// special form for integers, so many zeros become an exponent, and zeros stand for digits that are not needed.
 fn push_score(out: &mut Vec<u8>, score: f64) {
-    let many_zeros = || {
-        let text = format!("{:e}", score.abs());
-        let (digits, exponent) = text.split_once('e').expect("the form has an exponent");
-        let exponent: usize = exponent.parse().unwrap_or(0);
-        let count = digits.len() - usize::from(digits.contains('.'));
-        (exponent >= count + 7).then(|| format!("{}{digits}e+{exponent}", if score < 0.0 { "-" } else { "" }))
-    };
-    let integer = score.is_finite() && score == score.trunc() && score.abs() >= 1e7;
-    match integer.then(many_zeros).flatten() {
-        Some(text) => out.extend_from_slice(text.as_bytes()),
-        None => number::push_f64(out, score),
+    let is_large_integer = score.is_finite() && score == score.trunc() && score.abs() >= 1e7;
+    if !is_large_integer {
+        return number::push_f64(out, score);
+    }
+    let text = format!("{:e}", score.abs());
+    let (mantissa, exponent) = text.split_once('e').expect("the form has an exponent");
+    let exponent: usize = exponent.parse().expect("the exponent of a large integer is a positive number");
+    let digits = mantissa.replace('.', "");
+    if score < 0.0 {
+        out.push(b'-');
+    }
+    if exponent < digits.len() + 7 {
+        out.extend_from_slice(digits.as_bytes());
+        out.resize(out.len() + (exponent + 1).saturating_sub(digits.len()), b'0');
+    } else {
+        out.extend_from_slice(mantissa.as_bytes());
+        out.extend_from_slice(format!("e+{exponent}").as_bytes());
     }
 }
 
@@ -216,6 +222,9 @@ mod tests {
             (100_000_000.0, "1e+8"),
             (-123_000_000_000.0, "-1.23e+11"),
             (123_456_789.0, "123456789"),
+            (1_152_921_504_606_846_976.0, "1152921504606847000"),
+            (1e17, "1e+17"),
+            (0.1, "0.1"),
             (1e20, "1e+20"),
             (f64::INFINITY, "inf"),
         ] {

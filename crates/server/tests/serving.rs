@@ -230,22 +230,36 @@ fn the_version_is_printed() {
 fn configuration_is_read_from_standard_input() {
     let dir = tempfile::tempdir().unwrap();
     let port = common::free_port();
-    let mut child = Command::new(BINARY)
-        .arg("-")
-        .current_dir(dir.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = Ended(
+        Command::new(BINARY)
+            .arg("-")
+            .current_dir(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
     let text = format!("port {port}\nbind 127.0.0.1\nlogfile out.log\nsave \"\"\n");
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child.0.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     wait_for("the log", || {
         std::fs::read_to_string(dir.path().join("out.log"))
             .is_ok_and(|log| log.contains("Ready"))
             .then_some(())
     });
     assert_eq!(Client::tcp(port).run("PING"), "+PONG");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child.0), rustix::process::Signal::TERM)
         .unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+/// A process that ends with the test, however that goes.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It has mostly ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -54,6 +54,11 @@ pub fn value(entry: &Entry) -> u64 {
             sum(unpack(bytes).chunks(2).map(|pair| sequence([pair[0].clone(), pair[1].clone()])))
         }
         Value::Hash(fields) => sum(fields.pairs().map(|(f, v)| sequence([f.to_vec(), v.to_vec()]))),
+        Value::HashTtl(fields) => sum(fields.expiring_pairs().map(|(field, value, at)| {
+            let at = at.map(|at| at.to_le_bytes().to_vec());
+            // A field without an expiry counts as in a hash that has none.
+            sequence([field.to_vec(), value.to_vec()].into_iter().chain(at))
+        })),
         Value::ZSetListpack(bytes) => sum(unpack(bytes).chunks(2).map(|pair| {
             let score = std::str::from_utf8(&pair[1]).ok().and_then(|text| text.parse().ok());
             scored(&pair[0], score.expect("a score of ours is a number"))
@@ -67,7 +72,8 @@ fn scored(member: &[u8], score: f64) -> u64 {
 }
 
 fn unpack(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let list = Listpack::from_vec_validated(bytes.to_vec(), false).expect("a listpack of ours is well formed");
+    let list =
+        Listpack::from_vec_validated(bytes.to_vec(), false).expect("a listpack of ours is well formed");
     list.iter().map(|entry| entry.to_vec()).collect()
 }
 

@@ -56,10 +56,15 @@ pub(crate) fn is_traced() -> bool {
     TRACE.with_borrow(Option::is_some)
 }
 
-/// Makes panics silent in this process: they are results here. To be called once, before the first run.
-pub fn catch_panics() {
+/// Makes panics silent in this process: they are results here; and hashes repeatable. To be called once, before the
+/// first run.
+pub fn prepare() {
+    structures::hash::set_seed(1);
     panic::set_hook(Box::new(|info| {
-        let text = info.payload_as_str().unwrap_or("a panic without words");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("a panic without words");
         let at = info.location().map_or_else(String::new, |at| format!(" ({}:{})", at.file(), at.line()));
         PANIC.with_borrow_mut(|panic| *panic = format!("{text}{at}"));
     }));
@@ -69,7 +74,8 @@ pub fn catch_panics() {
 pub fn run(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
     TRACE.set(traced.then(Vec::new));
     let mut counts = Counts::default();
-    let result = panic::catch_unwind(AssertUnwindSafe(|| world::World::new(seed, mutation).play(&mut counts)));
+    let result =
+        panic::catch_unwind(AssertUnwindSafe(|| world::World::new(seed, mutation).play(&mut counts)));
     let broken = result.err().map(|_| PANIC.take());
     Outcome { counts, broken, trace: TRACE.take().unwrap_or_default() }
 }

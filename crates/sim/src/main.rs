@@ -42,7 +42,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    sim::catch_panics();
+    sim::prepare();
     if let Some(seed) = options.seed {
         return replay(seed, &options);
     }

@@ -19,6 +19,6 @@ pub enum Mutation {
     WrongSecondId,
     /// A replica loses a key.
     LoseKey,
-    /// A data set that is still being loaded is shown to clients.
+    /// A data set that is loaded in part passes as loaded.
     ServeHalfLoaded,
 }

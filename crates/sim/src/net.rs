@@ -7,7 +7,10 @@ use engine::ConnId;
 /// Who holds an end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    Server { server: usize, conn: ConnId },
+    Server {
+        server: usize,
+        conn: ConnId,
+    },
     Client(usize),
     /// This side has closed, crashed or been told that the connection is over.
     Gone,

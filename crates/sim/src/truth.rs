@@ -24,6 +24,9 @@ struct Stream {
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
     at: Option<Position>,
+    /// Which of all processes this is. A primary may not know yet that a replica has crashed when that is back
+    /// already: like Redis it counts both connections, so `WAIT` is judged by processes.
+    pub process: usize,
     /// Where the process stood, whether or not its log was active.
     stood: Option<Position>,
     /// A full synchronisation has replaced the data since the last look: the offset may go anywhere.
@@ -32,13 +35,19 @@ pub struct Seen {
     compared: Option<(Position, u64)>,
 }
 
+impl Seen {
+    pub fn new(process: usize) -> Seen {
+        Seen { process, ..Seen::default() }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Truth {
     streams: HashMap<ReplId, Stream>,
     data: HashMap<Position, (u64, usize)>,
     /// The contents in words, in a traced run.
     words: HashMap<Position, BTreeSet<String>>,
-    /// The furthest that each server ever was in each history.
+    /// The furthest that each process ever was in each history.
     reached: HashMap<(usize, ReplId), u64>,
     /// Processes that went on with their data under another id, and where they stood before.
     successors: Vec<(Position, ReplId)>,
@@ -73,7 +82,7 @@ impl Truth {
         self.know_history(node);
         self.compare_stream(server, node, seen, at);
         self.reached
-            .entry((server, at.replid))
+            .entry((seen.process, at.replid))
             .and_modify(|furthest| *furthest = at.offset.max(*furthest))
             .or_insert(at.offset);
         self.check_cursors(server, node);
@@ -102,8 +111,7 @@ impl Truth {
         let adopted = std::mem::take(&mut seen.adopted);
         let mut from = repl.log.start();
         if let Some(before) = seen.at.replace(at) {
-            let same_line =
-                self.canonical(Position::new(at.replid, before.offset)) == self.canonical(before);
+            let same_line = self.canonical(Position::new(at.replid, before.offset)) == self.canonical(before);
             if same_line && !adopted {
                 assert!(
                     at.offset >= before.offset,
@@ -183,7 +191,10 @@ impl Truth {
             if let engine::session::Role::Replica(replica) = &conn.session.role
                 && let Some(cursor) = replica.link.cursor()
             {
-                assert!(window.covers(cursor), "server {server}: the log {window:?} lost its replica's {cursor}");
+                assert!(
+                    window.covers(cursor),
+                    "server {server}: the log {window:?} lost its replica's {cursor}"
+                );
             }
         }
     }
@@ -210,8 +221,8 @@ impl Truth {
         assert!(known == digest, "server {server} at {at} has other data than server {first} had there");
     }
 
-    /// How many servers besides `server` have ever had everything up to `at`.
-    pub fn count_reached(&self, server: usize, at: Position, servers: usize) -> usize {
+    /// How many processes besides `process` have ever had everything up to `at`.
+    pub fn count_reached(&self, process: usize, at: Position) -> usize {
         // Whoever took a later history of the same data has it too, under whatever offset that began at.
         let mut homes = vec![self.canonical(at)];
         for (before, next) in &self.successors {
@@ -225,10 +236,15 @@ impl Truth {
             let home = self.canonical(Position::new(id, at.offset)).replid;
             furthest >= at.offset && homes.iter().any(|known| known.replid == home)
         };
-        (0..servers)
-            .filter(|other| *other != server)
-            .filter(|other| self.reached.iter().any(|((who, id), furthest)| who == other && has((*id, *furthest))))
-            .count()
+        let mut processes: Vec<usize> = self
+            .reached
+            .iter()
+            .filter(|((who, id), furthest)| *who != process && has((*id, **furthest)))
+            .map(|((who, _), _)| *who)
+            .collect();
+        processes.sort_unstable();
+        processes.dedup();
+        processes.len()
     }
 }
 

@@ -5,10 +5,10 @@
 //! actions are carried out, and [`Truth`] looks at it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IoSlice;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::action::{Action, ConnId};
 use engine::config::{Config, DisklessLoad, Protected, SavePoint};
@@ -89,6 +89,7 @@ impl Counts {
 
 struct SimEnv {
     now_ms: Arc<AtomicI64>,
+    disk: Arc<Mutex<Disk>>,
     skew_ms: i64,
     random: Random,
 }
@@ -113,11 +114,34 @@ impl Env for SimEnv {
     fn used_memory(&self) -> u64 {
         1 << 20
     }
+
+    fn write_file_atomically(
+        &mut self,
+        temp: &Path,
+        path: &Path,
+        produce: &mut dyn FnMut(&mut Vec<u8>) -> io::Result<bool>,
+    ) -> io::Result<u64> {
+        let mut bytes = Vec::new();
+        while produce(&mut bytes)? {}
+        let mut disk = lock(&self.disk);
+        disk.create(temp);
+        disk.append(temp, &bytes);
+        Ok(disk.publish(temp, path, false))
+    }
+
+    fn read_file(&mut self, path: &Path, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let data = lock(&self.disk).open(path).ok_or(io::ErrorKind::NotFound)?;
+        data.chunks(4096).try_for_each(take)
+    }
+}
+
+fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+    disk.lock().expect("one thread plays a world")
 }
 
 /// A machine: its disk outlives the processes that run on it.
 struct Server {
-    disk: Disk,
+    disk: Arc<Mutex<Disk>>,
     config: Config,
     skew_ms: i64,
     process: Option<Process>,
@@ -168,6 +192,8 @@ struct Encoding {
 struct Load {
     data: Arc<Vec<u8>>,
     at: usize,
+    /// What an earlier process has left, not what a primary has sent.
+    at_start: bool,
 }
 
 struct Connect {
@@ -194,6 +220,8 @@ pub struct World {
     servers: Vec<Server>,
     connections: Vec<Option<Connection>>,
     clients: Vec<Client>,
+    /// Processes started so far.
+    boots: usize,
     taste: Taste,
     truth: Truth,
     /// Who is meant to be the primary.
@@ -222,6 +250,7 @@ impl World {
             servers,
             connections: Vec::new(),
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            boots: 0,
             taste,
             truth: Truth::default(),
             primary: 0,
@@ -283,20 +312,22 @@ impl World {
         config.replicaof = server.follows.map(|to| (host(to), PORT));
         let env = SimEnv {
             now_ms: Arc::clone(&self.clock),
+            disk: Arc::clone(&server.disk),
             skew_ms: server.skew_ms,
             random: Random::new(self.random.bits()),
         };
         let path = PathBuf::from(&config.dir).join(&config.dbfilename);
-        let file = server.disk.open(&path);
+        let file = lock(&server.disk).open(&path);
         trace(|| format!("{:6} server {n} starts, follows {:?}", self.now, server.follows));
         let node = Node::new(config, Box::new(env));
+        self.boots += 1;
         server.process = Some(Process {
             node,
             links: BTreeMap::new(),
             to_send: BTreeSet::new(),
             paused: BTreeSet::new(),
             next_tick: self.now,
-            seen: Seen::default(),
+            seen: Seen::new(self.boots),
             encoding: None,
             transfer: None,
             payloads: BTreeMap::new(),
@@ -309,16 +340,36 @@ impl World {
         self.turn(n);
     }
 
-    /// Loads the file that the server was left with, as a server does before it lets clients in.
+    /// Begins to load the file that the server was left with.
     fn restore(&mut self, n: usize, file: Option<Arc<Vec<u8>>>) {
         let server = &mut self.servers[n];
         let process = server.process.as_mut().expect("just started");
-        if let Some(saved) = server.saved {
-            assert!(file.is_some(), "server {n} has lost the file that was reported as saved: {saved:?}");
+        match file {
+            Some(data) => {
+                process.node.begin_load_at_start(data.len() as u64);
+                process.load = Some(Load { data, at: 0, at_start: true });
+                self.counts.restores += 1;
+            }
+            None => {
+                let saved = server.saved;
+                assert!(
+                    saved.is_none(),
+                    "server {n} has lost the file that was reported as saved: {saved:?}"
+                );
+                process.node.begin_without_data();
+            }
         }
-        let _ = &mut process.node;
-        if let Some(to) = server.follows {
-            process.node.follow_restored(&host(to), PORT, None, 0);
+    }
+
+    /// What a server has after its start is what it had when it saved that, but for keys that ran out meanwhile.
+    fn check_restored(&mut self, n: usize) {
+        let server = &self.servers[n];
+        let process = server.process.as_ref().expect("it has just loaded");
+        let found = saved(&process.node);
+        if let Some(expected) = server.saved
+            && (process.node.core.is_replica() || found.keys == expected.keys)
+        {
+            assert!(found == expected, "server {n} restarts with {found:?}, it had saved {expected:?}");
         }
     }
 
@@ -367,6 +418,15 @@ impl World {
         if self.mutation == Some(Mutation::LoseKey) {
             self.counts.struck += u64::from(lose_key(process, &mut self.random));
         }
+        if self.mutation == Some(Mutation::ServeHalfLoaded)
+            && process.node.core.is_replica()
+            && process.node.core.is_loading()
+            && self.random.once_in(4)
+        {
+            // The rest of it is ignored, and what there is passes as the whole.
+            process.node.core.loading = None;
+            self.counts.struck += 1;
+        }
         self.truth.look(n, &process.node, &mut process.seen);
     }
 
@@ -403,8 +463,8 @@ impl World {
                 let mut bytes = Vec::new();
                 writer.begin(&mut bytes);
                 if let Sink::File { temp, .. } = &plan.sink {
-                    server.disk.create(temp);
-                    server.disk.append(temp, &bytes);
+                    lock(&server.disk).create(temp);
+                    lock(&server.disk).append(temp, &bytes);
                 }
                 let length = bytes.len() as u64;
                 if plan.sink == Sink::Stream {
@@ -416,20 +476,20 @@ impl World {
             }
             Action::CancelSnapshot => {
                 if let Some(Encoding { sink: Sink::File { temp, .. }, .. }) = process.encoding.take() {
-                    server.disk.remove(&temp);
+                    lock(&server.disk).remove(&temp);
                 }
             }
             Action::OpenTransferFile { path } => {
-                server.disk.create(&path);
+                lock(&server.disk).create(&path);
                 process.transfer = Some(path);
             }
             Action::AppendTransferFile { bytes } => {
                 let path = process.transfer.as_ref().expect("a file is open");
-                server.disk.append(path, &bytes);
+                lock(&server.disk).append(path, &bytes);
             }
             Action::FinishTransferFile { from, to } => {
                 process.transfer = None;
-                server.disk.publish(&from, &to, lying);
+                lock(&server.disk).publish(&from, &to, lying);
                 self.counts.struck += u64::from(lying);
                 // What is in it is only known once it is loaded.
                 server.saved = None;
@@ -437,10 +497,10 @@ impl World {
             }
             Action::AbandonTransferFile => {
                 let path = process.transfer.take().expect("a file is open");
-                server.disk.remove(&path);
+                lock(&server.disk).remove(&path);
             }
             Action::OpenPayload { conn, path } => {
-                let data = server.disk.open(&path).expect("the snapshot was just written");
+                let data = lock(&server.disk).open(&path).expect("the snapshot was just written");
                 process.payloads.insert(conn, data);
             }
             Action::ReadPayload { conn, offset, length } => {
@@ -452,8 +512,8 @@ impl World {
                 process.payloads.remove(&conn);
             }
             Action::LoadFile { path } => {
-                let data = server.disk.open(&path).expect("the file was just written");
-                process.load = Some(Load { data, at: 0 });
+                let data = lock(&server.disk).open(&path).expect("the file was just written");
+                process.load = Some(Load { data, at: 0, at_start: false });
             }
             Action::Exit { code } => panic!("server {n} ends itself with {code}"),
             Action::ConfigChanged { .. } => {}
@@ -484,7 +544,7 @@ impl World {
         }
         encoding.bytes += bytes.len() as u64;
         match &encoding.sink {
-            Sink::File { temp, .. } => server.disk.append(temp, &bytes),
+            Sink::File { temp, .. } => lock(&server.disk).append(temp, &bytes),
             Sink::Stream => process.node.snapshot_chunk(bytes),
         }
         if !encoding.walked && failure.is_none() {
@@ -493,12 +553,12 @@ impl World {
         let encoding = process.encoding.take().expect("just seen");
         if let Sink::File { temp, path } = &encoding.sink {
             if failure.is_none() {
-                server.disk.publish(temp, path, lying);
+                lock(&server.disk).publish(temp, path, lying);
                 self.counts.struck += u64::from(lying);
                 self.counts.saves += 1;
                 server.saved = Some(encoding.began);
             } else {
-                server.disk.remove(temp);
+                lock(&server.disk).remove(temp);
             }
         }
         process.node.snapshot_finished(failure.map_or(Ok(encoding.bytes), Err));
@@ -514,8 +574,12 @@ impl World {
         load.at += count;
         let result = process.node.load_bytes(bytes);
         if result.is_err() || load.at == load.data.len() {
+            let at_start = load.at_start;
             process.load = None;
             process.node.load_finished(result);
+            if at_start {
+                self.check_restored(n);
+            }
         }
         true
     }
@@ -758,8 +822,9 @@ impl World {
             self.counts.waits += 1;
             self.counts.acknowledged += count as u64;
             let Some(at) = written else { continue };
-            // What the client is told was written by the process that tells it, and before this turn ends.
-            let reached = self.truth.count_reached(server, at, SERVERS);
+            let process = self.servers[server].process.as_ref().map(|process| process.seen.process);
+            let process = process.expect("it has just answered");
+            let reached = self.truth.count_reached(process, at);
             assert!(
                 reached as i64 >= count,
                 "server {server} says that {count} replicas have {at}, and {reached} ever had it"
@@ -795,7 +860,24 @@ impl World {
         }
         if self.random.once_in(rate(3, self)) && clients::has("bgsave") {
             let n = self.random.index(SERVERS);
-            self.order(n, &["BGSAVE"]);
+            if self.random.once_in(4) {
+                self.save_now(n);
+            } else {
+                self.order(n, &["BGSAVE"]);
+            }
+        }
+    }
+
+    /// Saves while everything waits. It may be refused.
+    fn save_now(&mut self, n: usize) {
+        let count = |world: &World| {
+            world.servers[n].process.as_ref().map_or(0, |process| process.node.core.snapshots.saves)
+        };
+        let before = count(self);
+        self.order(n, &["SAVE"]);
+        if count(self) > before {
+            let server = &mut self.servers[n];
+            server.saved = server.process.as_ref().map(|process| saved(&process.node));
         }
     }
 
@@ -849,7 +931,7 @@ impl World {
             }
         }
         let server = &mut self.servers[n];
-        server.disk.crash(&mut self.random);
+        lock(&server.disk).crash(&mut self.random);
         server.restart_at = self.now + self.random.between(50, 6_000);
     }
 
@@ -921,20 +1003,23 @@ impl World {
             server.isolated_until = 0;
             server.restart_at = server.restart_at.min(self.now);
         }
-        self.step();
         let primary = self.primary;
-        self.servers[primary].follows = None;
-        self.order(primary, &["REPLICAOF", "NO", "ONE"]);
-        let chained = (primary + 1) % SERVERS;
-        for n in (0..SERVERS).filter(|n| *n != primary) {
-            let to = if n == chained { (primary + 2) % SERVERS } else { primary };
-            // First out of the way of cycles.
-            self.servers[n].follows = Some(to);
-            self.order(n, &["REPLICAOF", &host(to), &PORT.to_string()]);
+        for n in 0..SERVERS {
+            self.servers[n].follows = match (n + SERVERS - primary) % SERVERS {
+                0 => None,
+                // One stands behind another replica.
+                1 => Some((primary + 2) % SERVERS),
+                _ => Some(primary),
+            };
         }
         let began = self.now;
+        let mut insist_at = self.now;
         while self.now < began + HEAL_MS {
             self.step();
+            if insist_at <= self.now {
+                self.insist();
+                insist_at = self.now + 500;
+            }
             if self.now < began + 1_000 {
                 let client = self.random.index(CLIENTS);
                 self.client_sends(client);
@@ -944,6 +1029,21 @@ impl World {
             }
         }
         panic!("the servers do not come together: {}", self.standing());
+    }
+
+    /// Gives servers that do not follow whom they are meant to their orders again: a node that loads refuses them.
+    fn insist(&mut self) {
+        for n in 0..SERVERS {
+            let server = &self.servers[n];
+            let Some(process) = &server.process else { continue };
+            let meant = server.follows.map(|to| (host(to), PORT));
+            if process.node.core.config.replicaof != meant {
+                match meant {
+                    Some((to, port)) => self.order(n, &["REPLICAOF", &to, &port.to_string()]),
+                    None => self.order(n, &["REPLICAOF", "NO", "ONE"]),
+                }
+            }
+        }
     }
 
     fn have_converged(&self) -> bool {
@@ -998,8 +1098,7 @@ impl World {
         let Some(mutation) = self.mutation else { return Some(bytes) };
         let process = self.servers[n].process.as_ref().expect("it sends");
         let role = process.node.core.conns.get(conn).map(|conn| &conn.session.role);
-        let streams =
-            matches!(role, Some(Role::Replica(replica)) if replica.link.is_online() && replica.payload_at.is_none());
+        let streams = matches!(role, Some(Role::Replica(replica)) if replica.link.is_online() && replica.payload_at.is_none());
         let to_primary = matches!(role, Some(Role::Primary));
         let struck = match mutation {
             Mutation::DropByte if streams && self.random.once_in(20) => {
@@ -1076,12 +1175,12 @@ fn server(index: usize, random: &mut Random) -> Server {
         repl_diskless_load: *random.pick(&loads),
         repl_ping_replica_period_s: 1,
         repl_timeout_s: random.between(3, 7) as i64,
-        repl_backlog_size: 16 * 1024 << random.below(3),
+        repl_backlog_size: (16 * 1024) << random.below(3),
         repl_backlog_ttl_s: *random.pick(&[2, 3600]),
         ..Config::default()
     };
     Server {
-        disk: Disk::default(),
+        disk: Arc::default(),
         config,
         skew_ms: random.between(0, 6_000) as i64 - 3_000,
         process: None,

@@ -161,7 +161,7 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
 
 /// The parameters that are to be set, each of which may be.
 fn pairs<'a>(ctx: &mut Ctx<'a>) -> Result<Vec<(&'static Param, &'a [u8])>, CommandError> {
-    if ctx.argv.len() % 2 != 0 {
+    if !ctx.argv.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
     let mut pairs: Vec<(&'static Param, &[u8])> = Vec::new();

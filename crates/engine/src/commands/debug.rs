@@ -418,11 +418,65 @@ mod tests {
     }
 
     #[test]
-    fn digests_of_redis() {
+    fn the_digest_of_nothing() {
         let mut h = Harness::new();
         let zeros = "0".repeat(40);
         assert_eq!(h.run("DEBUG DIGEST"), format!(r"+{zeros}\r\n"));
         assert_eq!(h.run("DEBUG DIGEST-VALUE nope"), format!(r"*1\r\n+{zeros}\r\n"));
+    }
+
+    /// What redis 8.2.3 and valkey 9.1.2 answer after these commands.
+    #[test]
+    fn digests_of_real_servers() {
+        let mut h = Harness::new();
+        for line in [
+            r#"SET s hello"#,
+            r#"SET i 12345"#,
+            r#"SET raw "a\x00b\xff""#,
+            r#"APPEND s " world""#,
+            r#"RPUSH l a b 3 -17 c"#,
+            r#"SADD intset 1 2 3 -9"#,
+            r#"SADD pack a b 7"#,
+            r#"HSET h f v 1 2 name value"#,
+            r#"ZADD z 1 a 2.5 b -3 c 7 12"#,
+            r#"ZADD big 123456789 x 100000000 y 10000000 z2 -123000000000 w"#,
+            r#"ZADD fine 0.1 a 3.14159265358979 b 1e20 c 1.5e-7 d inf e -inf f 0 g"#,
+            r#"SET gone x PXAT 4000000000000"#,
+            r#"SELECT 3"#,
+            r#"SET k v"#,
+            r#"SADD t a1 a2 a3"#,
+            r#"CONFIG SET set-max-intset-entries 1 hash-max-listpack-entries 1 zset-max-listpack-entries 1"#,
+            r#"SADD t2 1 2 3 xx"#,
+            r#"HSET h2 f v 1 2 name value"#,
+            r#"ZADD z2 1 a 2.5 b -3 c 7 12 1e17 q 4611686018427387904 r"#,
+        ] {
+            assert!(!h.run(line).starts_with('-'), "{line}");
+        }
+        let digests =
+            |text: &str| text.split(' ').map(|digest| format!(r"+{digest}\r\n")).collect::<String>();
+        assert_eq!(
+            h.run("DEBUG DIGEST-VALUE k t t2 h2 z2"),
+            r"*5\r\n".to_owned()
+                + &digests(
+                    "d79ee9fe5d5ad902d7f6620efc3b07b75ddd742f dcf19d2fcf21efa5cc570a7f4169ad70fb88aa4e \
+                     f73d514bbbb7d58dee5f93a97ec33005c99cefae 492d907532313c269d05fbc0452966f47e0d0e05 \
+                     7c79615807aa283ea76747fe5ed66d4fa8a8baab"
+                )
+        );
+        assert_eq!(h.run("DEBUG DIGEST"), digests("9752ac12a9d9d9d017fdf915cb89c57a61f76a28"));
+        h.run("SELECT 0");
+        assert_eq!(
+            h.run("DEBUG DIGEST-VALUE s i raw l intset pack h z big fine gone"),
+            r"*11\r\n".to_owned()
+                + &digests(
+                    "19bfad8f2007c7c5d8559839d8798339f62ccc52 e1cf90774e995ae03de66e8109dc5cb9d9c2dc83 \
+                     8116e10ae61145685ef845f5b3b34822b09dd5ef 6b65a1b39811d7a5051012de338a6e15fddc4d3e \
+                     428872005f1e4cb428318234d0e88f266c31792d 4db2915dc242371e719444ddc8b328e38ac18e1c \
+                     492d907532313c269d05fbc0452966f47e0d0e05 eac590f1156b7f2959fb36c4a8c47a52281734e3 \
+                     87fbeb996541eda2a250aa9524de30115ad73624 7ef92e0dd00e0af3a3a7423ebc1a3fca71c33d25 \
+                     0745672cb1bf060476eedeb8a28f5ffe1ff5a2be"
+                )
+        );
     }
 
     #[test]

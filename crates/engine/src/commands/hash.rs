@@ -1059,10 +1059,10 @@ mod tests {
                 ("HSCAN h 0 TYPE hash", "-ERR syntax error"),
             ],
         );
-        for index in 0..500 {
+        for index in 0..600 {
             h.run(&format!("HSET t f{index} v{index}"));
         }
-        for (options, expected) in [("", 500), ("COUNT 100", 500), ("MATCH f1*", 111), ("MATCH *", 500)] {
+        for (options, expected) in [("", 600), ("COUNT 100", 600), ("MATCH f1*", 111), ("MATCH *", 600)] {
             let (mut cursor, mut fields, mut calls) = ("0".to_owned(), BTreeMap::new(), 0);
             loop {
                 let mut texts = bulks(&h.run(&format!("HSCAN t {cursor} {options}"))).into_iter();

@@ -8,7 +8,7 @@ use command::{
 use super::write_help;
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::info;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{self, Shutdown};
 
 pub const COMMANDS: &[Command<Handler>] = &[INFO, LOLWUT, SHUTDOWN, SLOWLOG, TIME];
 
@@ -249,15 +249,12 @@ fn shutdown(ctx: &mut Ctx<'_>) -> CmdResult {
         if wanted != Shutdown::default() {
             return Err(CommandError::Syntax);
         }
-        if ctx.core.shutdown.take().is_none() {
-            return Err(CommandError::fixed("ERR No shutdown in progress."));
-        }
-        ctx.reply.ok();
-        return Ok(());
+        // A shutdown does not wait for anybody, so none is ever in progress.
+        return Err(CommandError::fixed("ERR No shutdown in progress."));
     }
     ctx.core.notice("User requested shutdown...");
-    ctx.core.shutdown = Some(wanted);
-    Ok(())
+    shutdown::perform(ctx.store, ctx.core, wanted)
+        .map_err(|_| CommandError::fixed("ERR Errors trying to SHUTDOWN. Check logs."))
 }
 
 fn slowlog_help(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -304,6 +301,7 @@ fn slowlog_get(ctx: &mut Ctx<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
+    use crate::action::Action;
     use crate::testing::Harness;
 
     #[test]
@@ -335,5 +333,7 @@ mod tests {
         assert_eq!(h.run("SHUTDOWN ABORT"), r"-ERR No shutdown in progress.\r\n");
         assert!(h.run("LOLWUT VERSION 5").contains("Redis ver. 7.2.4"));
         assert_eq!(h.run("SHUTDOWN NOSAVE NOW"), "");
+        let exits = |action: &Action| matches!(action, Action::Exit { code: 0 });
+        assert!(h.node.take_actions().iter().any(exits));
     }
 }

@@ -324,6 +324,12 @@ impl PrimaryLink {
         }
     }
 
+    /// The owner drops the data that the kept position belongs to, before the new data is complete: if the load
+    /// fails, only another full synchronisation will do.
+    pub fn forget_position(&mut self) {
+        self.cached = None;
+    }
+
     /// Takes one input; see the diagram of this module.
     pub fn step(
         mut self,
