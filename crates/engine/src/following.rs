@@ -23,8 +23,8 @@ use crate::store::Expiry;
 /// How many commands of the stream are parsed ahead.
 const STREAM_BATCH_MAX: usize = 64;
 
-/// `REPLCONF version`, which only Valkey reads: to what calls itself older than 9 it sends snapshots of RDB version 11, and
-/// refuses if a hash field has an expiry. Redis answers with an error that does not matter.
+/// `REPLCONF version`, which only Valkey reads: to what calls itself older than 9 it sends snapshots of RDB version 11,
+/// and refuses if a hash field has an expiry. Redis answers with an error that does not matter.
 const ANNOUNCED_VERSION: &str = "9.0.0";
 
 /// Everything this node keeps of its primary.

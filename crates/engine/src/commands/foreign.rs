@@ -3,7 +3,9 @@
 //! Redis 8 replicates `HINCRBYFLOAT` as `HSETEX key KEEPTTL FIELDS 1 field value`, where 7 and Valkey send `HSET`
 //! (observed on redis 8.2.3). A replica that does not know the command diverges at the first such increment.
 
-use command::{Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs};
+use command::{
+    Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs,
+};
 use keyspace::{FieldExpiry, Hash, Object};
 
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};

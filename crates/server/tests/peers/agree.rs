@@ -69,13 +69,24 @@ pub fn assert_same_contents(one: &Server, other: &Server, when: &str) {
     let mut compared = 0;
     for database in 0..DATABASES {
         let keys = (keys(&mut left, database), keys(&mut right, database));
-        let only: Vec<String> = keys.0.symmetric_difference(&keys.1).map(|key| key.escape_ascii().to_string()).collect();
-        assert!(only.is_empty(), "{when}: only in one of the servers, database {database}: {:.1000}", only.join(" "));
+        let only: Vec<String> =
+            keys.0.symmetric_difference(&keys.1).map(|key| key.escape_ascii().to_string()).collect();
+        assert!(
+            only.is_empty(),
+            "{when}: only in one of the servers, database {database}: {:.1000}",
+            only.join(" ")
+        );
         for key in &keys.0 {
             let contents = (contents(&mut left, key), contents(&mut right, key));
             if contents.0 != contents.1 {
-                let brief = [&contents.0, &contents.1].map(|text| format!("{text:?}").chars().take(1500).collect::<String>());
-                panic!("{when}: database {database}, key {}:\n{}\n{}", key.escape_ascii(), brief[0], brief[1]);
+                let brief = [&contents.0, &contents.1]
+                    .map(|text| format!("{text:?}").chars().take(1500).collect::<String>());
+                panic!(
+                    "{when}: database {database}, key {}:\n{}\n{}",
+                    key.escape_ascii(),
+                    brief[0],
+                    brief[1]
+                );
             }
             compared += 1;
         }
