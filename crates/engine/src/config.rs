@@ -60,6 +60,7 @@ pub struct Config {
     pub output_limit_pubsub: OutputLimit,
     // general
     pub daemonize: bool,
+    pub always_show_logo: bool,
     pub pidfile: String,
     pub loglevel: usize,
     pub logfile: String,
@@ -146,6 +147,7 @@ impl Default for Config {
             },
             output_limit_pubsub: OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 },
             daemonize: false,
+            always_show_logo: false,
             pidfile: String::new(),
             loglevel: 2,
             logfile: String::new(),

@@ -737,6 +737,7 @@ pub static PARAMS: &[Param] = &[
     // network
     special("bind", &BIND),
     field("port", Kind::Int(0, 65535), |c| Slot::Number(&mut c.port)),
+    flag("always-show-logo", |c| Slot::Flag(&mut c.always_show_logo)).immutable(),
     flag("protected-mode", |c| Slot::Flag(&mut c.protected_mode)),
     field("tcp-backlog", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.tcp_backlog)).immutable(),
     field("unixsocket", Kind::OptionalText, |c| Slot::Text(&mut c.unixsocket)).immutable(),
@@ -951,7 +952,6 @@ pub static PARAMS: &[Param] = &[
         .immutable()
         .only(&["1"], "threads for input and output are not supported yet"),
     kept("io-threads-do-reads", Kind::YesNo, "no").immutable(),
-    kept("always-show-logo", Kind::YesNo, "no").immutable(),
     kept("set-proc-title", Kind::YesNo, "yes").immutable(),
     kept("proc-title-template", Kind::Text, "{title} {listen-addr} {server-mode}"),
     kept("crash-log-enabled", Kind::YesNo, "yes"),
