@@ -54,6 +54,8 @@ pub struct Config {
     pub tcp_keepalive_s: i64,
     pub maxclients: i64,
     pub proto_max_bulk_len: i64,
+    /// Bytes; 0 is no limit. Commands that may grow memory are refused beyond it.
+    pub maxmemory: i64,
     pub client_query_buffer_limit: i64,
     pub output_limit_normal: OutputLimit,
     pub output_limit_replica: OutputLimit,
@@ -138,6 +140,7 @@ impl Default for Config {
             tcp_keepalive_s: 300,
             maxclients: 10_000,
             proto_max_bulk_len: 512 << 20,
+            maxmemory: 0,
             client_query_buffer_limit: 1 << 30,
             output_limit_normal: OutputLimit::default(),
             output_limit_replica: OutputLimit {

@@ -205,7 +205,15 @@ impl Core {
         self.state_gates_open = !self.is_replica()
             && !self.is_loading()
             && !self.refuses_writes_for_disk()
-            && self.has_enough_good_replicas();
+            && self.has_enough_good_replicas()
+            && self.config.maxmemory == 0;
+    }
+
+    /// More memory is used than `maxmemory` allows, the log not counted: replicas must not make writes fail.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        let limit = self.config.maxmemory.max(0) as u64;
+        let log = self.repl.log.memory(!self.repl.replicas.is_empty()).not_counted_for_evict;
+        limit > 0 && self.env.used_memory().saturating_sub(log as u64) > limit
     }
 
     /// The last snapshot could not be written, and writes are to be refused for that.

@@ -218,7 +218,7 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.bytes("used_memory_vm_total", 0);
     page.zeros(&["used_memory_functions"]);
     page.bytes("used_memory_scripts", 0);
-    page.bytes("maxmemory", 0);
+    page.bytes("maxmemory", core.config.maxmemory.max(0) as u64);
     let policy = core.config.kept.get("maxmemory-policy").map_or("noeviction", String::as_str);
     page.field("maxmemory_policy", policy);
     let beyond = |large: u64, small: u64| large as i64 - small as i64;

@@ -729,7 +729,6 @@ fn encodings(config: &mut Config) -> &mut EncodingLimits {
 
 const NO_AOF: &str = "the append only file is not supported yet";
 const NO_CLUSTER: &str = "cluster mode is not supported yet";
-const NO_MAXMEMORY: &str = "a limit of memory is not supported yet";
 const NO_TLS: &str = "TLS is not supported yet";
 
 /// Every parameter, by what it is about.
@@ -893,7 +892,7 @@ pub static PARAMS: &[Param] = &[
     special("latency-tracking-info-percentiles", &PERCENTILES),
     kept("latency-monitor-threshold", Kind::Int(0, LONG_MAX), "0"),
     // memory
-    kept("maxmemory", Kind::Memory(0, LONG_MAX), "0").only(&["0"], NO_MAXMEMORY),
+    field("maxmemory", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.maxmemory)),
     kept(
         "maxmemory-policy",
         Kind::Choice(&[
@@ -1138,7 +1137,6 @@ mod tests {
             ),
             ("replicaof host 99999", "Invalid master port"),
             ("appendonly yes", "the append only file is not supported yet"),
-            ("maxmemory 1gb", "a limit of memory is not supported yet"),
             ("rename-command a b", "rename-command is not supported yet"),
         ] {
             assert_eq!(directive(&mut Config::default(), line).unwrap_err(), reason, "{line}");
