@@ -137,8 +137,9 @@ pub fn run(options: &Options) -> Result<Counts> {
     println!("upstream: {} files against {}", files.len(), server.display());
 
     let work = TempDir::new("upstream")?;
-    let suite =
-        Suite { options, server: &server, tree: &tree, work: work.path(), ports: Ports::take(options)? };
+    let not_run = if options.reference { Vec::new() } else { ratchet::read_not_run(&dir)? };
+    let ports = Ports::take(options)?;
+    let suite = Suite { options, server: &server, tree: &tree, work: work.path(), ports, not_run };
     let mut runs = suite.run_all(&files);
 
     let has_ratchet = options.only.is_empty() && options.runtest.is_empty();
@@ -233,6 +234,8 @@ struct Suite<'a> {
     tree: &'a Path,
     work: &'a Path,
     ports: Ports,
+    /// Tests that are left out: (file, name, or /REGEXP).
+    not_run: Vec<(String, String)>,
 }
 
 impl Suite<'_> {
@@ -282,6 +285,9 @@ impl Suite<'_> {
         ]);
         for only in &self.options.only {
             args.extend(["--only".into(), only.clone()]);
+        }
+        for (_, pattern) in self.not_run.iter().filter(|(of, _)| of == file) {
+            args.extend(["--skiptest".into(), pattern.clone()]);
         }
         if self.options.tls_free {
             args.extend(["--tags".into(), "-tls".into()]);
