@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::env::Env;
+use engine::params::{self, Rewrite};
 
 use crate::allocator;
+use crate::config_file::{self, Current, CurrentLine};
 use crate::files::put_in_place;
+use crate::listener::strerror;
 
 /// Files are written and read in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -84,6 +87,43 @@ impl Env for ProcessEnv {
             }
         }
     }
+
+    fn sleep(&mut self, micros: u64) {
+        std::thread::sleep(Duration::from_micros(micros));
+    }
+
+    fn directory(&mut self, path: &str) -> Result<String, String> {
+        let absolute = std::fs::canonicalize(path).map_err(|error| strerror(&error))?;
+        // Reading it fails for what is no directory, and for one that is not ours to use.
+        std::fs::read_dir(&absolute).map_err(|error| strerror(&error))?;
+        absolute.into_os_string().into_string().map_err(|_| "the path is not UTF-8".to_owned())
+    }
+
+    fn rewrite_config(&mut self, path: &Path, rows: &[Rewrite]) -> Result<(), String> {
+        let old = match std::fs::read(path) {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(strerror(&error)),
+        };
+        let current: Vec<Current> = rows.iter().map(current).collect();
+        let is_known = |name: &str| params::lookup(name.as_bytes()).is_some();
+        let mut text = Some(config_file::rewrite(&old, is_known, &current));
+        let mut temp = path.as_os_str().to_owned();
+        temp.push(format!("-{}.tmp", std::process::id()));
+        let written = self.write_file_atomically(Path::new(&temp), path, &mut |out| {
+            out.append(&mut text.take().unwrap_or_default());
+            Ok(false)
+        });
+        written.map(|_| ()).map_err(|error| strerror(&error))
+    }
+}
+
+fn current(row: &Rewrite) -> Current {
+    let line = |line: &params::RewriteLine| CurrentLine {
+        text: line.text.clone().into_bytes(),
+        is_default: line.is_default,
+    };
+    Current { name: row.name.to_owned(), lines: row.lines.iter().map(line).collect() }
 }
 
 fn write_file(
@@ -167,6 +207,35 @@ mod tests {
             (read.len(), read[0], read[PIECE_BYTES], read[2 * PIECE_BYTES]),
             (3 * PIECE_BYTES, 3, 2, 1)
         );
+    }
+
+    #[test]
+    fn a_configuration_file_is_rewritten_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.conf");
+        std::fs::write(&path, "# mine\nport 1\n").unwrap();
+        let row = |name, text: &str, is_default| Rewrite {
+            name,
+            lines: vec![params::RewriteLine { text: text.to_owned(), is_default }],
+        };
+        let rows =
+            [row("port", "port 2", false), row("timeout", "timeout 0", true), row("hz", "hz 20", false)];
+        ProcessEnv::new().unwrap().rewrite_config(&path, &rows).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("# mine\nport 2\n{}\nhz 20\n", config_file::REWRITE_SIGNATURE));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_is_one_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, file) = (dir.path().to_str().unwrap(), dir.path().join("file"));
+        std::fs::write(&file, "").unwrap();
+        let mut env = ProcessEnv::new().unwrap();
+        let absolute = std::fs::canonicalize(path).unwrap();
+        assert_eq!(env.directory(&format!("{path}/.")), Ok(absolute.to_str().unwrap().to_owned()));
+        assert_eq!(env.directory(file.to_str().unwrap()), Err("Not a directory".to_owned()));
+        assert_eq!(env.directory(&format!("{path}/none")), Err("No such file or directory".to_owned()));
     }
 
     #[test]
