@@ -323,7 +323,9 @@ fn stats(s: &Subject<'_>, page: &mut Page) {
         "latest_fork_usec",
         "total_forks",
         "migrate_cached_sockets",
-        "slave_expires_tracked_keys",
+    ]);
+    page.field("slave_expires_tracked_keys", s.store.own_expiries.len());
+    page.zeros(&[
         "active_defrag_hits",
         "active_defrag_misses",
         "active_defrag_key_hits",

@@ -61,7 +61,8 @@ impl Default for Payload {
 }
 
 impl Payload {
-    /// Begins a new payload. Chunk numbers go on, so that a reader of the old one can never read the new one.
+    /// Begins a new payload; nobody reads the old one any more. Chunk numbers go on, so that a reader of the old one
+    /// could never read the new one.
     pub fn begin(&mut self, mark: [u8; EOF_MARK_LEN]) {
         self.first = self.next();
         self.chunks.clear();
