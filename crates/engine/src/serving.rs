@@ -130,6 +130,9 @@ impl Node {
         if self.core.snapshots.running.is_some() {
             return self.share_sync();
         }
+        if self.core.is_ending() {
+            return;
+        }
         let (config, now) = (self.core.primary_config(), self.core.monotonic());
         let Some(plan) = plan_snapshot(&config, now, self.core.replica_links()) else { return };
         let served: Vec<ConnId> = self
@@ -208,21 +211,7 @@ impl Node {
 
     /// A snapshot for replicas has ended, and so has its file if it had one.
     pub(crate) fn sync_snapshot_finished(&mut self, running: &Running, result: Result<u64, String>) {
-        let involved: Vec<ConnId> = self
-            .core
-            .repl
-            .replicas
-            .iter()
-            .copied()
-            .filter(|id| match self.core.replica_link(*id).state() {
-                ReplicaState::SnapshotRunning { .. } => true,
-                // Others may still be sent the file of an earlier snapshot.
-                ReplicaState::SendSnapshot { .. } => {
-                    self.core.replica(*id).is_some_and(|replica| replica.payload_at.is_some())
-                }
-                _ => false,
-            })
-            .collect();
+        let involved = self.involved_in_sync();
         match (&running.purpose, result) {
             (Purpose::SyncStream, Ok(_)) => {
                 self.core.repl.payload.ended = true;
@@ -255,6 +244,31 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// A snapshot for replicas was stopped in its course: those that wait for it have to ask again.
+    pub(crate) fn sync_snapshot_broken(&mut self) {
+        for id in self.involved_in_sync() {
+            self.replica_step(id, ReplicaInput::SnapshotFailed);
+        }
+    }
+
+    /// The replicas that the running snapshot is for.
+    fn involved_in_sync(&self) -> Vec<ConnId> {
+        self.core
+            .repl
+            .replicas
+            .iter()
+            .copied()
+            .filter(|id| match self.core.replica_link(*id).state() {
+                ReplicaState::SnapshotRunning { .. } => true,
+                // Others may still be sent the file of an earlier snapshot.
+                ReplicaState::SendSnapshot { .. } => {
+                    self.core.replica(*id).is_some_and(|replica| replica.payload_at.is_some())
+                }
+                _ => false,
+            })
+            .collect()
     }
 
     fn ask_for_file(&mut self, id: ConnId) {
@@ -317,6 +331,8 @@ impl Node {
         self.core.repl.cron.tick(&config, now, attached, active, is_replica, &mut actions);
         for action in actions {
             match action {
+                // The log stands still while the end waits for replicas to have all of it.
+                PrimaryAction::AppendPing if self.core.shutdown.is_some() => {}
                 PrimaryAction::AppendPing => self.core.repl.feed_bare(PING),
                 PrimaryAction::FreeBacklog(freed) => {
                     self.core.notice(freed.to_string());
