@@ -645,14 +645,20 @@ static OOM_VALUES: Special = Special {
 /// What a signal means for the shutdown.
 static ON_SIGINT: Special = Special {
     many_words: true,
-    set: |config, words, _| Ok(config.shutdown_on_sigint = Shutdown::parse(words)?),
+    set: |config, words, _| {
+        config.shutdown_on_sigint = Shutdown::parse(words)?;
+        Ok(())
+    },
     show: |config| config.shutdown_on_sigint.to_string(),
     lines: |config| vec![config.shutdown_on_sigint.to_string()],
 };
 
 static ON_SIGTERM: Special = Special {
     many_words: true,
-    set: |config, words, _| Ok(config.shutdown_on_sigterm = Shutdown::parse(words)?),
+    set: |config, words, _| {
+        config.shutdown_on_sigterm = Shutdown::parse(words)?;
+        Ok(())
+    },
     show: |config| config.shutdown_on_sigterm.to_string(),
     lines: |config| vec![config.shutdown_on_sigterm.to_string()],
 };
