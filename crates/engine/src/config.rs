@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::shutdown::Shutdown;
+
 /// Limits of one client class, `client-output-buffer-limit`: bytes and seconds, 0 is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OutputLimit {
@@ -121,6 +123,8 @@ pub struct Config {
     pub latency_tracking: bool,
     pub latency_percentiles: Vec<f64>,
     pub shutdown_timeout_s: i64,
+    pub shutdown_on_sigint: Shutdown,
+    pub shutdown_on_sigterm: Shutdown,
     /// A `save` line of the configuration file was seen: the default points are gone, further lines add to it.
     pub save_from_file: bool,
     /// Values of directives that have no mechanism here, as they were given: see `params`.
@@ -206,6 +210,8 @@ impl Default for Config {
             latency_tracking: true,
             latency_percentiles: vec![50.0, 99.0, 99.9],
             shutdown_timeout_s: 10,
+            shutdown_on_sigint: Shutdown::default(),
+            shutdown_on_sigterm: Shutdown::default(),
             save_from_file: false,
             kept: BTreeMap::new(),
         }

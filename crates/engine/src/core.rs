@@ -43,8 +43,8 @@ pub struct Core {
     pub to_send: Vec<ConnId>,
     /// `CLIENT PAUSE`: until when, and whether reads are held too.
     pub pause: Option<Pause>,
-    /// What a shutdown that was asked for waits for.
-    pub shutdown: Option<crate::shutdown::Shutdown>,
+    /// The end of the process was asked for. Writes of clients are held back as in a pause.
+    pub shutdown: Option<crate::shutdown::Waiting>,
     pub memory_peak_bytes: u64,
     /// The connection whose command runs; it is not in the table meanwhile.
     pub running: Option<ConnId>,

@@ -23,8 +23,9 @@ use crate::ctx::{CommandRef, Ctx};
 use crate::dispatch;
 use crate::env::Env;
 use crate::params;
+use crate::pause;
 use crate::session::{Blocked, Closing, Conn, Peer, Role, Session};
-use crate::store::{Expiry, Store};
+use crate::store::Store;
 
 /// How many pipelined requests are parsed, hashed and prefetched before the first of them runs.
 const BATCH_MAX: usize = 32;
@@ -80,13 +81,11 @@ impl Node {
 
     /// The node became a replica or a primary, or its link came up or broke.
     pub(crate) fn role_changed(&mut self) {
-        self.store.expiry = if self.core.is_replica() {
-            Expiry::Hide
-        } else {
+        if !self.core.is_replica() {
             // What clients of the replica gave an expiry is due with everything else now.
             self.store.own_expiries.clear();
-            Expiry::Delete
-        };
+        }
+        pause::settle_expiry(&mut self.store, &self.core);
         self.refresh_recording();
         self.core.refresh_state_gates();
     }

@@ -16,6 +16,7 @@ use structures::number::parse_i64;
 use crate::config::{Config, DisklessLoad, OutputLimit, Protected, SavePoint};
 use crate::core::Core;
 use crate::notify::Event;
+use crate::shutdown::Shutdown;
 use crate::store::{LazyFree, Store};
 
 /// One parameter.
@@ -641,9 +642,26 @@ static OOM_VALUES: Special = Special {
     lines: |_| Vec::new(),
 };
 
-/// What a signal means for the shutdown: only the default is there.
-static ON_SIGNAL: Special =
-    Special { many_words: true, set: |_, _, _| Ok(()), show: |_| String::new(), lines: |_| Vec::new() };
+/// What a signal means for the shutdown.
+static ON_SIGINT: Special = Special {
+    many_words: true,
+    set: |config, words, _| {
+        config.shutdown_on_sigint = Shutdown::parse(words)?;
+        Ok(())
+    },
+    show: |config| config.shutdown_on_sigint.to_string(),
+    lines: |config| vec![config.shutdown_on_sigint.to_string()],
+};
+
+static ON_SIGTERM: Special = Special {
+    many_words: true,
+    set: |config, words, _| {
+        config.shutdown_on_sigterm = Shutdown::parse(words)?;
+        Ok(())
+    },
+    show: |config| config.shutdown_on_sigterm.to_string(),
+    lines: |config| vec![config.shutdown_on_sigterm.to_string()],
+};
 
 // ---- the table ----
 
@@ -772,10 +790,8 @@ pub static PARAMS: &[Param] = &[
     kept("enable-module-command", PROTECTED, "no").immutable(),
     special("notify-keyspace-events", &NOTIFY),
     field("shutdown-timeout", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.shutdown_timeout_s)),
-    kept("shutdown-on-sigint", Kind::Special(&ON_SIGNAL), "default")
-        .only(&["default"], "only the default way to shut down is supported yet"),
-    kept("shutdown-on-sigterm", Kind::Special(&ON_SIGNAL), "default")
-        .only(&["default"], "only the default way to shut down is supported yet"),
+    special("shutdown-on-sigint", &ON_SIGINT),
+    special("shutdown-on-sigterm", &ON_SIGTERM),
     // snapshots
     special("save", &SAVE),
     field("dbfilename", Kind::FileName, |c| Slot::Text(&mut c.dbfilename)).protected(),

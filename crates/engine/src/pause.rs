@@ -11,6 +11,9 @@ use crate::node::Node;
 use crate::session::{Blocked, Role, Session};
 use crate::store::{Expiry, Store};
 
+/// What holds while the end of the process is awaited.
+const WRITES_HELD: Pause = Pause { until_ms: i64::MAX, writes_only: true };
+
 /// Begins a pause, or makes the one that runs longer and stricter: it never gets shorter or more lenient.
 pub(crate) fn begin(store: &mut Store, core: &mut Core, pause: Pause) {
     let pause = match core.pause {
@@ -21,9 +24,7 @@ pub(crate) fn begin(store: &mut Store, core: &mut Core, pause: Pause) {
         None => pause,
     };
     core.pause = Some(pause);
-    if store.expiry == Expiry::Delete {
-        store.expiry = Expiry::Hide;
-    }
+    settle_expiry(store, core);
 }
 
 /// Ends the pause, if there is one, and lets everybody go on.
@@ -31,9 +32,18 @@ pub(crate) fn end(store: &mut Store, core: &mut Core) {
     if core.pause.take().is_none() {
         return;
     }
-    if !core.is_replica() {
-        store.expiry = Expiry::Delete;
-    }
+    settle_expiry(store, core);
+    resume_held(core);
+}
+
+/// Keys are deleted when their time has run out unless that is somebody else's decision, or writes are held back.
+pub(crate) fn settle_expiry(store: &mut Store, core: &Core) {
+    let deletes = !core.is_replica() && !core.holds_writes();
+    store.expiry = if deletes { Expiry::Delete } else { Expiry::Hide };
+}
+
+/// Lets those go on whose command was held back. If there is another reason to hold it, it will be.
+pub(crate) fn resume_held(core: &mut Core) {
     for (id, conn) in core.conns.iter_mut() {
         if let Some(Blocked::Paused) = conn.session.blocked {
             conn.session.blocked = None;
@@ -47,9 +57,17 @@ impl Core {
     #[inline]
     pub(crate) fn postpones(&self, session: &Session, command: Option<CommandRef>) -> bool {
         match self.pause {
-            None => false,
-            Some(pause) => pause.holds(session, command),
+            None => self.shutdown.is_some() && WRITES_HELD.holds(session, command),
+            Some(pause) => {
+                pause.holds(session, command)
+                    || (self.shutdown.is_some() && WRITES_HELD.holds(session, command))
+            }
         }
+    }
+
+    /// Clients' writes wait: for the end of a pause, or of the process.
+    pub(crate) fn holds_writes(&self) -> bool {
+        self.pause.is_some() || self.shutdown.is_some()
     }
 }
 

@@ -39,7 +39,7 @@ impl Default for ReloadOptions {
 pub fn save_now(store: &mut Store, core: &mut Core) -> Result<(), String> {
     let sink = snapshot::file_sink(core, "temp-save");
     let Sink::File { temp, path } = sink.clone() else { unreachable!("a file was asked for") };
-    let plan = snapshot::plan(store, core, sink);
+    let plan = snapshot::plan(store, core, sink, rdb::Dialect::Redis);
     let mut pieces = Pieces::new(store, RdbWriter::new(&plan));
     let written = core.env.write_file_atomically(&temp, &path, &mut |out| pieces.next(out));
     match written {

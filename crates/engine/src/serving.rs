@@ -7,6 +7,7 @@
 use std::io::IoSlice;
 use std::path::PathBuf;
 
+use rdb::{Dialect, Target};
 use replication::primary::{count_acked, count_good, oldest_pinned, plan_snapshot};
 use replication::replica_link::{
     GETACK, PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext,
@@ -20,7 +21,7 @@ use crate::ctx::Ctx;
 use crate::node::Node;
 use crate::replica::{FilePayload, ReplicaSession};
 use crate::session::{Blocked, Closing, Conn, Role, Session};
-use crate::snapshot::{Purpose, Running};
+use crate::snapshot::{self, Purpose, Running};
 
 /// At most this many bytes of the snapshot or the log are offered for one write.
 const SEND_BYTES: usize = 512 * 1024;
@@ -130,7 +131,12 @@ impl Node {
         if self.core.snapshots.running.is_some() {
             return self.share_sync();
         }
-        let (config, now) = (self.core.primary_config(), self.core.monotonic());
+        if self.core.is_ending() {
+            return;
+        }
+        let (mut config, now) = (self.core.primary_config(), self.core.monotonic());
+        // Only then do the forms of the two differ.
+        config.apart = self.store.has_field_ttl;
         let Some(plan) = plan_snapshot(&config, now, self.core.replica_links()) else { return };
         // The encoder may be done with a stream long before its slowest reader: the next one takes its place then.
         if plan.to_sockets && self.core.streams_snapshot() {
@@ -147,7 +153,10 @@ impl Node {
         let target = if plan.to_sockets { "replicas sockets" } else { "disk" };
         self.core.notice(format!("Starting BGSAVE for SYNC with target: {target}"));
         self.core.repl.restate_db();
-        self.begin_snapshot(if plan.to_sockets { Purpose::SyncStream } else { Purpose::SyncFile });
+        let purpose = if plan.to_sockets { Purpose::SyncStream } else { Purpose::SyncFile };
+        let dialect = if plan.for_valkey { Dialect::Valkey } else { Dialect::Redis };
+        snapshot::begin(&mut self.store, &mut self.core, purpose, dialect);
+        self.note_readers(&served);
         let position = self.core.repl.position();
         if plan.to_sockets {
             let mark = *self.core.random_replid().as_bytes();
@@ -167,6 +176,24 @@ impl Node {
         }
     }
 
+    /// Says who gets a snapshot that not every version reads: Redis does not tell its version, and one that is too old
+    /// refuses the snapshot by itself, again and again.
+    fn note_readers(&mut self, served: &[ConnId]) {
+        let Some(target) = self.core.snapshots.running.as_ref().map(|running| running.target) else { return };
+        let readers = match target {
+            Target::V12 => "Redis 7.4 and later",
+            Target::Valkey80 => "Valkey 9 and later",
+            _ => return,
+        };
+        for id in served {
+            let name = self.core.replica_link(*id).name();
+            self.core.notice(format!(
+                "Hash fields have an expiry: replica {name} is sent RDB version {}, which {readers} can read.",
+                target.number()
+            ));
+        }
+    }
+
     /// A replica that came while a snapshot for others goes to a file takes part in that one, if the log since then is
     /// kept for somebody who needs it as well.
     fn share_sync(&mut self) {
@@ -174,7 +201,7 @@ impl Node {
         else {
             return;
         };
-        let position = running.position;
+        let (position, target) = (running.position, running.target);
         let Some(other) = self
             .core
             .replica_links()
@@ -190,9 +217,12 @@ impl Node {
             .copied()
             .filter(|id| {
                 let link = self.core.replica_link(*id);
-                matches!(link.state(), ReplicaState::WaitSnapshot { .. }) && link.may_share_snapshot(other)
+                matches!(link.state(), ReplicaState::WaitSnapshot { .. })
+                    && link.may_share_snapshot(other)
+                    && (!target.has_field_ttl() || link.reads_valkey() == (target == Target::Valkey80))
             })
             .collect();
+        self.note_readers(&joining);
         for id in joining {
             self.core.notice("Waiting for end of BGSAVE for SYNC");
             self.replica_step(id, ReplicaInput::SnapshotStarted(position));
@@ -212,21 +242,7 @@ impl Node {
 
     /// A snapshot for replicas has ended, and so has its file if it had one.
     pub(crate) fn sync_snapshot_finished(&mut self, running: &Running, result: Result<u64, String>) {
-        let involved: Vec<ConnId> = self
-            .core
-            .repl
-            .replicas
-            .iter()
-            .copied()
-            .filter(|id| match self.core.replica_link(*id).state() {
-                ReplicaState::SnapshotRunning { .. } => true,
-                // Others may still be sent the file of an earlier snapshot.
-                ReplicaState::SendSnapshot { .. } => {
-                    self.core.replica(*id).is_some_and(|replica| replica.payload_at.is_some())
-                }
-                _ => false,
-            })
-            .collect();
+        let involved = self.involved_in_sync();
         match (&running.purpose, result) {
             (Purpose::SyncStream, Ok(_)) => {
                 let line = format!(
@@ -264,6 +280,31 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// A snapshot for replicas was stopped in its course: those that wait for it have to ask again.
+    pub(crate) fn sync_snapshot_broken(&mut self) {
+        for id in self.involved_in_sync() {
+            self.replica_step(id, ReplicaInput::SnapshotFailed);
+        }
+    }
+
+    /// The replicas that the running snapshot is for.
+    fn involved_in_sync(&self) -> Vec<ConnId> {
+        self.core
+            .repl
+            .replicas
+            .iter()
+            .copied()
+            .filter(|id| match self.core.replica_link(*id).state() {
+                ReplicaState::SnapshotRunning { .. } => true,
+                // Others may still be sent the file of an earlier snapshot.
+                ReplicaState::SendSnapshot { .. } => {
+                    self.core.replica(*id).is_some_and(|replica| replica.payload_at.is_some())
+                }
+                _ => false,
+            })
+            .collect()
     }
 
     fn ask_for_file(&mut self, id: ConnId) {
@@ -326,6 +367,8 @@ impl Node {
         self.core.repl.cron.tick(&config, now, attached, active, is_replica, &mut actions);
         for action in actions {
             match action {
+                // The log stands still while the end waits for replicas to have all of it.
+                PrimaryAction::AppendPing if self.core.shutdown.is_some() => {}
                 PrimaryAction::AppendPing => self.core.repl.feed_bare(PING),
                 PrimaryAction::FreeBacklog(freed) => {
                     self.core.notice(freed.to_string());
@@ -466,6 +509,7 @@ impl Core {
             diskless: config.repl_diskless_sync,
             diskless_delay: Millis::from_secs(config.repl_diskless_sync_delay_s.max(0) as u64),
             diskless_max_replicas: config.repl_diskless_sync_max_replicas.max(0) as usize,
+            apart: false,
         }
     }
 

@@ -66,6 +66,8 @@ pub enum Blocked {
     Wait,
     /// `CLIENT PAUSE`: the command that has to wait is still in the input.
     Paused,
+    /// `SHUTDOWN`: for the end of the process, or an error.
+    Shutdown,
 }
 
 /// A key that the session watches.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use keyspace::db::Detached;
 use keyspace::snapshot::Batch;
 use log::Position;
+use rdb::Dialect;
 
 use crate::action::Action;
 use crate::core::Core;
@@ -61,6 +62,7 @@ impl Purpose {
 pub struct Running {
     pub purpose: Purpose,
     pub position: Position,
+    pub target: rdb::Target,
     pub started_ms: i64,
     /// All has been walked; the encoder has yet to report the end.
     pub walked: bool,
@@ -109,14 +111,15 @@ pub enum Step {
     Walked,
 }
 
-/// Begins a snapshot as of now. The caller has made sure that none runs.
-pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose) {
+/// Begins a snapshot as of now, in the form that `dialect` asks for where Redis and Valkey differ. The caller has made
+/// sure that none runs.
+pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dialect) {
     assert!(core.snapshots.running.is_none(), "one snapshot runs at a time");
     let sink = match purpose {
         Purpose::SyncStream => Sink::Stream,
         _ => file_sink(core, "temp"),
     };
-    let plan = plan(store, core, sink);
+    let plan = plan(store, core, sink, dialect);
     for index in 0..store.databases() {
         store.db_at_mut(index).begin_walk(index as u32);
     }
@@ -127,6 +130,7 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose) {
     core.snapshots.running = Some(Running {
         purpose,
         position: core.repl.position(),
+        target: plan.target,
         started_ms,
         walked: false,
         dirty: store.effects.dirty,
@@ -136,11 +140,11 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose) {
 }
 
 /// What an encoder needs for a snapshot of this moment.
-pub fn plan(store: &Store, core: &Core, sink: Sink) -> Plan {
+pub fn plan(store: &Store, core: &Core, sink: Sink, dialect: Dialect) -> Plan {
     let features = rdb::Features { hash_field_ttl: store.has_field_ttl, ..rdb::Features::default() };
     Plan {
         sink,
-        target: rdb::oldest_version_for(features, rdb::Dialect::Redis),
+        target: rdb::oldest_version_for(features, dialect),
         compress: core.config.rdbcompression,
         checksum: core.config.rdbchecksum,
         key_delay_us: core.config.rdb_key_save_delay_us,
@@ -174,14 +178,14 @@ fn aux(core: &Core) -> Vec<(&'static str, String)> {
 }
 
 impl Node {
-    /// Begins a snapshot as of now. The caller has made sure that none runs.
+    /// Begins a snapshot as of now, for any reader. The caller has made sure that none runs.
     pub fn begin_snapshot(&mut self, purpose: Purpose) {
-        begin(&mut self.store, &mut self.core, purpose);
+        begin(&mut self.store, &mut self.core, purpose, Dialect::Redis);
     }
 
     /// What an encoder needs for a snapshot of this moment.
     pub fn snapshot_plan(&self, sink: Sink) -> Plan {
-        plan(&self.store, &self.core, sink)
+        plan(&self.store, &self.core, sink, Dialect::Redis)
     }
 
     /// Copies about `budget_bytes` more of the running snapshot; `None` when none runs or all is walked.

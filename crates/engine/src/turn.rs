@@ -18,6 +18,7 @@ impl Node {
             self.count_good_replicas();
             self.answer_waiting(false);
         }
+        self.shutdown_step();
         self.maybe_begin_sync();
         self.core.announce_log();
         self.core.enforce_output_limits(false);
@@ -66,7 +67,7 @@ impl Node {
     /// Deletes keys whose time has run out; each deletion is a unit of its own in the log.
     fn expire_cycle(&mut self) {
         let core = &self.core;
-        if !core.config.active_expire_enabled || core.is_loading() || core.pause.is_some() {
+        if !core.config.active_expire_enabled || core.is_loading() || core.holds_writes() {
             return;
         }
         if core.is_replica() {

@@ -22,6 +22,8 @@ pub struct PrimaryConfig {
     pub diskless_delay: Millis,
     /// `repl-diskless-sync-max-replicas`; zero never cuts the delay short.
     pub diskless_max_replicas: usize,
+    /// Redis and Valkey read different forms of what the data set holds: each gets a snapshot of its own.
+    pub apart: bool,
 }
 
 /// What the owner is to do.
@@ -54,6 +56,9 @@ pub struct SnapshotPlan {
     pub to_sockets: bool,
     /// The snapshot's contents; only replicas that want the same take part ([`SnapshotPlan::serves`]).
     pub filter: SnapshotFilter,
+    /// In the form that only Valkey reads ([`ReplicaLink::reads_valkey`]); never unless the two are kept apart.
+    pub for_valkey: bool,
+    apart: bool,
     /// How many replicas take part.
     pub replicas: usize,
 }
@@ -92,6 +97,7 @@ impl SnapshotPlan {
     pub fn serves(&self, replica: &ReplicaLink) -> bool {
         matches!(replica.state(), ReplicaState::WaitSnapshot { .. })
             && replica.filter() == self.filter
+            && (!self.apart || replica.reads_valkey() == self.for_valkey)
             && (replica.capabilities().eof || !self.to_sockets)
     }
 }
@@ -108,9 +114,14 @@ pub fn plan_snapshot<'a>(
     let mut all_find_marks = true;
     for replica in replicas {
         let ReplicaState::WaitSnapshot { since, .. } = *replica.state() else { continue };
-        let plan =
-            plan.get_or_insert(SnapshotPlan { to_sockets: false, filter: replica.filter(), replicas: 0 });
-        if plan.filter == replica.filter() {
+        let plan = plan.get_or_insert(SnapshotPlan {
+            to_sockets: false,
+            filter: replica.filter(),
+            for_valkey: config.apart && replica.reads_valkey(),
+            apart: config.apart,
+            replicas: 0,
+        });
+        if plan.filter == replica.filter() && (!config.apart || plan.for_valkey == replica.reads_valkey()) {
             plan.replicas += 1;
             longest_wait = longest_wait.max(now.since(since));
             all_find_marks &= replica.capabilities().eof;

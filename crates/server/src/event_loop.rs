@@ -23,7 +23,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::accept::{Listener, Refused};
-use crate::daemon::Signals;
+use crate::daemon::{ShutdownSignal, Signals};
 use crate::files::{LoadReader, PayloadFiles, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
@@ -100,6 +100,8 @@ pub struct EventLoop {
     next_tick_us: u64,
     to_send: Vec<ConnId>,
     slices: Vec<IoSlice<'static>>,
+    /// The thread of the signals takes the end of the process for awaited.
+    shutting_down: bool,
     /// Set when the process is to end.
     exit: Option<i32>,
 }
@@ -137,6 +139,7 @@ impl EventLoop {
             next_tick_us,
             to_send: Vec::new(),
             slices: Vec::new(),
+            shutting_down: false,
             exit: None,
         })
     }
@@ -158,6 +161,7 @@ impl EventLoop {
             self.pull_snapshot();
             self.load_some();
             self.end_turn();
+            self.tell_signals();
             if let Some(code) = self.exit {
                 return code;
             }
@@ -282,9 +286,9 @@ impl EventLoop {
         self.carry_out();
     }
 
-    /// Sends once what the connection has to send.
-    fn send(&mut self, id: ConnId) {
-        let Some(socket) = self.sockets.get(id).and_then(Option::as_ref) else { return };
+    /// Sends once what the connection has to send; the number of bytes that the socket took.
+    fn send(&mut self, id: ConnId) -> usize {
+        let Some(socket) = self.sockets.get(id).and_then(Option::as_ref) else { return 0 };
         let mut slices: Vec<IoSlice<'_>> = std::mem::take(&mut self.slices);
         self.node.outgoing(id, &mut slices);
         let more = slices.len() > SLICES_MAX;
@@ -309,6 +313,7 @@ impl EventLoop {
                 // A write of this size may not have been all that there is.
                 let waits = more || sent < offered || offered >= 512 * 1024;
                 self.wait_to_send(id, waits);
+                return sent;
             }
             Err(Errno::AGAIN | Errno::INTR) => {
                 self.node.stalled(id);
@@ -316,6 +321,7 @@ impl EventLoop {
             }
             Err(_) => self.lost(id),
         }
+        0
     }
 
     fn wait_to_send(&mut self, id: ConnId, waits: bool) {
@@ -551,7 +557,13 @@ impl EventLoop {
 
     fn cancel_snapshot(&mut self) {
         if let Some(snapshotter) = self.snapshot.take() {
-            self.cancelled = Some(snapshotter.cancel());
+            let thread = snapshotter.cancel();
+            if self.node.core.shutdown.is_some() {
+                // What is saved at the end must not be replaced by what this thread was about to put in place.
+                let _ = thread.join();
+            } else {
+                self.cancelled = Some(thread);
+            }
         }
     }
 
@@ -669,26 +681,42 @@ impl EventLoop {
     // ---- the end ----
 
     fn signalled(&mut self) {
-        if self.signals.take().is_none() {
-            return;
+        let config = &self.node.core.config;
+        let wanted = match self.signals.take() {
+            None => return,
+            Some(ShutdownSignal::Interrupt) => config.shutdown_on_sigint,
+            Some(ShutdownSignal::Terminate) => config.shutdown_on_sigterm,
+        };
+        // The thread of the signals knows; it has to be told if this comes to nothing.
+        self.shutting_down = true;
+        self.node.shut_down(wanted);
+        self.carry_out();
+    }
+
+    /// Tells the thread of the signals whether the end of the process is awaited: then a SIGINT ends it at once.
+    fn tell_signals(&mut self) {
+        let shutting_down = self.node.core.shutdown.is_some();
+        if std::mem::replace(&mut self.shutting_down, shutting_down) != shutting_down {
+            self.signals.set_shutting_down(shutting_down);
         }
-        log_warning!("User requested shutdown...");
-        if self.node.core.snapshots.is_running() {
-            log_warning!("There is a child saving an .rdb. Killing it!");
-            self.node.cancel_snapshot();
-            self.carry_out();
+    }
+
+    /// Sends replicas what they have not got yet, as far as their sockets take it, and ends what other threads do to
+    /// files. Memory is not freed: the system is faster at that.
+    pub fn wind_up(mut self) {
+        for id in self.node.core.repl.replicas.clone() {
+            while self.sockets.get(id).is_some_and(Option::is_some) && self.send(id) > 0 {}
         }
-        if !self.node.core.config.save.is_empty() && !self.node.core.is_loading() {
-            log_notice!("Saving the final RDB snapshot before exiting.");
-            let saved = engine::persist::save_now(&mut self.node.store, &mut self.node.core);
-            self.carry_out();
-            if saved.is_err() {
-                log_warning!("Error trying to save the DB, can't exit.");
-                log_warning!("Errors trying to shut down the server. Check the logs for more information.");
-                self.signals.set_shutting_down(false);
-                return;
-            }
+        if let Some(snapshotter) = self.snapshot.take() {
+            let _ = snapshotter.cancel().join();
         }
-        self.exit = Some(0);
+        if let Some(cancelled) = self.cancelled.take() {
+            let _ = cancelled.join();
+        }
+        // Removes the path of a unix socket.
+        self.listeners.clear();
+        let EventLoop { transfer, node, .. } = self;
+        transfer.end();
+        std::mem::forget(node);
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 use engine::ConnId;
 
@@ -33,6 +34,7 @@ enum TransferStep {
 /// is of no interest.
 pub struct TransferFile {
     sender: Sender<TransferStep>,
+    thread: JoinHandle<()>,
     transfer: u64,
     /// Bytes handed over that the thread has not reported as written.
     pub waiting_bytes: usize,
@@ -41,10 +43,10 @@ pub struct TransferFile {
 impl TransferFile {
     pub fn start(reporter: Reporter) -> io::Result<TransferFile> {
         let (sender, steps) = channel();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("transfer".into())
             .spawn(move || run_transfers(&steps, &reporter))?;
-        Ok(TransferFile { sender, transfer: 0, waiting_bytes: 0 })
+        Ok(TransferFile { sender, thread, transfer: 0, waiting_bytes: 0 })
     }
 
     pub fn open(&mut self, path: PathBuf) {
@@ -64,6 +66,14 @@ impl TransferFile {
     pub fn abandon(&mut self) {
         self.transfer += 1;
         self.step(TransferStep::Abandon);
+    }
+
+    /// Gives up a transfer that runs, and waits until its file is gone.
+    pub fn end(self) {
+        let TransferFile { sender, thread, .. } = self;
+        drop(sender);
+        // It may have panicked: then there is a report about that already.
+        let _ = thread.join();
     }
 
     /// True if a report about this transfer is still of interest.

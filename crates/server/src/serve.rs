@@ -77,7 +77,7 @@ fn serve(arguments: &Arguments, program: &str) -> i32 {
                     log_notice!("Removing the pid file.");
                 }
                 drop(pid_file);
-                drop(event_loop);
+                event_loop.wind_up();
                 log_warning!("Redis is now ready to exit, bye bye...");
             }
             code

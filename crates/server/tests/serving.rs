@@ -263,3 +263,23 @@ impl Drop for Ended {
         let _ = self.0.wait();
     }
 }
+
+#[test]
+fn a_shutdown_waits_for_a_replica_and_sends_it_everything() {
+    let mut primary = Server::start(&["--save", "", "--repl-diskless-sync-delay", "0"]);
+    let replica = Server::start(&["--save", "", "--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+    let mut reader = replica.client();
+    wait_for("the link", || (reader.info("master_link_status") == "up").then_some(()));
+    let mut client = primary.client();
+    for i in 0..20_000 {
+        client.send(format!("SET key:{i} {i}\r\n").as_bytes());
+    }
+    for _ in 0..20_000 {
+        assert_eq!(client.reply(), "+OK");
+    }
+    assert_eq!(primary.terminate().code(), Some(0));
+    let log = primary.log();
+    assert!(log.contains("1 of 1 replicas are in sync when shutting down."), "{log}");
+    wait_for("the data", || (reader.run("GET key:19999") == "19999").then_some(()));
+    assert_eq!(reader.run("DBSIZE"), ":20000");
+}

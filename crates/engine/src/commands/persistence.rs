@@ -81,7 +81,7 @@ fn bgsave(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.core.snapshots.scheduled = true;
         ctx.reply.simple("Background saving scheduled");
     } else {
-        snapshot::begin(ctx.store, ctx.core, Purpose::Background);
+        snapshot::begin(ctx.store, ctx.core, Purpose::Background, rdb::Dialect::Redis);
         ctx.reply.simple("Background saving started");
     }
     Ok(())

@@ -8,6 +8,7 @@ use command::{
 use super::write_help;
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::info;
+use crate::session::Blocked;
 use crate::shutdown::{self, Shutdown};
 
 pub const COMMANDS: &[Command<Handler>] = &[INFO, LOLWUT, SHUTDOWN, SLOWLOG, TIME];
@@ -249,12 +250,15 @@ fn shutdown(ctx: &mut Ctx<'_>) -> CmdResult {
         if wanted != Shutdown::default() {
             return Err(CommandError::Syntax);
         }
-        // A shutdown does not wait for anybody, so none is ever in progress.
-        return Err(CommandError::fixed("ERR No shutdown in progress."));
+        if !shutdown::abort(ctx.store, ctx.core) {
+            return Err(CommandError::fixed("ERR No shutdown in progress."));
+        }
+        ctx.reply.ok();
+        return Ok(());
     }
-    ctx.core.notice("User requested shutdown...");
-    shutdown::perform(ctx.store, ctx.core, wanted)
-        .map_err(|_| CommandError::fixed("ERR Errors trying to SHUTDOWN. Check logs."))
+    shutdown::request(ctx.store, ctx.core, wanted);
+    ctx.session.blocked = Some(Blocked::Shutdown);
+    Ok(())
 }
 
 fn slowlog_help(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -333,6 +337,7 @@ mod tests {
         assert_eq!(h.run("SHUTDOWN ABORT"), r"-ERR No shutdown in progress.\r\n");
         assert!(h.run("LOLWUT VERSION 5").contains("Redis ver. 7.2.4"));
         assert_eq!(h.run("SHUTDOWN NOSAVE NOW"), "");
+        h.node.before_sleep();
         let exits = |action: &Action| matches!(action, Action::Exit { code: 0 });
         assert!(h.node.take_actions().iter().any(exits));
     }

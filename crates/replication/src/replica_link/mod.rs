@@ -333,6 +333,14 @@ impl ReplicaLink {
         self.version.as_deref()
     }
 
+    /// Whether it has announced a version that reads snapshots of Valkey's own kind: 9 or later. Redis announces none, and
+    /// earlier Valkeys read what Redis 7.2 reads.
+    pub fn reads_valkey(&self) -> bool {
+        let major =
+            self.version.as_deref().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        major.is_some_and(|major| major >= 9)
+    }
+
     /// Whether it asked for synchronisation, so that it counts among `connected_slaves`.
     pub fn is_attached(&self) -> bool {
         self.state != ReplicaState::Handshake

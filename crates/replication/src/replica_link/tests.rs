@@ -457,6 +457,7 @@ const CONFIG: PrimaryConfig = PrimaryConfig {
     diskless: true,
     diskless_delay: Millis::from_secs(5),
     diskless_max_replicas: 0,
+    apart: false,
 };
 
 #[test]
@@ -483,6 +484,23 @@ fn a_streamed_snapshot_waits_for_company_and_a_file_does_not() {
     let filtered = plan(&disk, 0, &[functions.clone(), able()]).expect("due");
     assert_eq!((filtered.to_sockets, filtered.replicas), (true, 1));
     assert!(filtered.serves(&functions) && !filtered.serves(&able()));
+}
+
+#[test]
+fn where_the_forms_differ_each_vendor_gets_its_own_snapshot() {
+    let redis = waiting("capa eof capa psync2");
+    let old = waiting("capa eof capa psync2 version 8.1.3");
+    let valkey = waiting("capa eof capa psync2 version 9.1.2");
+    let all = [redis.clone(), valkey.clone(), old.clone()];
+    let together = plan_snapshot(&CONFIG, Millis(5_000), &all).expect("due");
+    assert_eq!((together.replicas, together.for_valkey), (3, false));
+    let apart = PrimaryConfig { apart: true, ..CONFIG };
+    let first = plan_snapshot(&apart, Millis(5_000), &all).expect("due");
+    assert_eq!((first.replicas, first.for_valkey), (2, false));
+    assert!(first.serves(&redis) && first.serves(&old) && !first.serves(&valkey));
+    let second = plan_snapshot(&apart, Millis(5_000), std::slice::from_ref(&valkey)).expect("due");
+    assert_eq!((second.replicas, second.for_valkey), (1, true));
+    assert!(second.serves(&valkey) && !second.serves(&redis));
 }
 
 #[test]
