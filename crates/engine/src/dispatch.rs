@@ -75,6 +75,7 @@ pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     ctx.store.select(ctx.session.db);
     ctx.store.effects.begin_command(ctx.session.db as u32);
     let db = ctx.session.db as u32;
+    ctx.store.effects.apart = !ctx.core.in_exec && ctx.command.flags.has(Flag::TouchesArbitraryKeys);
     let result = (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx);
     let micros = ctx.core.lap_us();
     let latency_tracking = ctx.core.config.latency_tracking;
@@ -117,8 +118,11 @@ pub fn end_unit(store: &mut Store, core: &mut Core) {
     if core.in_exec || store.effects.is_empty() {
         return;
     }
-    let transaction = store.effects.op_count() > 1;
+    // A command that may touch any key deletes what it finds expired: nobody asked for that to be one change.
+    let transaction = store.effects.op_count() > 1 && !store.effects.apart;
     if transaction {
+        let (db, _) = store.effects.ops().next().expect("several commands are at least one");
+        core.repl.state_db(db);
         core.repl.feed_bare(b"*1\r\n$5\r\nMULTI\r\n");
     }
     for (db, bytes) in store.effects.ops() {
@@ -145,9 +149,7 @@ fn queue(ctx: &mut Ctx<'_>) {
         return reject(ctx, &error);
     }
     let multi = ctx.session.multi.as_mut().expect("only a session in a transaction queues");
-    multi.writes |= ctx.command.flags.has(Flag::Write);
-    multi.grows |= ctx.command.flags.has(Flag::Denyoom);
-    multi.queued.push(Queued { command: ctx.command, args: ctx.argv.into() });
+    multi.push(Queued { command: ctx.command, args: ctx.argv.into() });
     ctx.reply.simple("QUEUED");
 }
 
@@ -174,11 +176,11 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
 fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
     let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
-    let grows = flags.has(Flag::Denyoom) || queued.is_some_and(|multi| multi.grows);
+    let grows = flags.has(Flag::Denyoom) || queued.is_some_and(|multi| multi.some.has(Flag::Denyoom));
     if grows && !core.is_replica() && core.is_out_of_memory() {
         return Err(CommandError::OutOfMemory);
     }
-    let writes = flags.has(Flag::Write) || queued.is_some_and(|multi| multi.writes);
+    let writes = flags.has(Flag::Write) || queued.is_some_and(|multi| multi.some.has(Flag::Write));
     if writes && !core.is_replica() {
         if core.refuses_writes_for_disk() {
             return Err(CommandError::fixed(
@@ -195,12 +197,13 @@ fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     if writes && core.is_replica() && core.config.replica_read_only {
         return Err(CommandError::fixed("READONLY You can't write against a read only replica."));
     }
-    if core.serves_stale_refused() && !flags.has(Flag::Stale) {
+    let lacks = |flag| !flags.has(flag) || queued.is_some_and(|multi| multi.lacked.has(flag));
+    if core.serves_stale_refused() && lacks(Flag::Stale) {
         return Err(CommandError::fixed(
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
         ));
     }
-    if core.is_loading() && !flags.has(Flag::Loading) {
+    if core.is_loading() && lacks(Flag::Loading) {
         return Err(CommandError::fixed("LOADING Redis is loading the dataset in memory"));
     }
     Ok(())

@@ -35,6 +35,8 @@ pub struct Effects {
     pub recording: bool,
     /// The database that propagated commands run in.
     pub db: u32,
+    /// The commands of the unit are independent of each other: they are not made a transaction.
+    pub(crate) apart: bool,
     verbatim: Verbatim,
     ops: Vec<Op>,
     bytes: Vec<u8>,

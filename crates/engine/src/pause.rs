@@ -79,7 +79,8 @@ impl Pause {
         let Some(command) = command else { return false };
         command.flags.has(Flag::Write)
             || command.flags.has(Flag::MayReplicate)
-            || (command.command.name == "exec" && session.multi.as_ref().is_some_and(|multi| multi.writes))
+            || (command.command.name == "exec"
+                && session.multi.as_ref().is_some_and(|multi| multi.some.has(Flag::Write)))
     }
 }
 

@@ -162,16 +162,20 @@ impl Replication {
 
     /// Appends one command of ours that runs in database `db`.
     pub fn feed(&mut self, db: u32, command: &[u8]) {
-        if !self.records() {
-            return;
+        self.state_db(db);
+        if self.records() {
+            self.log.append(command);
         }
-        if self.selected != i64::from(db) {
+    }
+
+    /// Selects database `db` for what follows, unless it is selected already.
+    pub fn state_db(&mut self, db: u32) {
+        if self.records() && self.selected != i64::from(db) {
             self.selected = i64::from(db);
             let mut digits = itoa::Buffer::new();
             let args = [b"SELECT".as_slice(), digits.format(db).as_bytes()];
             self.log.append_with(|out| resp::encode_command(out, args));
         }
-        self.log.append(command);
     }
 
     /// Appends a command that runs in no database.

@@ -2,6 +2,7 @@
 //!
 //! What only some sessions need (a transaction, a block, the replica's link) is boxed and absent otherwise.
 
+use command::{Flag, Flags};
 use resp::{ArgsBuf, Output, Parser, Proto};
 
 use crate::ctx::CommandRef;
@@ -48,10 +49,24 @@ pub struct Multi {
     pub queued: Vec<Queued>,
     /// A command was refused while queueing: `EXEC` answers `EXECABORT`.
     pub broken: bool,
-    /// Union of "writes" over the queued commands.
-    pub writes: bool,
-    /// Union of "may grow memory" over the queued commands.
-    pub grows: bool,
+    /// Flags that at least one queued command has.
+    pub some: Flags,
+    /// Flags that at least one queued command lacks.
+    pub lacked: Flags,
+}
+
+impl Multi {
+    /// Adds a command to the queue.
+    pub fn push(&mut self, queued: Queued) {
+        let flags = queued.command.flags;
+        self.some = self.some.union(flags);
+        for flag in [Flag::Stale, Flag::Loading] {
+            if !flags.has(flag) {
+                self.lacked = self.lacked.with(flag);
+            }
+        }
+        self.queued.push(queued);
+    }
 }
 
 pub struct Queued {
@@ -75,8 +90,6 @@ pub enum Blocked {
 pub struct WatchedKey {
     pub db: u32,
     pub key: Box<[u8]>,
-    /// Its time had run out when it was watched: that it is deleted later is no change.
-    pub expired: bool,
 }
 
 pub struct Session {

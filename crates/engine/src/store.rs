@@ -10,7 +10,7 @@ use keyspace::{Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set
 use crate::effects::Effects;
 use crate::notify::{Event, Notifications};
 use crate::own_expiries::OwnExpiries;
-use crate::watch::WatchTable;
+use crate::watch::{Presence, WatchTable};
 
 /// How this node treats keys whose time has run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,10 +153,9 @@ impl Store {
         for db in [a, b] {
             let other = if db == a { b } else { a };
             let (here, there) = (&self.dbs[db], &self.dbs[other]);
-            self.watched.touch_db(db as u32, |key| {
-                let key = Key::new(key);
-                here.peek(key).is_some() || there.peek(key).is_some()
-            });
+            let now_ms = self.now_ms;
+            self.watched
+                .touch_db(db as u32, |key| (presence(there, key, now_ms), presence(here, key, now_ms)));
         }
     }
 
@@ -166,10 +165,9 @@ impl Store {
         debug_assert_eq!(dbs.len(), self.dbs.len());
         self.own_expiries.clear();
         for (index, (old, new)) in self.dbs.iter().zip(&dbs).enumerate() {
-            self.watched.touch_db(index as u32, |key| {
-                let key = Key::new(key);
-                old.peek(key).is_some() || new.peek(key).is_some()
-            });
+            let now_ms = self.now_ms;
+            self.watched
+                .touch_db(index as u32, |key| (presence(old, key, now_ms), presence(new, key, now_ms)));
         }
         std::mem::replace(&mut self.dbs, dbs)
     }
@@ -179,7 +177,8 @@ impl Store {
         self.own_expiries.clear_db(index as u32);
         let db = &mut self.dbs[index];
         let keys = db.len();
-        self.watched.touch_db(index as u32, |key| db.peek(Key::new(key)).is_some());
+        let now_ms = self.now_ms;
+        self.watched.touch_db(index as u32, |key| (presence(db, key, now_ms), Presence::Absent));
         let contents = db.detach();
         if contents.is_walked() {
             self.orphans.push(contents);
@@ -415,7 +414,8 @@ impl Store {
     #[inline]
     pub fn touch_watchers(&mut self, key: &[u8]) {
         if !self.watched.is_empty() {
-            self.watched.touch(self.selected as u32, key);
+            let exists = self.db().peek(Key::new(key)).is_some();
+            self.watched.touch(self.selected as u32, key, exists);
         }
     }
 
@@ -512,5 +512,14 @@ fn is_empty_collection(entry: &Entry) -> bool {
         ValueRef::Payload(Object::Hash(hash)) => hash.is_empty(),
         ValueRef::Payload(Object::ZSet(zset)) => zset.is_empty(),
         _ => false,
+    }
+}
+
+/// What `key` is in `db`, for its watchers.
+fn presence(db: &Db, key: &[u8], now_ms: i64) -> Presence {
+    match db.peek(Key::new(key)) {
+        None => Presence::Absent,
+        Some(entry) if entry.is_expired(now_ms) => Presence::Stale,
+        Some(_) => Presence::Alive,
     }
 }

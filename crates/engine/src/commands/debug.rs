@@ -277,10 +277,7 @@ fn populate(ctx: &mut Ctx<'_>) -> CmdResult {
             value.resize(size, 0);
         }
         ctx.store.add_entry(name.hash, keyspace::entry::new_str(&key, &value, None));
-        if !ctx.store.watched.is_empty() {
-            let db = ctx.store.selected() as u32;
-            ctx.store.watched.touch(db, &key);
-        }
+        ctx.store.touch_watchers(&key);
     }
     ctx.reply.ok();
     Ok(())

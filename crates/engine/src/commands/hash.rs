@@ -749,9 +749,7 @@ fn remove_expired(store: &mut Store, key: keyspace::Key<'_>, now_ms: i64) -> Res
     store.effects.propagate(&command);
     store.notify(Event::HASH, "hexpired", key.bytes);
     store.delete_if_empty(key);
-    if !store.watched.is_empty() {
-        store.watched.touch(store.selected() as u32, key.bytes);
-    }
+    store.touch_watchers(key.bytes);
     Ok(())
 }
 

@@ -162,7 +162,8 @@ fn watched_changed(ctx: &mut Ctx<'_>) -> bool {
     ctx.store.watched.has_lost(ctx.session.id)
         || ctx.session.watched.iter().any(|row| {
             let entry = ctx.store.db_at(row.db as usize).peek(keyspace::Key::new(&row.key));
-            !row.expired && entry.is_some_and(|entry| entry.is_expired(now_ms))
+            entry.is_some_and(|entry| entry.is_expired(now_ms))
+                && !ctx.store.watched.is_stale(ctx.session.id, row)
         })
 }
 
@@ -172,11 +173,11 @@ fn watch(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let db = ctx.session.db as u32;
     for key in ctx.argv.tail(1).iter() {
-        if ctx.store.watched.watch(ctx.session.id, db, key) {
-            let now_ms = ctx.store.now_ms;
-            let entry = ctx.store.db().peek(keyspace::Key::new(key));
-            let expired = entry.is_some_and(|entry| entry.is_expired(now_ms));
-            ctx.session.watched.push(WatchedKey { db, key: key.into(), expired });
+        let now_ms = ctx.store.now_ms;
+        let entry = ctx.store.db().peek(keyspace::Key::new(key));
+        let stale = entry.is_some_and(|entry| entry.is_expired(now_ms));
+        if ctx.store.watched.watch(ctx.session.id, db, key, stale) {
+            ctx.session.watched.push(WatchedKey { db, key: key.into() });
         }
     }
     ctx.reply.ok();
