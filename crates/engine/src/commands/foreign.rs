@@ -78,7 +78,7 @@ mod tests {
         let mut h = Harness::new();
         assert_eq!(
             h.run("HSETEX h KEEPTTL FIELDS 1 f v"),
-            r"-ERR unknown command 'HSETEX', with args beginning with: 'h' 'KEEPTTL' 'FIELDS' '1' 'f' 'v' \r\n"
+            r"-ERR unknown command \'HSETEX\', with args beginning with: \'h\' \'KEEPTTL\' \'FIELDS\' \'1\' \'f\' \'v\' \r\n"
         );
         assert_eq!(h.run("EXISTS h"), r":0\r\n");
     }
