@@ -16,7 +16,7 @@ use crate::conns::Conns;
 use crate::env::Env;
 use crate::load::Loading;
 use crate::repl::Replication;
-use crate::session::{Closing, Conn, Queued, Session};
+use crate::session::{Closing, Conn, Queued, Role, Session};
 use crate::snapshot::Snapshots;
 use crate::stats::Stats;
 
@@ -264,16 +264,31 @@ impl Core {
         self.stats.error_code("ERR".to_owned());
     }
 
-    /// A command of the primary was answered with an error: the data sets may have parted.
-    pub(crate) fn note_error_to_primary(&mut self, session: &Session, error: &CommandError, argv: Args<'_>) {
-        if session.is_primary() {
-            self.stats.unexpected_error_replies += 1;
-            self.warning(format!(
-                "== CRITICAL == This replica is sending an error to its master: '{}' after processing the command '{}'",
-                String::from_utf8_lossy(&error.wire_text()),
-                argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),
-            ));
-        }
+    /// A command of the primary was answered with an error: the data sets may have parted. Nor does a replica send
+    /// anything that can fail.
+    pub(crate) fn note_error_on_link(&mut self, session: &Session, error: &CommandError, argv: Args<'_>) {
+        let (from, to) = match session.role {
+            Role::Client => return,
+            Role::Primary => ("replica", "master"),
+            Role::Replica(_) => ("master", "replica"),
+        };
+        self.stats.unexpected_error_replies += 1;
+        self.warning(format!(
+            "== CRITICAL == This {from} is sending an error to its {to}: '{}' after processing the command '{}'",
+            String::from_utf8_lossy(&error.wire_text()),
+            argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),
+        ));
+    }
+
+    /// A replica has sent a command that has a reply.
+    pub(crate) fn replica_was_answered(&mut self, session: &mut Session) {
+        let command = session.last_command.map_or("<unknown>", |command| &command.full_name);
+        let message = format!(
+            "Replica generated a reply to command '{command}', disconnecting it: {}",
+            describe(self, session, &Buffers::default())
+        );
+        self.warning(message);
+        session.closing = Closing::Now;
     }
 
     pub(crate) fn query_buffer_exceeded(&mut self, conn: &mut Conn) {

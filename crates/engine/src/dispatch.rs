@@ -65,7 +65,7 @@ pub fn refuse(
         multi.broken = true;
     }
     core.stats.error(error);
-    core.note_error_to_primary(session, error, argv);
+    core.note_error_on_link(session, error, argv);
     reply.error(error.wire_text());
 }
 
@@ -88,7 +88,7 @@ pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     if let Err(error) = result {
         stats.failed += 1;
         ctx.core.stats.error(&error);
-        ctx.core.note_error_to_primary(ctx.session, &error, ctx.argv);
+        ctx.core.note_error_on_link(ctx.session, &error, ctx.argv);
         ctx.reply.error(error.wire_text());
     }
     if micros >= ctx.core.slow_us {
@@ -169,7 +169,14 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     if !session.authenticated && !flags.has(Flag::NoAuth) {
         return Err(CommandError::fixed("NOAUTH Authentication required."));
     }
-    if core.state_gates_open() { Ok(()) } else { state_gates(ctx) }
+    if !core.state_gates_open() {
+        state_gates(ctx)?;
+    }
+    let touches_keys = [Flag::Write, Flag::Readonly, Flag::MayReplicate].iter().any(|flag| flags.has(*flag));
+    if session.is_replica() && touches_keys {
+        return Err(CommandError::fixed("ERR Replica can't interact with the keyspace"));
+    }
+    Ok(())
 }
 
 /// The gates that depend on the state of the node, in order. `EXEC` is judged by what it has queued.

@@ -28,6 +28,9 @@ const RESERVE_MAX: u64 = 1 << 22;
 /// The least bytes that a key takes in a file: tag, key, value.
 const KEY_BYTES_MIN: u64 = 3;
 
+/// The shortest time that reading from the primary is paused for, in microseconds.
+const PAUSE_MIN_US: u64 = 100_000;
+
 /// Messages about keys that were left out, at most.
 const SKIP_MESSAGES_MAX: u64 = 10;
 
@@ -642,9 +645,13 @@ impl Node {
             let now_us = self.core.env.monotonic_us();
             if let Some(loading) = &mut self.core.loading {
                 let from = loading.state.paused_until_us.unwrap_or(now_us).max(now_us);
-                loading.state.paused_until_us = Some(from + delay_us);
+                let until = from + delay_us;
+                loading.state.paused_until_us = Some(until);
+                // The timer ends the pause: shorter ones add up first.
+                if until - now_us >= PAUSE_MIN_US {
+                    self.pause_primary(true);
+                }
             }
-            self.pause_primary(true);
         }
         Ok(())
     }

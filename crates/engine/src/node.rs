@@ -334,6 +334,39 @@ impl Node {
         argv: Args<'_>,
         raw: Option<&[u8]>,
     ) {
+        if session.is_replica() {
+            return self.run_of_replica(session, output, command, argv, raw);
+        }
+        self.run_request_of_any(session, output, command, argv, raw);
+    }
+
+    /// What a replica sends is never answered: what it gets are bytes of the log. One that asks is ended.
+    #[cold]
+    fn run_of_replica(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        command: Option<CommandRef>,
+        argv: Args<'_>,
+        raw: Option<&[u8]>,
+    ) {
+        let mark = output.mark();
+        session.last_command = None;
+        self.run_request_of_any(session, output, command, argv, raw);
+        if output.written_since(&mark) > 0 {
+            output.rewind(&mark);
+            self.core.replica_was_answered(session);
+        }
+    }
+
+    fn run_request_of_any(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        command: Option<CommandRef>,
+        argv: Args<'_>,
+        raw: Option<&[u8]>,
+    ) {
         let mut reply = Reply::new(output, session.proto);
         let Node { store, core, .. } = self;
         let command = match dispatch::resolve(command, argv) {

@@ -199,8 +199,7 @@ impl Replication {
 
     /// There was no log: begin to record, under an id that no replica of unrecorded times can know.
     pub fn create_backlog(&mut self, id: ReplId) {
-        // Offset 1 at least, so that an empty window is never mistaken for "nothing was ever written".
-        self.log.reset(self.log.end() + 1);
+        self.log.reset(self.log.end());
         self.history.begin(id);
         self.log.activate();
         self.selected = NO_DB;

@@ -117,6 +117,11 @@ impl Node {
         self.replica_step(conn, ReplicaInput::SendStalled);
     }
 
+    /// There was nothing to send to `conn`: it is not its socket that is waited for.
+    pub fn sent_all(&mut self, conn: ConnId) {
+        self.replica_step(conn, ReplicaInput::SendProgressed);
+    }
+
     fn payload_sent(&mut self, id: ConnId) {
         if let Some(replica) = self.core.replica_mut(id) {
             replica.payload_at = None;
@@ -670,6 +675,15 @@ pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
         node.core.warning("Diskless rdb transfer, last replica dropped, killing fork child.");
         node.cancel_snapshot();
         node.core.repl.payload.begin([0; 40]);
+    }
+    // A file that nobody waits for any more is still a save, where saves are wanted.
+    let writes =
+        matches!(&node.core.snapshots.running, Some(running) if running.purpose == Purpose::SyncFile);
+    let awaited =
+        node.core.replica_links().any(|link| matches!(link.state(), ReplicaState::SnapshotRunning { .. }));
+    if writes && !awaited && node.core.config.save.is_empty() {
+        node.core.notice("Killing running RDB child, nobody waits for its file");
+        node.cancel_snapshot();
     }
     node.release_payload();
     node.count_good_replicas();

@@ -75,13 +75,16 @@ impl PrimaryCron {
         is_replica: bool,
         out: &mut Vec<PrimaryAction>,
     ) {
+        // Counted from the last time, so that a new period holds at once; and whether anybody listens or not, so that
+        // one who has just come is not pinged for having come.
+        let due = now.since(*self.pinged.get_or_insert(now)) >= config.ping_period;
+        if due {
+            self.pinged = Some(now);
+        }
         if replicas > 0 || is_replica {
             self.without_replicas_since = None;
-            // Counted from the last one, so that a new period holds at once.
-            let due = self.pinged.is_none_or(|pinged| now.since(pinged) >= config.ping_period);
-            if replicas > 0 && !is_replica && due {
+            if due && replicas > 0 && !is_replica {
                 out.push(PrimaryAction::AppendPing);
-                self.pinged = Some(now);
             }
             return;
         }

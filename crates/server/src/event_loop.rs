@@ -307,11 +307,14 @@ impl EventLoop {
                 if sent > 0 {
                     self.node.sent(id, sent);
                 }
-                if sent < offered {
-                    self.node.stalled(id);
-                }
                 // A write of this size may not have been all that there is.
                 let waits = more || sent < offered || offered >= 512 * 1024;
+                if waits {
+                    // Until it can be written to again, which may be never.
+                    self.node.stalled(id);
+                } else if offered == 0 {
+                    self.node.sent_all(id);
+                }
                 self.wait_to_send(id, waits);
                 return sent;
             }

@@ -341,17 +341,29 @@ impl Suite<'_> {
 /// Where the suite starts and ends servers.
 const SERVER_TCL: &str = "tests/support/server.tcl";
 
-/// With `--durable`, an error outside of any test is to cost the block of its `start_server` only. Upstream kills that
-/// server, then falls through to where a block ends well and takes the next server off its stack as well, which breaks
-/// the file when none is left.
+/// With `--durable`, an error outside of any test is to cost the block of its outermost `start_server` only. Upstream kills
+/// that server, then falls through to where a block ends well and takes the next server off its stack as well, which
+/// breaks the file when none is left. And it takes an error within a test for one outside if a server was started there:
+/// the test would pass.
 fn end_block_once(helper: &str) -> Result<String> {
-    const REPORTED: &str =
-        "incr ::num_failed\n                send_data_packet $::test_server_fd err [join $details \"\\n\"]\n";
-    const AND_ENDED: &str = "set ::tags [lrange $::tags 0 end-[llength $tags]]\n                return\n";
-    if helper.matches(REPORTED).count() != 1 {
-        bail!("{SERVER_TCL} is not the one of redis 7.0.15");
+    let mut patched = helper.to_owned();
+    for (from, to) in [
+        (
+            "if {!$assertion && $::durable} {",
+            "if {!$assertion && $::durable && $::cur_test eq {} && $::servers eq {}} {",
+        ),
+        (
+            "send_data_packet $::test_server_fd err [join $details \"\\n\"]\n            } else {\n                # Re-raise",
+            "send_data_packet $::test_server_fd err [join $details \"\\n\"]\n                \
+             set ::tags [lrange $::tags 0 end-[llength $tags]]\n                return\n            } else {\n                # Re-raise",
+        ),
+    ] {
+        if helper.matches(from).count() != 1 {
+            bail!("{SERVER_TCL} is not the one of redis 7.0.15");
+        }
+        patched = patched.replace(from, to);
     }
-    Ok(helper.replace(REPORTED, &format!("{REPORTED}                {AND_ENDED}")))
+    Ok(patched)
 }
 
 /// A range of ports that this run holds against other runs on the machine.
@@ -483,6 +495,19 @@ mod tests {
         );
         assert!(first.passed("a") && first.passed("b") && first.passed("c"));
         assert!(first.finished && first.exception.is_none() && first.details.is_empty());
+    }
+
+    #[test]
+    fn an_error_outside_of_tests_ends_its_block_once() {
+        let block = "            if {!$assertion && $::durable} {\n                \
+                     send_data_packet $::test_server_fd err [join $details \"\\n\"]\n            } else {\n                \
+                     # Re-raise, let handler\n";
+        let patched = end_block_once(block).unwrap();
+        assert!(
+            patched.contains("$::cur_test eq {}") && patched.contains("return\n            } else {"),
+            "{patched}"
+        );
+        assert!(end_block_once(&patched).is_err() && end_block_once("").is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, ParseArgs, is_token,
 };
+use replication::ReplicaEvent;
 use replication::primary::count_acked;
 use replication::replica_link::{Replconf, ReplicaLink, SyncRequest};
 
@@ -165,9 +166,21 @@ fn psync(ctx: &mut Ctx<'_>) -> CmdResult {
     if ctx.argv.len() > 3 {
         return Err(CommandError::fixed("ERR PSYNC FAILOVER is not supported."));
     }
-    let request = SyncRequest::psync(&ctx.argv[1], &ctx.argv[2]);
-    synchronise(ctx, request.map_err(|refusal| CommandError::text(refusal.to_string()))?);
-    Ok(())
+    match SyncRequest::psync(&ctx.argv[1], &ctx.argv[2]) {
+        Ok(request) => {
+            synchronise(ctx, request);
+            Ok(())
+        }
+        Err(refusal) => {
+            let name = match &ctx.session.replconf {
+                Some(link) => link.name(),
+                None => ReplicaLink::new(ctx.session.ip(), ctx.session.id).name(),
+            };
+            let event = ReplicaEvent::WrongOffset(name);
+            ctx.core.log(event.level(), event.to_string());
+            Err(CommandError::text(refusal.to_string()))
+        }
+    }
 }
 
 fn sync(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -258,5 +271,89 @@ fn primary_role(core: &Core, reply: &mut resp::Reply<'_>) {
         reply.bulk(link.ip().as_bytes());
         reply.bulk(link.listening_port().to_string().as_bytes());
         reply.bulk(link.acknowledged().offset.to_string().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::action::Action;
+    use crate::testing::Harness;
+
+    fn logged(h: &mut Harness, text: &str) -> bool {
+        let actions = h.node.take_actions();
+        actions.iter().any(|action| matches!(action, Action::Log { message, .. } if message.contains(text)))
+    }
+
+    #[test]
+    fn a_role_changes_in_the_middle_of_a_transaction() {
+        let mut h = Harness::new();
+        h.propagated();
+        h.run("MULTI");
+        for queued in ["SET a 1", "REPLICAOF 127.0.0.1 1", "ROLE", "REPLICAOF NO ONE", "SET b 2"] {
+            assert_eq!(h.run(queued), r"+QUEUED\r\n");
+        }
+        assert_eq!(
+            h.run("EXEC"),
+            r"*5\r\n+OK\r\n+OK\r\n*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:1\r\n$10\r\nconnecting\r\n:-1\r\n+OK\r\n+OK\r\n"
+        );
+        assert_eq!(h.propagated(), ["SELECT 0", "SET a 1", "SELECT 0", "SET b 2"]);
+        h.run("CLIENT REPLY OFF");
+        h.run("MULTI");
+        h.run("REPLICAOF 127.0.0.1 1");
+        h.run("REPLICAOF NO ONE");
+        h.run("PING");
+        assert_eq!(h.run("EXEC"), "");
+        assert_eq!(h.run("CLIENT REPLY ON"), r"+OK\r\n");
+    }
+
+    #[test]
+    fn a_replica_gets_no_answers() {
+        for (command, name) in [("PING", "ping"), ("SLOWLOG GET", "slowlog|get"), ("NONE", "<unknown>")] {
+            let mut h = Harness::new();
+            let replica = h.connect();
+            h.run_on(replica, "PSYNC ? -1");
+            assert_eq!(h.node.core.repl.replicas, [replica]);
+            h.node.take_actions();
+            assert_eq!(h.run_on(replica, command), "");
+            let line = format!("Replica generated a reply to command '{name}', disconnecting it: ");
+            assert!(logged(&mut h, &line), "{command}");
+            assert!(h.node.core.repl.replicas.is_empty());
+        }
+        let mut h = Harness::new();
+        let replica = h.connect();
+        h.run_on(replica, "PSYNC ? -1");
+        h.node.take_actions();
+        assert_eq!(h.run_on(replica, "SET a 1"), "");
+        assert!(logged(
+            &mut h,
+            "Replica can't interact with the keyspace' after processing the command 'SET'"
+        ));
+        assert_eq!(h.run("EXISTS a"), r":0\r\n");
+    }
+
+    #[test]
+    fn psync_with_a_wrong_offset_is_logged() {
+        let mut h = Harness::new();
+        assert!(h.run("PSYNC replicationid offset_str").starts_with("-ERR value is not an integer"));
+        assert!(logged(&mut h, "asks for synchronization but with a wrong offset"));
+    }
+
+    #[test]
+    fn a_writable_replica_deletes_what_its_clients_let_expire() {
+        let mut h = Harness::new();
+        h.run("SET primarys 1 PX 10");
+        h.run("REPLICAOF 127.0.0.1 1");
+        h.run("CONFIG SET replica-read-only no");
+        h.run("SET a 1 PX 10");
+        h.run("SET b 1");
+        h.run("PEXPIRE b 10");
+        h.run("SET c 1 PX 10");
+        h.run("PERSIST c");
+        assert!(h.run("INFO stats").contains("slave_expires_tracked_keys:3"));
+        h.advance_ms(11);
+        h.node.tick();
+        assert_eq!(h.run("DBSIZE"), r":2\r\n");
+        assert_eq!(h.run("GET c"), r"$1\r\n1\r\n");
+        assert!(h.run("INFO stats").contains("slave_expires_tracked_keys:0"));
     }
 }

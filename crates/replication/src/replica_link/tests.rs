@@ -536,6 +536,19 @@ fn counting_replicas_and_what_they_need() {
 }
 
 #[test]
+fn a_new_ping_period_holds_at_once() {
+    let mut cron = PrimaryCron::default();
+    let mut pings = |secs: u64, period: u64| {
+        let (mut out, period) = (Vec::new(), Millis::from_secs(period));
+        let config = PrimaryConfig { ping_period: period, ..CONFIG };
+        cron.tick(&config, Millis::from_secs(secs), 1, true, false, &mut out);
+        out == [PrimaryAction::AppendPing]
+    };
+    assert!(!pings(1, 1) && pings(2, 1) && !pings(3, 3600) && !pings(100, 3600));
+    assert!(pings(101, 10) && !pings(102, 10));
+}
+
+#[test]
 fn a_primary_pings_its_replicas_and_frees_a_backlog_that_nobody_uses() {
     let mut cron = PrimaryCron::default();
     let mut tick = |secs: u64, replicas: usize, active: bool, is_replica: bool| {
@@ -543,7 +556,7 @@ fn a_primary_pings_its_replicas_and_frees_a_backlog_that_nobody_uses() {
         cron.tick(&CONFIG, Millis::from_secs(secs), replicas, active, is_replica, &mut out);
         out
     };
-    assert_eq!(tick(1, 1, true, false), [PrimaryAction::AppendPing]);
+    assert_eq!(tick(1, 1, true, false), [], "a replica that has just come is not pinged for that");
     assert_eq!(tick(10, 1, true, false), []);
     assert_eq!(tick(11, 1, true, false), [PrimaryAction::AppendPing]);
     assert_eq!(tick(21, 1, true, true), [], "a replica adds nothing to its primary's stream");
