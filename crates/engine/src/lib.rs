@@ -18,6 +18,7 @@ pub mod notify;
 pub mod output_limit;
 pub mod params;
 pub mod pause;
+pub mod payload;
 pub mod persist;
 pub mod rdb_writer;
 pub mod repl;

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use crate::accept::{Listener, Refused};
 use crate::daemon::{ShutdownSignal, Signals};
-use crate::files::{LoadReader, PayloadFiles, TransferFile};
+use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
 use crate::report::{Inbox, Report, Reporter};
@@ -37,8 +37,8 @@ const ACCEPTS_MAX: usize = 1000;
 const SLICES_MAX: usize = 64;
 /// What is copied of a snapshot in one turn: about 100 µs of the writer's time.
 const SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
-/// Encoded bytes that wait for the slowest replica before the snapshot is walked on.
-const UNSENT_MAX: usize = 16 << 20;
+/// Bytes of a streamed snapshot that wait for the disk before it is walked on: slow replicas do not hold it up.
+const SPILL_WAITING_MAX: usize = 16 << 20;
 /// How long a turn loads at most, so that clients are answered meanwhile.
 const LOAD_SLICE: Duration = Duration::from_millis(2);
 /// Bytes of an arriving snapshot that wait for the disk before the primary's connection is left unread.
@@ -95,6 +95,7 @@ pub struct EventLoop {
     cancelled: Option<JoinHandle<()>>,
     transfer: TransferFile,
     payloads: PayloadFiles,
+    spill: SpillFile,
     load: Option<Load>,
     loads: u64,
     next_tick_us: u64,
@@ -125,6 +126,7 @@ impl EventLoop {
             signals,
             transfer: TransferFile::start(reporter.clone())?,
             payloads: PayloadFiles::start(reporter.clone())?,
+            spill: SpillFile::start(reporter.clone())?,
             reporter,
             inbox,
             attempt: 0,
@@ -409,6 +411,11 @@ impl EventLoop {
             Action::OpenPayload { conn, path } => self.payloads.open(conn, path),
             Action::ReadPayload { conn, offset, length } => self.payloads.read(conn, offset, length),
             Action::ClosePayload { conn } => self.payloads.close(conn),
+            Action::SpillPayload { offset, bytes } => {
+                self.spill.write(Path::new(&self.node.core.config.dir), offset, bytes);
+            }
+            Action::ReadSpilled { number, offset, length } => self.spill.read(number, offset, length),
+            Action::DropSpilled => self.spill.drop_file(),
             Action::LoadFile { path } => self.begin_load(&path),
             Action::Exit { code } => self.exit = Some(code),
             Action::ConfigChanged { name } => self.config_changed(name),
@@ -504,6 +511,10 @@ impl EventLoop {
                     self.node.payload_read(conn, result);
                 }
             }
+            // The end of the turn pulls.
+            Report::SpillWritten { bytes } => self.spill.waiting_bytes -= bytes,
+            Report::SpillFailed { reason } => self.node.spill_failed(&reason),
+            Report::SpilledRead { number, result } => self.node.spilled_read(number, result),
             Report::LoadPiece { load: number, result } => {
                 if let Some(load) = self.load.as_mut().filter(|load| load.reader.is_current(number)) {
                     load.pieces.push_back(result);
@@ -571,7 +582,7 @@ impl EventLoop {
     fn can_pull(&self) -> bool {
         let walking = self.node.core.snapshots.running.as_ref().is_some_and(|running| !running.walked);
         walking
-            && self.node.snapshot_unsent_bytes() < UNSENT_MAX
+            && self.spill.waiting_bytes < SPILL_WAITING_MAX
             && self.snapshot.as_ref().is_some_and(Snapshotter::has_room)
     }
 
