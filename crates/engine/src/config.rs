@@ -56,12 +56,15 @@ pub struct Config {
     pub tcp_keepalive_s: i64,
     pub maxclients: i64,
     pub proto_max_bulk_len: i64,
+    /// Bytes; 0 is no limit. Commands that may grow memory are refused beyond it.
+    pub maxmemory: i64,
     pub client_query_buffer_limit: i64,
     pub output_limit_normal: OutputLimit,
     pub output_limit_replica: OutputLimit,
     pub output_limit_pubsub: OutputLimit,
     // general
     pub daemonize: bool,
+    pub always_show_logo: bool,
     pub pidfile: String,
     pub loglevel: usize,
     pub logfile: String,
@@ -141,6 +144,7 @@ impl Default for Config {
             tcp_keepalive_s: 300,
             maxclients: 10_000,
             proto_max_bulk_len: 512 << 20,
+            maxmemory: 0,
             client_query_buffer_limit: 1 << 30,
             output_limit_normal: OutputLimit::default(),
             output_limit_replica: OutputLimit {
@@ -150,6 +154,7 @@ impl Default for Config {
             },
             output_limit_pubsub: OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 },
             daemonize: false,
+            always_show_logo: false,
             pidfile: String::new(),
             loglevel: 2,
             logfile: String::new(),

@@ -16,7 +16,7 @@ use crate::conns::Conns;
 use crate::env::Env;
 use crate::load::Loading;
 use crate::repl::Replication;
-use crate::session::{Closing, Conn, Session};
+use crate::session::{Closing, Conn, Queued, Session};
 use crate::snapshot::Snapshots;
 use crate::stats::Stats;
 
@@ -56,6 +56,8 @@ pub struct Core {
     /// Indices of arguments of the running command that no log may show: passwords.
     pub redacted: Vec<usize>,
     pub role_change: Option<RoleChange>,
+    /// The transaction that asked for it goes on afterwards.
+    pub exec_rest: Option<ExecRest>,
     /// End of the last command on the monotonic clock: the start of the next one.
     lap_us: u64,
     /// No state of the node can refuse a command: see [`Core::refresh_state_gates`].
@@ -84,6 +86,13 @@ pub struct Slow {
 pub enum RoleChange {
     Follow { host: String, port: u16 },
     Promote,
+}
+
+/// What a transaction has yet to run after a command of it that changes the role.
+pub struct ExecRest {
+    pub queued: VecDeque<Queued>,
+    /// The session gets no replies.
+    pub silent: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +138,7 @@ impl Core {
             cron_paused: false,
             redacted: Vec::new(),
             role_change: None,
+            exec_rest: None,
             lap_us: env.monotonic_us(),
             env,
             state_gates_open: true,
@@ -205,7 +215,15 @@ impl Core {
         self.state_gates_open = !self.is_replica()
             && !self.is_loading()
             && !self.refuses_writes_for_disk()
-            && self.has_enough_good_replicas();
+            && self.has_enough_good_replicas()
+            && self.config.maxmemory == 0;
+    }
+
+    /// More memory is used than `maxmemory` allows, the log not counted: replicas must not make writes fail.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        let limit = self.config.maxmemory.max(0) as u64;
+        let log = self.repl.log.memory(!self.repl.replicas.is_empty()).not_counted_for_evict;
+        limit > 0 && self.env.used_memory().saturating_sub(log as u64) > limit
     }
 
     /// The last snapshot could not be written, and writes are to be refused for that.

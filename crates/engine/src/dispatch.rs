@@ -14,15 +14,13 @@ use crate::ctx::{CommandRef, Ctx};
 use crate::session::{Queued, ReplyMode, Session};
 use crate::store::Store;
 
-/// The command that `argv` names, given what its first word alone names; subcommand and arity are checked here.
+/// The command that `argv` names, given what its first word alone names.
 #[inline]
 pub fn resolve(found: Option<CommandRef>, argv: Args<'_>) -> Result<CommandRef, CommandError> {
-    let entry = match found {
-        Some(entry) if entry.command.subcommands.is_empty() => entry,
-        _ => commands::registry().resolve(argv)?,
-    };
-    entry.check_arity(argv.len())?;
-    Ok(entry)
+    match found {
+        Some(entry) if entry.command.subcommands.is_empty() => Ok(entry),
+        _ => commands::registry().resolve(argv),
+    }
 }
 
 /// Runs one request of a session through the gates and, unless it is queued or refused, calls it.
@@ -46,6 +44,12 @@ pub fn run(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
 /// Refuses a request: the error is counted and a transaction that is being queued is broken.
 pub fn reject(ctx: &mut Ctx<'_>, error: &CommandError) {
     ctx.core.stats.command(ctx.command).rejected += 1;
+    if ctx.command.command.name == "exec" && ctx.session.multi.is_some() {
+        // The transaction ends with the command that was to run it.
+        commands::transaction::abandon(ctx.session, ctx.store);
+        let text = format!("EXECABORT Transaction discarded because of: {error}");
+        return refuse(ctx.session, ctx.core, &mut ctx.reply, &CommandError::text(text), ctx.argv);
+    }
     refuse(ctx.session, ctx.core, &mut ctx.reply, error, ctx.argv);
 }
 
@@ -142,12 +146,14 @@ fn queue(ctx: &mut Ctx<'_>) {
     }
     let multi = ctx.session.multi.as_mut().expect("only a session in a transaction queues");
     multi.writes |= ctx.command.flags.has(Flag::Write);
+    multi.grows |= ctx.command.flags.has(Flag::Denyoom);
     multi.queued.push(Queued { command: ctx.command, args: ctx.argv.into() });
     ctx.reply.simple("QUEUED");
 }
 
 fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
+    ctx.command.check_arity(ctx.argv.len())?;
     if session.is_primary() {
         return Ok(());
     }
@@ -167,8 +173,12 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
 /// The gates that depend on the state of the node, in order. `EXEC` is judged by what it has queued.
 fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
-    let queued_writes = || session.multi.as_ref().is_some_and(|multi| multi.writes);
-    let writes = flags.has(Flag::Write) || (ctx.command.command.name == "exec" && queued_writes());
+    let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
+    let grows = flags.has(Flag::Denyoom) || queued.is_some_and(|multi| multi.grows);
+    if grows && !core.is_replica() && core.is_out_of_memory() {
+        return Err(CommandError::OutOfMemory);
+    }
+    let writes = flags.has(Flag::Write) || queued.is_some_and(|multi| multi.writes);
     if writes && !core.is_replica() {
         if core.refuses_writes_for_disk() {
             return Err(CommandError::fixed(

@@ -218,7 +218,7 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.bytes("used_memory_vm_total", 0);
     page.zeros(&["used_memory_functions"]);
     page.bytes("used_memory_scripts", 0);
-    page.bytes("maxmemory", 0);
+    page.bytes("maxmemory", core.config.maxmemory.max(0) as u64);
     let policy = core.config.kept.get("maxmemory-policy").map_or("noeviction", String::as_str);
     page.field("maxmemory_policy", policy);
     let beyond = |large: u64, small: u64| large as i64 - small as i64;
@@ -323,7 +323,9 @@ fn stats(s: &Subject<'_>, page: &mut Page) {
         "latest_fork_usec",
         "total_forks",
         "migrate_cached_sockets",
-        "slave_expires_tracked_keys",
+    ]);
+    page.field("slave_expires_tracked_keys", s.store.own_expiries.len());
+    page.zeros(&[
         "active_defrag_hits",
         "active_defrag_misses",
         "active_defrag_key_hits",

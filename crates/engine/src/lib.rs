@@ -16,6 +16,7 @@ pub mod load;
 pub mod node;
 pub mod notify;
 pub mod output_limit;
+pub mod own_expiries;
 pub mod params;
 pub mod pause;
 pub mod payload;

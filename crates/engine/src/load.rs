@@ -262,7 +262,17 @@ impl Loading {
         }
         let mut used = 0;
         loop {
-            let step = self.decoder.next(&bytes[used..]).map_err(|error| message(&error))?;
+            let step = match self.decoder.next(&bytes[used..]) {
+                Ok(step) => step,
+                Err(RdbError::ChecksumMismatch { stated, computed }) => {
+                    let line = format!(
+                        "Wrong RDB checksum expected: ({stated:x}) but got ({computed:x}). Aborting now."
+                    );
+                    self.state.note(Level::Warning, line);
+                    return Err(internal(self.decoder.offset(), "RDB CRC error"));
+                }
+                Err(error) => return Err(message(&error)),
+            };
             match step {
                 Step::Event { event, consumed } => {
                     if let Err(what) = self.state.apply(event, store) {
@@ -495,9 +505,7 @@ fn message(error: &RdbError) -> String {
             internal(*offset, &format!("RDB type {tag} ({name}) is not supported"))
         }
         RdbError::Corrupt { what, offset } => internal(*offset, what),
-        RdbError::ChecksumMismatch { stated, computed } => {
-            format!("Wrong RDB checksum expected: ({stated:x}) but got ({computed:x}). Aborting now.")
-        }
+        RdbError::ChecksumMismatch { .. } => error.to_string(),
     }
 }
 

@@ -16,9 +16,9 @@ use replication::replica_link::ReplicaInput;
 use resp::{Args, Batch, Limits, Output, Reply};
 
 use crate::action::{Action, ConnId};
-use crate::commands;
+use crate::commands::{self, transaction};
 use crate::config::Config;
-use crate::core::{Core, RoleChange};
+use crate::core::{Core, ExecRest, RoleChange};
 use crate::ctx::{CommandRef, Ctx};
 use crate::dispatch;
 use crate::env::Env;
@@ -81,6 +81,10 @@ impl Node {
 
     /// The node became a replica or a primary, or its link came up or broke.
     pub(crate) fn role_changed(&mut self) {
+        if !self.core.is_replica() {
+            // What clients of the replica gave an expiry is due with everything else now.
+            self.store.own_expiries.clear();
+        }
         pause::settle_expiry(&mut self.store, &self.core);
         self.refresh_recording();
         self.core.refresh_state_gates();
@@ -345,8 +349,31 @@ impl Node {
             session.wrote = false;
             session.last_write_offset = core.repl.offset();
         }
-        if let Some(change) = core.role_change.take() {
+        while let Some(change) = self.core.role_change.take() {
             self.change_role(change);
+            if let Some(rest) = self.core.exec_rest.take() {
+                self.go_on_with_exec(session, output, command, argv, rest);
+            }
+        }
+    }
+
+    /// Runs what is left of a transaction that has changed the role of this node.
+    fn go_on_with_exec(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        command: CommandRef,
+        argv: Args<'_>,
+        rest: ExecRest,
+    ) {
+        let Node { store, core, .. } = self;
+        let reply = Reply::new(output, session.proto);
+        let mut ctx = Ctx { argv, reply, session, store, core, command };
+        let mark = rest.silent.then(|| ctx.reply.output().mark());
+        transaction::run_queued(&mut ctx, rest.queued, rest.silent);
+        dispatch::end_unit(ctx.store, ctx.core);
+        if let Some(mark) = mark {
+            ctx.reply.output().rewind(&mark);
         }
     }
 

@@ -747,7 +747,6 @@ fn encodings(config: &mut Config) -> &mut EncodingLimits {
 
 const NO_AOF: &str = "the append only file is not supported yet";
 const NO_CLUSTER: &str = "cluster mode is not supported yet";
-const NO_MAXMEMORY: &str = "a limit of memory is not supported yet";
 const NO_TLS: &str = "TLS is not supported yet";
 
 /// Every parameter, by what it is about.
@@ -755,6 +754,7 @@ pub static PARAMS: &[Param] = &[
     // network
     special("bind", &BIND),
     field("port", Kind::Int(0, 65535), |c| Slot::Number(&mut c.port)),
+    flag("always-show-logo", |c| Slot::Flag(&mut c.always_show_logo)).immutable(),
     flag("protected-mode", |c| Slot::Flag(&mut c.protected_mode)),
     field("tcp-backlog", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.tcp_backlog)).immutable(),
     field("unixsocket", Kind::OptionalText, |c| Slot::Text(&mut c.unixsocket)).immutable(),
@@ -908,7 +908,7 @@ pub static PARAMS: &[Param] = &[
     special("latency-tracking-info-percentiles", &PERCENTILES),
     kept("latency-monitor-threshold", Kind::Int(0, LONG_MAX), "0"),
     // memory
-    kept("maxmemory", Kind::Memory(0, LONG_MAX), "0").only(&["0"], NO_MAXMEMORY),
+    field("maxmemory", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.maxmemory)),
     kept(
         "maxmemory-policy",
         Kind::Choice(&[
@@ -967,7 +967,6 @@ pub static PARAMS: &[Param] = &[
         .immutable()
         .only(&["1"], "threads for input and output are not supported yet"),
     kept("io-threads-do-reads", Kind::YesNo, "no").immutable(),
-    kept("always-show-logo", Kind::YesNo, "no").immutable(),
     kept("set-proc-title", Kind::YesNo, "yes").immutable(),
     kept("proc-title-template", Kind::Text, "{title} {listen-addr} {server-mode}"),
     kept("crash-log-enabled", Kind::YesNo, "yes"),
@@ -1154,7 +1153,6 @@ mod tests {
             ),
             ("replicaof host 99999", "Invalid master port"),
             ("appendonly yes", "the append only file is not supported yet"),
-            ("maxmemory 1gb", "a limit of memory is not supported yet"),
             ("rename-command a b", "rename-command is not supported yet"),
         ] {
             assert_eq!(directive(&mut Config::default(), line).unwrap_err(), reason, "{line}");

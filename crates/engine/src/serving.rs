@@ -141,8 +141,8 @@ impl Node {
         // Only then do the forms of the two differ.
         config.apart = self.store.has_field_ttl;
         let Some(plan) = plan_snapshot(&config, now, self.core.replica_links()) else { return };
-        if plan.to_sockets && !self.payload_cursors().is_empty() {
-            // The last one is encoded, but not sent to everybody yet: there is one stream at a time.
+        // The encoder may be done with a stream long before its slowest reader: the next one takes its place then.
+        if plan.to_sockets && self.core.streams_snapshot() {
             return;
         }
         let served: Vec<ConnId> = self
@@ -292,6 +292,11 @@ impl Node {
         let involved = self.involved_in_sync(&running.purpose);
         match (&running.purpose, result) {
             (Purpose::SyncStream, Ok(_)) => {
+                let line = format!(
+                    "Diskless rdb transfer, done reading from pipe, {} replicas still up.",
+                    involved.len()
+                );
+                self.core.notice(line);
                 self.core.repl.payload.ended = true;
                 let end = self.core.repl.payload.next();
                 for id in involved {
@@ -565,6 +570,14 @@ impl Core {
         &self.replica(id).expect("the list of replicas names attached ones").link
     }
 
+    /// Some replica has yet to be sent the rest of a streamed snapshot.
+    fn streams_snapshot(&self) -> bool {
+        self.repl
+            .replicas
+            .iter()
+            .any(|id| self.replica(*id).is_some_and(|replica| replica.payload_at.is_some()))
+    }
+
     /// The links of all attached replicas that are not running a command just now.
     pub(crate) fn replica_links(&self) -> impl Iterator<Item = &ReplicaLink> {
         self.repl.replicas.iter().filter_map(|id| Some(&self.replica(*id)?.link))
@@ -692,14 +705,8 @@ pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
     }
     let streams =
         matches!(&node.core.snapshots.running, Some(running) if running.purpose == Purpose::SyncStream);
-    let needed = node
-        .core
-        .repl
-        .replicas
-        .iter()
-        .any(|id| node.core.replica(*id).is_some_and(|r| r.payload_at.is_some()));
-    if streams && !needed {
-        node.core.warning("Diskless rdb transfer, last replica dropped, stopping the snapshot.");
+    if streams && !node.core.streams_snapshot() {
+        node.core.warning("Diskless rdb transfer, last replica dropped, killing fork child.");
         node.cancel_snapshot();
         node.core.repl.payload.begin([0; 40], &mut node.core.actions);
     }

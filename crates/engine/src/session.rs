@@ -50,6 +50,8 @@ pub struct Multi {
     pub broken: bool,
     /// Union of "writes" over the queued commands.
     pub writes: bool,
+    /// Union of "may grow memory" over the queued commands.
+    pub grows: bool,
 }
 
 pub struct Queued {

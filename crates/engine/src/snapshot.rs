@@ -124,9 +124,8 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dial
         store.db_at_mut(index).begin_walk(index as u32);
     }
     let started_ms = core.env.unix_ms();
-    if purpose == Purpose::Background {
-        core.notice(format!("Background saving started by pid {}", core.env.process_id()));
-    }
+    let what = if purpose == Purpose::SyncStream { "RDB transfer" } else { "saving" };
+    core.notice(format!("Background {what} started by pid {}", core.env.process_id()));
     core.snapshots.last_try_unix_s = started_ms / 1000;
     core.snapshots.running = Some(Running {
         purpose,

@@ -9,6 +9,7 @@ use keyspace::{Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set
 
 use crate::effects::Effects;
 use crate::notify::{Event, Notifications};
+use crate::own_expiries::OwnExpiries;
 use crate::watch::WatchTable;
 
 /// How this node treats keys whose time has run out.
@@ -77,6 +78,8 @@ pub struct Store {
     pub has_field_ttl: bool,
     /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
     pub orphans: Vec<Detached>,
+    /// What this node has to delete although it is a replica.
+    pub own_expiries: OwnExpiries,
     rng: u64,
 }
 
@@ -97,6 +100,7 @@ impl Store {
             reclaim: Box::new(DropNow),
             has_field_ttl: false,
             orphans: Vec::new(),
+            own_expiries: OwnExpiries::default(),
             rng: seed | 1,
         }
     }
@@ -160,6 +164,7 @@ impl Store {
     /// keys that are in the old one or the new one.
     pub fn replace_dbs(&mut self, dbs: Vec<Db>) -> Vec<Db> {
         debug_assert_eq!(dbs.len(), self.dbs.len());
+        self.own_expiries.clear();
         for (index, (old, new)) in self.dbs.iter().zip(&dbs).enumerate() {
             self.watched.touch_db(index as u32, |key| {
                 let key = Key::new(key);
@@ -171,6 +176,7 @@ impl Store {
 
     /// Empties database `index`; returns the number of keys it had.
     pub fn flush_db(&mut self, index: usize, lazily: bool) -> usize {
+        self.own_expiries.clear_db(index as u32);
         let db = &mut self.dbs[index];
         let keys = db.len();
         self.watched.touch_db(index as u32, |key| db.peek(Key::new(key)).is_some());
@@ -326,6 +332,9 @@ impl Store {
         if self.expiry == Expiry::Hide {
             let key = Key { bytes: entry.key(), hash };
             self.dbs[self.selected].remove(key);
+            if let Some(at) = entry.expire_at() {
+                self.own_expiries.note(self.selected as u32, entry.key(), at);
+            }
         }
         self.notify(Event::NEW, "new", entry.key());
         self.dbs[self.selected].insert(hash, entry)
@@ -354,6 +363,9 @@ impl Store {
         }
         if expired || !replaced.found {
             self.notify(Event::NEW, "new", key.bytes);
+        }
+        if let (Expiry::Hide, ExpireChange::At(at)) = (self.expiry, expire) {
+            self.own_expiries.note(self.selected as u32, key.bytes, at);
         }
     }
 
@@ -386,6 +398,9 @@ impl Store {
 
     /// Sets or clears the expiry of a key; false if there is none.
     pub fn set_expire(&mut self, key: Key<'_>, at_ms: Option<i64>) -> bool {
+        if let (Expiry::Hide, Some(at)) = (self.expiry, at_ms) {
+            self.own_expiries.note(self.selected as u32, key.bytes, at);
+        }
         self.dbs[self.selected].set_expire(key, at_ms)
     }
 
@@ -448,6 +463,18 @@ impl Store {
             }
         }
         deleted
+    }
+
+    /// Like [`Store::expire_due`] on a replica: deletes the keys that its own clients gave an expiry.
+    pub fn expire_own(&mut self, budget: usize) {
+        for _ in 0..budget {
+            let Some((db, key)) = self.own_expiries.take_due(self.now_ms) else { break };
+            self.select(db as usize);
+            let key = Key::new(&key);
+            if self.db().peek(key).is_some_and(|entry| entry.is_expired(self.now_ms)) {
+                self.expire_now(key);
+            }
+        }
     }
 
     /// Deletes one expired key and propagates that.

@@ -67,8 +67,12 @@ impl Node {
     /// Deletes keys whose time has run out; each deletion is a unit of its own in the log.
     fn expire_cycle(&mut self) {
         let core = &self.core;
-        if core.is_replica() || !core.config.active_expire_enabled || core.is_loading() || core.holds_writes()
-        {
+        if !core.config.active_expire_enabled || core.is_loading() || core.holds_writes() {
+            return;
+        }
+        if core.is_replica() {
+            self.store.expire_own(EXPIRE_BUDGET);
+            self.store.notifications.clear();
             return;
         }
         let mut deleted = 0;

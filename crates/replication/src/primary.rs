@@ -45,7 +45,7 @@ pub struct BacklogFreed {
 /// The timers of a primary.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PrimaryCron {
-    ping_due: Millis,
+    pinged: Option<Millis>,
     without_replicas_since: Option<Millis>,
 }
 
@@ -77,9 +77,11 @@ impl PrimaryCron {
     ) {
         if replicas > 0 || is_replica {
             self.without_replicas_since = None;
-            if replicas > 0 && !is_replica && self.ping_due <= now {
+            // Counted from the last one, so that a new period holds at once.
+            let due = self.pinged.is_none_or(|pinged| now.since(pinged) >= config.ping_period);
+            if replicas > 0 && !is_replica && due {
                 out.push(PrimaryAction::AppendPing);
-                self.ping_due = now + config.ping_period;
+                self.pinged = Some(now);
             }
             return;
         }

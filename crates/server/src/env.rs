@@ -5,10 +5,13 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::env::Env;
+use engine::env::{CpuTimes, Env, ProcessFacts};
+use engine::params::{self, Rewrite};
 
 use crate::allocator;
+use crate::config_file::{self, Current, CurrentLine};
 use crate::files::put_in_place;
+use crate::listener::strerror;
 
 /// Files are written and read in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -19,6 +22,8 @@ pub struct ProcessEnv {
     clock: quanta::Clock,
     origin: quanta::Instant,
     rng: Xoshiro,
+    /// Allocated when the process had just started.
+    startup_bytes: u64,
 }
 
 impl ProcessEnv {
@@ -33,7 +38,7 @@ impl ProcessEnv {
         let rng = Xoshiro { state: [word(0) | 1, word(1), word(2), word(3)] };
         let clock = quanta::Clock::new();
         let origin = clock.now();
-        Ok(ProcessEnv { clock, origin, rng })
+        Ok(ProcessEnv { clock, origin, rng, startup_bytes: allocator::used_bytes() })
     }
 }
 
@@ -54,6 +59,63 @@ impl Env for ProcessEnv {
 
     fn process_id(&self) -> u32 {
         std::process::id()
+    }
+
+    fn sleep(&mut self, micros: u64) {
+        std::thread::sleep(std::time::Duration::from_micros(micros));
+    }
+
+    fn directory(&mut self, path: &str) -> Result<String, String> {
+        let full = std::fs::canonicalize(path).map_err(|error| strerror(&error))?;
+        if !full.is_dir() {
+            return Err(strerror(&io::Error::from_raw_os_error(rustix::io::Errno::NOTDIR.raw_os_error())));
+        }
+        Ok(full.to_string_lossy().into_owned())
+    }
+
+    fn rewrite_config(&mut self, path: &Path, rows: &[Rewrite]) -> Result<(), String> {
+        let old = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(strerror(&error)),
+        };
+        let line = |line: &params::RewriteLine| CurrentLine {
+            text: line.text.clone().into_bytes(),
+            is_default: line.is_default,
+        };
+        let current: Vec<Current> = rows
+            .iter()
+            .map(|row| Current { name: row.name.to_owned(), lines: row.lines.iter().map(line).collect() })
+            .collect();
+        let text = config_file::rewrite(&old, params::is_known, &current);
+        config_file::replace_file(path, &text).map_err(|error| strerror(&error))
+    }
+
+    fn process(&self) -> ProcessFacts {
+        let uname = rustix::system::uname();
+        let pages = |field: usize| {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+            statm.split(' ').nth(field).and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        ProcessFacts {
+            os: format!(
+                "{} {} {}",
+                uname.sysname().to_string_lossy(),
+                uname.release().to_string_lossy(),
+                uname.machine().to_string_lossy()
+            ),
+            executable: std::env::current_exe()
+                .map_or_else(|_| String::new(), |path| path.display().to_string()),
+            allocator: allocator::NAME.to_owned(),
+            multiplexer: "epoll".to_owned(),
+            monotonic_clock: "time stamp counter or the system's".to_owned(),
+            rss_bytes: pages(1) * rustix::param::page_size() as u64,
+            system_memory_bytes: system_memory_bytes(),
+            allocator_active_bytes: 0,
+            allocator_resident_bytes: 0,
+            startup_bytes: self.startup_bytes,
+            cpu: cpu_times(),
+        }
     }
 
     fn used_memory(&self) -> u64 {
@@ -84,6 +146,40 @@ impl Env for ProcessEnv {
             }
         }
     }
+}
+
+fn system_memory_bytes() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    kib.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// Of the process and of its main thread, from what the kernel counts in ticks.
+fn cpu_times() -> CpuTimes {
+    let (user_us, system_us, user_children_us, system_children_us) = stat_us("/proc/self/stat");
+    let main = format!("/proc/self/task/{}/stat", std::process::id());
+    let (user_main_thread_us, system_main_thread_us, ..) = stat_us(&main);
+    CpuTimes {
+        system_us,
+        user_us,
+        system_children_us,
+        user_children_us,
+        system_main_thread_us,
+        user_main_thread_us,
+    }
+}
+
+/// `utime`, `stime`, `cutime` and `cstime` of a `stat` file in microseconds.
+fn stat_us(path: &str) -> (u64, u64, u64, u64) {
+    let stat = std::fs::read_to_string(path).unwrap_or_default();
+    // The second field is the command in parentheses, which may hold blanks: fields are counted from behind it.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let field = |index: usize| {
+        let value = rest.split(' ').nth(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        value * 1_000_000 / ticks
+    };
+    (field(11), field(12), field(13), field(14))
 }
 
 fn write_file(

@@ -1,6 +1,7 @@
 //! From a command line to a server that serves, in redis's order and words, and back to an exit code.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use engine::params;
@@ -134,9 +135,26 @@ fn start(
     if let Some(warning) = listener::backlog_warning(config.tcp_backlog as i32) {
         log_warning!("{warning}");
     }
+    banner(&config);
     log_warning!("Server initialized");
     let event_loop = build(config, arguments.sources.file.clone(), signals, listeners)?;
     Ok((event_loop, pid_file))
+}
+
+/// The logo, or one line in its place where nobody looks. Scripts that start a server wait for its `PID: `.
+fn banner(config: &Config) {
+    let (port, pid) = (config.port, std::process::id());
+    let watched = config.logfile.is_empty() && std::io::stdout().is_terminal();
+    if !config.always_show_logo && !watched {
+        log_notice!("Running mode=standalone, port={port}.");
+        return;
+    }
+    LOG.raw(&format!(
+        "\n        o---->o      Kindred {} (speaks Redis {}) {} bit\n       /            \n      O---->o          \x20     Running in standalone mode\n       \\            Port: {port}\n        o---->o          \x20    PID: {pid}\n\n",
+        cli::KINDRED_VERSION,
+        cli::REDIS_VERSION,
+        usize::BITS,
+    ));
 }
 
 fn build(

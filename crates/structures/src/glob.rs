@@ -20,6 +20,9 @@ pub fn matches_ignoring_case(pattern: &[u8], text: &[u8]) -> bool {
     run::<true>(pattern, text)
 }
 
+/// Redis recurses at each `*` and gives up, without a match, below this depth.
+const STARS_MAX: usize = 1000;
+
 fn run<const NO_CASE: bool>(pattern: &[u8], text: &[u8]) -> bool {
     if text.is_empty() {
         return pattern.is_empty();
@@ -27,6 +30,7 @@ fn run<const NO_CASE: bool>(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // After the last `*`: where the pattern goes on, and where in the text it was last tried.
     let mut retry: Option<(usize, usize)> = None;
+    let mut stars = 0;
     while t < text.len() {
         match pattern.get(p) {
             Some(&b'*') => {
@@ -35,6 +39,10 @@ fn run<const NO_CASE: bool>(pattern: &[u8], text: &[u8]) -> bool {
                 }
                 if p == pattern.len() {
                     return true;
+                }
+                stars += 1;
+                if stars > STARS_MAX {
+                    return false;
                 }
                 retry = Some((p, t));
                 continue;

@@ -41,6 +41,12 @@ pub struct Verdict {
     pub unexplained: Vec<Test>,
 }
 
+/// `not-run.txt`, lines `FILE NAME-OR-/REGEXP`: tests that need a command which is not there yet and stop in the middle
+/// of a transaction or a wait, so that the tests after them would fail for no reason of their own.
+pub fn read_not_run(dir: &Path) -> Result<Vec<(String, String)>> {
+    Ok(read_tests(&dir.join("not-run.txt"))?.into_iter().collect())
+}
+
 impl Ratchet {
     pub fn load(dir: &Path) -> Result<Ratchet> {
         let known_failing = read_lines(&dir.join("known-failing.txt"))?

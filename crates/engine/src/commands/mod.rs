@@ -21,6 +21,7 @@ pub mod hash;
 pub mod keys;
 pub mod lcs;
 pub mod list;
+pub mod memory;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -61,6 +62,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     keys::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
+    memory::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     replication::COMMANDS,

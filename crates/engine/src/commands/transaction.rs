@@ -1,11 +1,14 @@
 //! `MULTI` and its end, `WATCH`.
 
+use std::collections::VecDeque;
+
 use command::{Acl, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec};
 use keyspace::EntryExt;
 
+use crate::core::ExecRest;
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::dispatch;
-use crate::session::{Multi, Session, WatchedKey};
+use crate::session::{Multi, Queued, ReplyMode, Session, WatchedKey};
 use crate::store::Store;
 
 pub const COMMANDS: &[Command<Handler>] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
@@ -118,7 +121,7 @@ pub fn abandon(session: &mut Session, store: &mut Store) {
 }
 
 fn exec(ctx: &mut Ctx<'_>) -> CmdResult {
-    let Some(multi) = ctx.session.multi.take() else {
+    let Some(mut multi) = ctx.session.multi.take() else {
         return Err(CommandError::fixed("ERR EXEC without MULTI"));
     };
     let lost = watched_changed(ctx);
@@ -130,15 +133,27 @@ fn exec(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.null_array();
         return Ok(());
     }
-    ctx.core.in_exec = true;
     ctx.reply.array(multi.queued.len());
-    for queued in &multi.queued {
-        dispatch::call(&mut ctx.with(queued.command, queued.args.as_args()), None);
-    }
-    ctx.core.in_exec = false;
+    let queued = std::mem::take(&mut multi.queued);
+    let silent = ctx.session.reply_mode != ReplyMode::On || ctx.session.is_primary();
+    run_queued(ctx, queued.into(), silent);
     // The transaction itself is no command of the stream: its effects are, wrapped anew if they are several.
     ctx.store.effects.propagate_nothing();
     Ok(())
+}
+
+/// Runs the commands of a transaction. One that changes the role of the node ends the execution unit: what was changed
+/// before it belongs to the old role. The node then changes the role and goes on with the rest.
+pub fn run_queued(ctx: &mut Ctx<'_>, mut queued: VecDeque<Queued>, silent: bool) {
+    ctx.core.in_exec = true;
+    while let Some(next) = queued.pop_front() {
+        dispatch::call(&mut ctx.with(next.command, next.args.as_args()), None);
+        if ctx.core.role_change.is_some() && !queued.is_empty() {
+            ctx.core.exec_rest = Some(ExecRest { queued, silent });
+            break;
+        }
+    }
+    ctx.core.in_exec = false;
 }
 
 /// A watched key was changed, or its time ran out since it was watched.

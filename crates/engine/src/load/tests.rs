@@ -282,7 +282,7 @@ fn errors_are_named_as_redis_names_them() {
     );
     assert_eq!(
         error(b"REDIS0009\xff\x01\0\0\0\0\0\0\0"),
-        "Wrong RDB checksum expected: (1) but got (74ad0ffbbc7aac9a). Aborting now."
+        "Internal error in RDB reading offset 9, RDB CRC error"
     );
     assert_eq!(
         error(b"REDIS0009\xfe\x10\xff"),
