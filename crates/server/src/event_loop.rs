@@ -23,7 +23,8 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::accept::{Listener, Refused};
-use crate::daemon::{ShutdownSignal, Signals};
+use crate::crash;
+use crate::daemon::{self, ShutdownSignal, Signals};
 use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
@@ -43,6 +44,9 @@ const SPILL_WAITING_MAX: usize = 16 << 20;
 const LOAD_SLICE: Duration = Duration::from_millis(2);
 /// Bytes of an arriving snapshot that wait for the disk before the primary's connection is left unread.
 const TRANSFER_WAITING_MAX: usize = 64 << 20;
+
+/// How old what a crash report tells of the server is at most: writing it takes tens of microseconds.
+const INFO_PERIOD_US: u64 = 5_000_000;
 
 const SIGNALS: u64 = 1 << 32;
 const INBOX: u64 = 2 << 32;
@@ -99,6 +103,7 @@ pub struct EventLoop {
     load: Option<Load>,
     loads: u64,
     next_tick_us: u64,
+    next_info_us: u64,
     to_send: Vec<ConnId>,
     slices: Vec<IoSlice<'static>>,
     /// The thread of the signals takes the end of the process for awaited.
@@ -139,6 +144,7 @@ impl EventLoop {
             load: None,
             loads: 0,
             next_tick_us,
+            next_info_us: 0,
             to_send: Vec::new(),
             slices: Vec::new(),
             shutting_down: false,
@@ -206,6 +212,10 @@ impl EventLoop {
         self.next_tick_us = now.max(self.next_tick_us + period / 2) + period;
         self.node.tick();
         self.carry_out();
+        if now >= self.next_info_us {
+            self.next_info_us = now + INFO_PERIOD_US;
+            crash::remember(engine::info::text(&self.node.store, &mut self.node.core, &[b"everything"]));
+        }
     }
 
     fn end_turn(&mut self) {
@@ -680,12 +690,28 @@ impl EventLoop {
 
     /// The server serves from here on.
     fn ready(&self) {
+        self.tell_supervisor("STATUS=Ready to accept connections\nREADY=1\n");
         let config = &self.node.core.config;
         if config.port != 0 {
             log_notice!("Ready to accept connections");
         }
         if !config.unixsocket.is_empty() {
             log_notice!("The server is now ready to accept connections at {}", config.unixsocket);
+        }
+    }
+
+    /// `supervised systemd`; `auto` means it where systemd asks to be told.
+    fn tell_supervisor(&self, state: &str) {
+        let wanted = self.node.core.config.kept.get("supervised").map_or("no", String::as_str);
+        if !matches!(wanted, "systemd" | "auto") {
+            return;
+        }
+        match daemon::notify_systemd(state) {
+            Ok(false) if wanted == "systemd" => {
+                log_warning!("systemd supervision requested or auto-detected, but NOTIFY_SOCKET not found");
+            }
+            Ok(_) => {}
+            Err(error) => log_warning!("Can't tell systemd: {}", strerror(&error)),
         }
     }
 
@@ -700,6 +726,7 @@ impl EventLoop {
         };
         // The thread of the signals knows; it has to be told if this comes to nothing.
         self.shutting_down = true;
+        self.tell_supervisor("STOPPING=1\n");
         self.node.shut_down(wanted);
         self.carry_out();
     }
@@ -709,6 +736,9 @@ impl EventLoop {
         let shutting_down = self.node.core.shutdown.is_some();
         if std::mem::replace(&mut self.shutting_down, shutting_down) != shutting_down {
             self.signals.set_shutting_down(shutting_down);
+            if shutting_down {
+                self.tell_supervisor("STOPPING=1\n");
+            }
         }
     }
 
