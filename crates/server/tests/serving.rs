@@ -314,7 +314,7 @@ fn systemd_is_told() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let mut next = || {
+    let next = || {
         let mut text = [0; 256];
         let count = socket.recv(&mut text).unwrap();
         String::from_utf8_lossy(&text[..count]).into_owned()
