@@ -62,6 +62,21 @@ pub enum Action {
     ClosePayload {
         conn: ConnId,
     },
+    /// Write this part of the streamed snapshot to a temporary file that nobody else sees, at this offset; 0 begins a
+    /// new one. Only a failure is answered, by `Node::spill_failed`.
+    SpillPayload {
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    /// Read it back, answered by `Node::spilled_read`. What was written before is to be seen.
+    ReadSpilled {
+        /// Of the chunk.
+        number: u64,
+        offset: u64,
+        length: u64,
+    },
+    /// The temporary file is of no use any more.
+    DropSpilled,
     /// Read this RDB file and hand it in pieces to `Node::load_bytes`.
     LoadFile {
         path: PathBuf,

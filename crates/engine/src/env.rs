@@ -37,6 +37,11 @@ pub trait Env {
         Ok(path.to_owned())
     }
 
+    /// Makes room for so many clients: `CONFIG SET maxclients`. The error is how many the operating system allows.
+    fn allow_clients(&mut self, _clients: u64) -> Result<(), u64> {
+        Ok(())
+    }
+
     /// Puts the settings that `rows` name into the configuration file at `path`, as `CONFIG REWRITE` does it.
     fn rewrite_config(&mut self, _path: &Path, _rows: &[Rewrite]) -> Result<(), String> {
         Err("there is no configuration file here".to_owned())

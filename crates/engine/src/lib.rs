@@ -19,6 +19,7 @@ pub mod output_limit;
 pub mod own_expiries;
 pub mod params;
 pub mod pause;
+pub mod payload;
 pub mod persist;
 pub mod rdb_writer;
 pub mod repl;

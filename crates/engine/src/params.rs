@@ -977,7 +977,7 @@ pub static PARAMS: &[Param] = &[
     kept("ignore-warnings", Kind::Text, ""),
     kept("supervised", Kind::Choice(&[("upstart", 0), ("systemd", 1), ("auto", 2), ("no", 3)]), "no")
         .immutable()
-        .only(&["no"], "supervision is not supported yet"),
+        .only(&["no", "auto", "systemd"], "supervision by upstart is not supported"),
     kept("syslog-enabled", Kind::YesNo, "no")
         .immutable()
         .only(&["no"], "logging to syslog is not supported yet"),

@@ -1,15 +1,12 @@
 //! The node's place in replication: its history, its log, its primary if it has one, its replicas.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
 use log::{Log, Position, ReplId};
-use replication::primary_link::EOF_MARK_LEN;
 use replication::{FullResyncWhy, History, PrimaryCron, WaitQueue};
 
 use crate::action::ConnId;
 use crate::core::Core;
 use crate::following::Following;
+use crate::payload::Payload;
 use crate::session::SessionId;
 
 /// Nothing has been written to the log since it cannot be known which database its readers have selected.
@@ -42,60 +39,6 @@ pub struct Replication {
     selected: i64,
     /// The end of the log when replicas were last put on the list of those to send to.
     pub announced_end: u64,
-}
-
-/// Encoded snapshot on its way to replicas: chunks shared by all of them, dropped when the slowest has them.
-#[derive(Debug)]
-pub struct Payload {
-    chunks: VecDeque<Arc<Vec<u8>>>,
-    /// Number of the first chunk that is held.
-    first: u64,
-    pub ended: bool,
-    pub mark: [u8; EOF_MARK_LEN],
-}
-
-impl Default for Payload {
-    fn default() -> Self {
-        Payload { chunks: VecDeque::new(), first: 0, ended: false, mark: [0; EOF_MARK_LEN] }
-    }
-}
-
-impl Payload {
-    /// Begins a new payload; nobody reads the old one any more. Chunk numbers go on, so that a reader of the old one
-    /// could never read the new one.
-    pub fn begin(&mut self, mark: [u8; EOF_MARK_LEN]) {
-        self.first = self.next();
-        self.chunks.clear();
-        self.ended = false;
-        self.mark = mark;
-    }
-
-    pub fn push(&mut self, chunk: Vec<u8>) {
-        if !chunk.is_empty() {
-            self.chunks.push_back(Arc::new(chunk));
-        }
-    }
-
-    /// The number that the next chunk will have.
-    pub fn next(&self) -> u64 {
-        self.first + self.chunks.len() as u64
-    }
-
-    pub fn chunk(&self, number: u64) -> Option<&Arc<Vec<u8>>> {
-        self.chunks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
-    }
-
-    /// Drops the chunks below `number`.
-    pub fn release_below(&mut self, number: u64) {
-        while self.first < number && self.chunks.pop_front().is_some() {
-            self.first += 1;
-        }
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.len()).sum()
-    }
 }
 
 impl Replication {

@@ -5,6 +5,7 @@
 //! from all; nothing of the snapshot or the log is ever copied for a replica.
 
 use std::io::IoSlice;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rdb::{Dialect, Target};
@@ -89,11 +90,13 @@ impl Node {
         }
         let Role::Replica(replica) = &mut conn.session.role else { return };
         if let Some(at) = &mut replica.payload_at {
+            let before = at.0;
             advance_payload(&self.core.repl.payload, at, count);
             let at = *at;
             if count > 0 {
                 self.replica_step(id, ReplicaInput::SendProgressed);
             }
+            self.payload_passed(before..at.0);
             self.release_payload();
             if self.core.repl.payload.ended && at.0 == self.core.repl.payload.next() {
                 self.payload_sent(id);
@@ -165,7 +168,7 @@ impl Node {
         let position = self.core.repl.position();
         if plan.to_sockets {
             let mark = *self.core.random_replid().as_bytes();
-            self.core.repl.payload.begin(mark);
+            self.core.repl.payload.begin(mark, &mut self.core.actions);
             let first = self.core.repl.payload.next();
             for id in served {
                 self.replica_step(id, ReplicaInput::SnapshotStarted(position));
@@ -236,18 +239,62 @@ impl Node {
 
     /// Encoded bytes of the snapshot that is streamed.
     pub fn snapshot_chunk(&mut self, chunk: Vec<u8>) {
-        self.core.repl.payload.push(chunk);
+        let Core { repl, actions, .. } = &mut self.core;
+        repl.payload.push(chunk, actions);
+        self.read_payload_ahead();
         self.core.queue_replicas();
     }
 
-    /// Bytes of the streamed snapshot that no replica has taken yet: the encoder is to wait beyond some limit.
+    /// What [`Action::ReadSpilled`] asked for.
+    pub fn spilled_read(&mut self, number: u64, result: Result<Vec<u8>, String>) {
+        match result {
+            Ok(bytes) => {
+                self.core.repl.payload.read_back(number, bytes);
+                self.core.queue_replicas();
+            }
+            Err(reason) => self.spill_failed(&reason),
+        }
+    }
+
+    /// The temporary file of the streamed snapshot cannot be written or read: its replicas have to ask again.
+    pub fn spill_failed(&mut self, reason: &str) {
+        self.core.warning(format!("Error in the temporary file of the snapshot for replicas: {reason}"));
+        for id in self.involved_in_sync(&Purpose::SyncStream) {
+            self.replica_step(id, ReplicaInput::SnapshotFailed);
+        }
+    }
+
+    /// Where the replicas are that are sent the streamed snapshot.
+    fn payload_cursors(&self) -> Vec<u64> {
+        let at = |id: &ConnId| Some(self.core.replica(*id)?.payload_at?.0);
+        self.core.repl.replicas.iter().filter_map(at).collect()
+    }
+
+    fn payload_passed(&mut self, chunks: Range<u64>) {
+        if chunks.is_empty() {
+            return;
+        }
+        let cursors = self.payload_cursors();
+        for number in chunks {
+            self.core.repl.payload.passed(number, &cursors);
+        }
+        self.read_payload_ahead();
+    }
+
+    fn read_payload_ahead(&mut self) {
+        for cursor in self.payload_cursors() {
+            self.core.repl.payload.read_ahead(cursor, &mut self.core.actions);
+        }
+    }
+
+    /// Bytes of the streamed snapshot that are held in memory.
     pub fn snapshot_unsent_bytes(&self) -> usize {
-        self.core.repl.payload.bytes()
+        self.core.repl.payload.memory_bytes()
     }
 
     /// A snapshot for replicas has ended, and so has its file if it had one.
     pub(crate) fn sync_snapshot_finished(&mut self, running: &Running, result: Result<u64, String>) {
-        let involved = self.involved_in_sync();
+        let involved = self.involved_in_sync(&running.purpose);
         match (&running.purpose, result) {
             (Purpose::SyncStream, Ok(_)) => {
                 let line = format!(
@@ -288,28 +335,20 @@ impl Node {
     }
 
     /// A snapshot for replicas was stopped in its course: those that wait for it have to ask again.
-    pub(crate) fn sync_snapshot_broken(&mut self) {
-        for id in self.involved_in_sync() {
+    pub(crate) fn sync_snapshot_broken(&mut self, purpose: &Purpose) {
+        for id in self.involved_in_sync(purpose) {
             self.replica_step(id, ReplicaInput::SnapshotFailed);
         }
     }
 
-    /// The replicas that the running snapshot is for.
-    fn involved_in_sync(&self) -> Vec<ConnId> {
-        self.core
-            .repl
-            .replicas
-            .iter()
-            .copied()
-            .filter(|id| match self.core.replica_link(*id).state() {
-                ReplicaState::SnapshotRunning { .. } => true,
-                // Others may still be sent the file of an earlier snapshot.
-                ReplicaState::SendSnapshot { .. } => {
-                    self.core.replica(*id).is_some_and(|replica| replica.payload_at.is_some())
-                }
-                _ => false,
-            })
-            .collect()
+    /// The replicas that the snapshot for this purpose is for. Those of a streamed one may still be sent it when the next
+    /// one, for a file, is over.
+    fn involved_in_sync(&self, purpose: &Purpose) -> Vec<ConnId> {
+        let involved = |id: &ConnId| match purpose {
+            Purpose::SyncStream => self.core.replica(*id).is_some_and(|replica| replica.payload_at.is_some()),
+            _ => matches!(self.core.replica_link(*id).state(), ReplicaState::SnapshotRunning { .. }),
+        };
+        self.core.repl.replicas.iter().copied().filter(involved).collect()
     }
 
     fn ask_for_file(&mut self, id: ConnId) {
@@ -343,7 +382,7 @@ impl Node {
         let slowest =
             self.core.repl.replicas.iter().filter_map(|id| self.core.replica(*id)?.payload_at).map(|at| at.0);
         let slowest = slowest.min().unwrap_or_else(|| self.core.repl.payload.next());
-        self.core.repl.payload.release_below(slowest);
+        self.core.repl.payload.release_below(slowest, &mut self.core.actions);
     }
 
     // ---- links ----
@@ -647,7 +686,7 @@ impl Session {
     }
 }
 
-fn advance_payload(payload: &crate::repl::Payload, at: &mut (u64, usize), mut count: usize) {
+fn advance_payload(payload: &crate::payload::Payload, at: &mut (u64, usize), mut count: usize) {
     while count > 0 {
         let chunk = payload.chunk(at.0).expect("only bytes of chunks that are held were sent");
         let left = chunk.len() - at.1;
@@ -674,7 +713,7 @@ pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
     if streams && !node.core.streams_snapshot() {
         node.core.warning("Diskless rdb transfer, last replica dropped, killing fork child.");
         node.cancel_snapshot();
-        node.core.repl.payload.begin([0; 40]);
+        node.core.repl.payload.begin([0; 40], &mut node.core.actions);
     }
     // A file that nobody waits for any more is still a save, where saves are wanted.
     let writes =

@@ -195,11 +195,11 @@ impl Node {
     /// True if a snapshot was running.
     fn stop_snapshot(&mut self) -> bool {
         let Some(running) = &self.core.snapshots.running else { return false };
-        let is_sync = running.purpose.is_sync();
+        let purpose = running.purpose.clone();
         self.core.warning("There is a child saving an .rdb. Killing it!");
         self.cancel_snapshot();
-        if is_sync {
-            self.sync_snapshot_broken();
+        if purpose.is_sync() {
+            self.sync_snapshot_broken(&purpose);
         }
         true
     }

@@ -11,6 +11,7 @@
 use std::backtrace::Backtrace;
 use std::fmt::Write;
 use std::panic::PanicHookInfo;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::{GIT_SHA, KINDRED_VERSION, REDIS_VERSION};
@@ -24,6 +25,21 @@ pub const REPORT_END: &str = "=== KINDRED BUG REPORT END. Make sure to include f
 /// Text about the server's state for the report. It is called on the thread that panicked, with whatever locks that
 /// holds: it must not wait for any.
 pub type State = dyn Fn() -> String + Send + Sync;
+
+/// The server's state as of some seconds ago: what a report can show without asking the threads that may be broken.
+static REMEMBERED: Mutex<String> = Mutex::new(String::new());
+
+/// Keeps the text of `INFO` for a report.
+pub fn remember(info: String) {
+    if let Ok(mut remembered) = REMEMBERED.lock() {
+        *remembered = info;
+    }
+}
+
+/// The text that was kept last; empty if there is none, or it is being replaced just now.
+pub fn remembered() -> String {
+    REMEMBERED.try_lock().map_or_else(|_| String::new(), |text| text.clone())
+}
 
 /// From now on a panic on any thread writes a report to the log and aborts the process.
 pub fn install(state: Box<State>) {

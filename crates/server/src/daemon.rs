@@ -115,7 +115,7 @@ impl Signals {
                     match signal {
                         SIGTERM | SIGINT => shared.shutdown(signal, &mut waker),
                         SIGABRT => {
-                            crash::report_signal(signal, "");
+                            crash::report_signal(signal, &crash::remembered());
                             let _ = signal_hook::low_level::emulate_default_handler(signal);
                         }
                         // SIGHUP: a closed terminal is no reason to stop.
@@ -227,14 +227,22 @@ pub fn raise_descriptor_limit(maxclients: u64) -> Result<DescriptorLimit, String
 /// The highest limit up to `wanted` that `set` accepts, tried downwards as redis does; at least `current`.
 fn settle_limit(current: u64, wanted: u64, mut set: impl FnMut(u64) -> bool) -> u64 {
     const STEP: u64 = 16;
-    let mut limit = wanted;
-    while limit > current {
-        if set(limit) {
-            return limit;
-        }
-        limit = limit.saturating_sub(STEP);
+    if wanted <= current || set(wanted) {
+        return wanted.max(current);
     }
-    current
+    // Redis tries each step downwards; what is refused at one is refused above it, so the steps can be halved.
+    let (mut refused, mut accepted) = (0, (wanted - current).div_ceil(STEP));
+    let mut reached = current;
+    while accepted - refused > 1 {
+        let steps = refused + (accepted - refused) / 2;
+        let limit = wanted - steps * STEP;
+        if set(limit) {
+            (accepted, reached) = (steps, limit);
+        } else {
+            refused = steps;
+        }
+    }
+    reached
 }
 
 fn describe_limit(

@@ -23,8 +23,9 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use crate::accept::{Listener, Refused};
-use crate::daemon::{ShutdownSignal, Signals};
-use crate::files::{LoadReader, PayloadFiles, TransferFile};
+use crate::crash;
+use crate::daemon::{self, ShutdownSignal, Signals};
+use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
 use crate::report::{Inbox, Report, Reporter};
@@ -37,12 +38,15 @@ const ACCEPTS_MAX: usize = 1000;
 const SLICES_MAX: usize = 64;
 /// What is copied of a snapshot in one turn: about 100 µs of the writer's time.
 const SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
-/// Encoded bytes that wait for the slowest replica before the snapshot is walked on.
-const UNSENT_MAX: usize = 16 << 20;
+/// Bytes of a streamed snapshot that wait for the disk before it is walked on: slow replicas do not hold it up.
+const SPILL_WAITING_MAX: usize = 16 << 20;
 /// How long a turn loads at most, so that clients are answered meanwhile.
 const LOAD_SLICE: Duration = Duration::from_millis(2);
 /// Bytes of an arriving snapshot that wait for the disk before the primary's connection is left unread.
 const TRANSFER_WAITING_MAX: usize = 64 << 20;
+
+/// How old what a crash report tells of the server is at most: writing it takes tens of microseconds.
+const INFO_PERIOD_US: u64 = 5_000_000;
 
 const SIGNALS: u64 = 1 << 32;
 const INBOX: u64 = 2 << 32;
@@ -95,9 +99,11 @@ pub struct EventLoop {
     cancelled: Option<JoinHandle<()>>,
     transfer: TransferFile,
     payloads: PayloadFiles,
+    spill: SpillFile,
     load: Option<Load>,
     loads: u64,
     next_tick_us: u64,
+    next_info_us: u64,
     to_send: Vec<ConnId>,
     slices: Vec<IoSlice<'static>>,
     /// The thread of the signals takes the end of the process for awaited.
@@ -125,6 +131,7 @@ impl EventLoop {
             signals,
             transfer: TransferFile::start(reporter.clone())?,
             payloads: PayloadFiles::start(reporter.clone())?,
+            spill: SpillFile::start(reporter.clone())?,
             reporter,
             inbox,
             attempt: 0,
@@ -137,6 +144,7 @@ impl EventLoop {
             load: None,
             loads: 0,
             next_tick_us,
+            next_info_us: 0,
             to_send: Vec::new(),
             slices: Vec::new(),
             shutting_down: false,
@@ -204,6 +212,10 @@ impl EventLoop {
         self.next_tick_us = now.max(self.next_tick_us + period / 2) + period;
         self.node.tick();
         self.carry_out();
+        if now >= self.next_info_us {
+            self.next_info_us = now + INFO_PERIOD_US;
+            crash::remember(engine::info::text(&self.node.store, &mut self.node.core, &[b"everything"]));
+        }
     }
 
     fn end_turn(&mut self) {
@@ -412,6 +424,11 @@ impl EventLoop {
             Action::OpenPayload { conn, path } => self.payloads.open(conn, path),
             Action::ReadPayload { conn, offset, length } => self.payloads.read(conn, offset, length),
             Action::ClosePayload { conn } => self.payloads.close(conn),
+            Action::SpillPayload { offset, bytes } => {
+                self.spill.write(Path::new(&self.node.core.config.dir), offset, bytes);
+            }
+            Action::ReadSpilled { number, offset, length } => self.spill.read(number, offset, length),
+            Action::DropSpilled => self.spill.drop_file(),
             Action::LoadFile { path } => self.begin_load(&path),
             Action::Exit { code } => self.exit = Some(code),
             Action::ConfigChanged { name } => self.config_changed(name),
@@ -507,6 +524,10 @@ impl EventLoop {
                     self.node.payload_read(conn, result);
                 }
             }
+            // The end of the turn pulls.
+            Report::SpillWritten { bytes } => self.spill.waiting_bytes -= bytes,
+            Report::SpillFailed { reason } => self.node.spill_failed(&reason),
+            Report::SpilledRead { number, result } => self.node.spilled_read(number, result),
             Report::LoadPiece { load: number, result } => {
                 if let Some(load) = self.load.as_mut().filter(|load| load.reader.is_current(number)) {
                     load.pieces.push_back(result);
@@ -574,7 +595,7 @@ impl EventLoop {
     fn can_pull(&self) -> bool {
         let walking = self.node.core.snapshots.running.as_ref().is_some_and(|running| !running.walked);
         walking
-            && self.node.snapshot_unsent_bytes() < UNSENT_MAX
+            && self.spill.waiting_bytes < SPILL_WAITING_MAX
             && self.snapshot.as_ref().is_some_and(Snapshotter::has_room)
     }
 
@@ -672,12 +693,28 @@ impl EventLoop {
 
     /// The server serves from here on.
     fn ready(&self) {
+        self.tell_supervisor("STATUS=Ready to accept connections\nREADY=1\n");
         let config = &self.node.core.config;
         if config.port != 0 {
             log_notice!("Ready to accept connections");
         }
         if !config.unixsocket.is_empty() {
             log_notice!("The server is now ready to accept connections at {}", config.unixsocket);
+        }
+    }
+
+    /// `supervised systemd`; `auto` means it where systemd asks to be told.
+    fn tell_supervisor(&self, state: &str) {
+        let wanted = self.node.core.config.kept.get("supervised").map_or("no", String::as_str);
+        if !matches!(wanted, "systemd" | "auto") {
+            return;
+        }
+        match daemon::notify_systemd(state) {
+            Ok(false) if wanted == "systemd" => {
+                log_warning!("systemd supervision requested or auto-detected, but NOTIFY_SOCKET not found");
+            }
+            Ok(_) => {}
+            Err(error) => log_warning!("Can't tell systemd: {}", strerror(&error)),
         }
     }
 
@@ -692,6 +729,7 @@ impl EventLoop {
         };
         // The thread of the signals knows; it has to be told if this comes to nothing.
         self.shutting_down = true;
+        self.tell_supervisor("STOPPING=1\n");
         self.node.shut_down(wanted);
         self.carry_out();
     }
@@ -701,6 +739,9 @@ impl EventLoop {
         let shutting_down = self.node.core.shutdown.is_some();
         if std::mem::replace(&mut self.shutting_down, shutting_down) != shutting_down {
             self.signals.set_shutting_down(shutting_down);
+            if shutting_down {
+                self.tell_supervisor("STOPPING=1\n");
+            }
         }
     }
 

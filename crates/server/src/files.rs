@@ -242,6 +242,93 @@ fn read_part(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+// ---- what a streamed snapshot puts aside ----
+
+enum SpillStep {
+    /// `dir` is where a new file begins.
+    Write {
+        dir: Option<PathBuf>,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    Read {
+        number: u64,
+        offset: u64,
+        length: u64,
+    },
+    Drop,
+}
+
+/// The part of a streamed snapshot that slow replicas have not taken. The file has no name: it goes with the process.
+pub struct SpillFile {
+    sender: Sender<SpillStep>,
+    /// Bytes handed over that the thread has not reported as written.
+    pub waiting_bytes: usize,
+}
+
+impl SpillFile {
+    pub fn start(reporter: Reporter) -> io::Result<SpillFile> {
+        let (sender, steps) = channel();
+        std::thread::Builder::new().name("spill".into()).spawn(move || run_spill(&steps, &reporter))?;
+        Ok(SpillFile { sender, waiting_bytes: 0 })
+    }
+
+    /// At offset 0 a new file begins, in `dir`.
+    pub fn write(&mut self, dir: &Path, offset: u64, bytes: Vec<u8>) {
+        self.waiting_bytes += bytes.len();
+        let dir = (offset == 0).then(|| dir.to_owned());
+        self.step(SpillStep::Write { dir, offset, bytes });
+    }
+
+    pub fn read(&self, number: u64, offset: u64, length: u64) {
+        self.step(SpillStep::Read { number, offset, length });
+    }
+
+    pub fn drop_file(&self) {
+        self.step(SpillStep::Drop);
+    }
+
+    fn step(&self, step: SpillStep) {
+        self.sender.send(step).expect("the spill thread runs as long as the loop");
+    }
+}
+
+fn run_spill(steps: &Receiver<SpillStep>, reporter: &Reporter) {
+    let mut file: Option<File> = None;
+    for step in steps {
+        match step {
+            SpillStep::Write { dir, offset, bytes } => {
+                let result = write_part(&mut file, dir.as_deref(), offset, &bytes);
+                reporter.send(Report::SpillWritten { bytes: bytes.len() });
+                if let Err(error) = result {
+                    // What follows of it is of no use either.
+                    file = None;
+                    reporter.send(Report::SpillFailed { reason: strerror(&error) });
+                }
+            }
+            SpillStep::Read { number, offset, length } => {
+                // After a failure, which was reported.
+                let Some(file) = &file else { continue };
+                let result = read_part(file, offset, length).map_err(|error| strerror(&error));
+                reporter.send(Report::SpilledRead { number, result });
+            }
+            SpillStep::Drop => file = None,
+        }
+    }
+}
+
+fn write_part(file: &mut Option<File>, dir: Option<&Path>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    if let Some(dir) = dir {
+        let path = dir.join(format!("temp-spill-{}.rdb", std::process::id()));
+        *file = Some(File::options().read(true).write(true).create(true).truncate(true).open(&path)?);
+        std::fs::remove_file(path)?;
+    }
+    match file {
+        Some(file) => file.write_all_at(bytes, offset),
+        None => Ok(()),
+    }
+}
+
 // ---- the file that is loaded ----
 
 /// A file that is read ahead, a few pieces at a time.
@@ -351,6 +438,26 @@ mod tests {
         let Report::PayloadRead { result: Err(_), .. } = next(&inbox) else { panic!("past the end") };
         payloads.close(7);
         assert!(!payloads.is_current(7, opening));
+    }
+
+    #[test]
+    fn what_is_put_aside_has_no_name_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (reporter, inbox) = reports().unwrap();
+        let mut spill = SpillFile::start(reporter).unwrap();
+        spill.write(dir.path(), 0, b"abc".to_vec());
+        spill.write(dir.path(), 3, b"defg".to_vec());
+        spill.read(5, 2, 3);
+        assert!(matches!(next(&inbox), Report::SpillWritten { bytes: 3 }));
+        assert!(matches!(next(&inbox), Report::SpillWritten { bytes: 4 }));
+        let Report::SpilledRead { number: 5, result } = next(&inbox) else { panic!() };
+        assert_eq!(result.unwrap(), b"cde");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        spill.drop_file();
+        spill.write(&dir.path().join("absent"), 0, b"x".to_vec());
+        assert!(matches!(next(&inbox), Report::SpillWritten { bytes: 1 }));
+        let Report::SpillFailed { reason } = next(&inbox) else { panic!() };
+        assert_eq!(reason, "No such file or directory");
     }
 
     #[test]

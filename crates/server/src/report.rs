@@ -43,6 +43,17 @@ pub enum Report {
         opening: u64,
         result: Result<Vec<u8>, String>,
     },
+    /// Bytes of a streamed snapshot were put aside: so many less are waiting.
+    SpillWritten {
+        bytes: usize,
+    },
+    SpillFailed {
+        reason: String,
+    },
+    SpilledRead {
+        number: u64,
+        result: Result<Vec<u8>, String>,
+    },
     /// A piece of the file that is loaded; empty at its end.
     LoadPiece {
         load: u64,

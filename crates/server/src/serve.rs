@@ -56,7 +56,7 @@ pub fn main_with_args(args: Vec<OsString>) -> i32 {
 
 fn serve(arguments: &Arguments, program: &str) -> i32 {
     // Before any file is made or any thread started.
-    crash::install(Box::new(String::new));
+    crash::install(Box::new(crash::remembered));
     let mut config = Config::default();
     let loaded = config_file::load(&arguments.sources, &config_file::Disk, |directive| {
         let args: Vec<&[u8]> = directive.args.iter().map(Vec::as_slice).collect();

@@ -1,9 +1,9 @@
 //! The thread that encodes a snapshot: batches of copied entries in, RDB bytes out, to a file or back to the loop.
 //!
 //! A snapshot has a thread for itself. Few batches are under way at a time ([`Snapshotter::has_room`]): the writer copies
-//! no faster than this thread encodes, and this thread no faster than the disk or the slowest replica takes.
-//! When writes outrun a slow consumer, what they save of the old data waits in the engine
-//! (`Node::snapshot_pending_bytes`).
+//! no faster than this thread encodes, and this thread no faster than the disk takes.
+//! A slow replica holds nothing up (`engine::payload`). When writes outrun the disk, what they save of the old data waits
+//! in the engine (`Node::snapshot_pending_bytes`).
 
 use std::fs::File;
 use std::io::Write;

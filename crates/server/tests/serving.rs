@@ -283,3 +283,45 @@ fn a_shutdown_waits_for_a_replica_and_sends_it_everything() {
     wait_for("the data", || (reader.run("GET key:19999") == "19999").then_some(()));
     assert_eq!(reader.run("DBSIZE"), ":20000");
 }
+
+#[test]
+fn more_clients_than_the_system_allows_are_refused() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let before = client.run("CONFIG GET maxclients");
+    let refused = client.run("CONFIG SET maxclients 4000000000");
+    assert!(
+        refused.starts_with(
+            "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system"
+        ),
+        "{refused}"
+    );
+    assert_eq!(client.run("CONFIG GET maxclients"), before);
+    assert_eq!(client.run("CONFIG SET maxclients 100"), "+OK");
+}
+
+#[test]
+fn systemd_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let mut server = Command::new(BINARY)
+        .args(["--port", &common::free_port().to_string(), "--dir", dir.path().to_str().unwrap()])
+        .args(["--supervised", "systemd", "--save", ""])
+        .env("NOTIFY_SOCKET", &path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let next = || {
+        let mut text = [0; 256];
+        let count = socket.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..count]).into_owned()
+    };
+    assert_eq!(next(), "STATUS=Ready to accept connections\nREADY=1\n");
+    let pid = rustix::process::Pid::from_child(&server);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(next(), "STOPPING=1\n");
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}

@@ -217,6 +217,14 @@ fn set_one(ctx: &mut Ctx<'_>, param: &Param, value: &[u8]) -> Result<(), String>
         let path = ctx.core.config.dir.clone();
         ctx.core.config.dir = ctx.core.env.directory(&path)?;
     }
+    if param.name == "maxclients" {
+        let clients = ctx.core.config.maxclients.max(1) as u64;
+        ctx.core.env.allow_clients(clients).map_err(|allowed| {
+            format!(
+                "The operating system is not able to handle the specified number of clients, try with {allowed}"
+            )
+        })?;
+    }
     Ok(())
 }
 
