@@ -737,7 +737,7 @@ mod tests {
         let text = info(&mut h, "commandstats");
         assert!(
             text.contains(
-                "cmdstat_get:calls=1,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0\r\n"
+                "cmdstat_get:calls=1,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0\r\n"
             )
         );
         assert!(
