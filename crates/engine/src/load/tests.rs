@@ -1,3 +1,5 @@
+//! The loader against real files, cuts, hostile bytes and a keyspace that changes meanwhile.
+
 use std::collections::BTreeMap;
 
 use keyspace::snapshot::{Batch, Body, ListNode, Value};

@@ -1,3 +1,5 @@
+//! Transcripts: what goes in, what comes out, for every way a replica may come and go.
+
 use expect_test::{Expect, expect};
 use log::ReplId;
 
