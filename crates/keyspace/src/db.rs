@@ -9,7 +9,7 @@
 use structures::hash::hash;
 use structures::table::Table;
 
-use crate::entry::{Entry, EntryExt, INLINE_MAX, new_str};
+use crate::entry::{Entry, EntryExt, new_str};
 use crate::expires::Expires;
 use crate::object::Object;
 use crate::snapshot::{Batch, Walk};
@@ -277,9 +277,4 @@ fn step(table: &Table<Entry>, walk: &mut Option<Walk>, budget_bytes: usize, out:
         *walk = None;
     }
     done
-}
-
-/// True if a string of this length is kept inside its entry.
-pub fn is_inline(length: usize) -> bool {
-    length <= INLINE_MAX
 }

@@ -1,26 +1,6 @@
 //! The integer grammar that Redis uses for lengths and integer arguments.
 
-/// The value of a decimal integer in its only accepted spelling: no sign but `-`, no leading zero, no blank, not
-/// `-0`, within `i64`. `None` for everything else.
-pub fn parse_i64(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
-        _ => return None,
-    }
-    let mut magnitude = 0u64; // 19 digits stay below 2^64
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        magnitude = magnitude * 10 + u64::from(digit - b'0');
-    }
-    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
-}
+pub use structures::number::parse_i64;
 
 #[cfg(test)]
 mod tests {
