@@ -5,7 +5,11 @@
 //! watched, notified and propagated; handlers borrow the store apart from their reply and arguments.
 
 use keyspace::db::{Detached, ExpireChange};
-use keyspace::{Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, WrongType, ZSet};
+use keyspace::entry::new_object;
+use keyspace::{
+    Db, Edit, EncodingLimits, Entry, EntryExt, Hash, HashRef, Key, List, ListRef, Object, Set, SetRef,
+};
+use keyspace::{Str, Value, WrongType, ZSet, ZSetRef};
 
 use crate::effects::Effects;
 use crate::notify::{Event, Notifications};
@@ -286,43 +290,48 @@ impl Store {
         self.read(key).map(EntryExt::as_str).transpose()
     }
 
-    pub fn read_list(&mut self, key: Key<'_>) -> Result<Option<&List>, WrongType> {
+    pub fn read_list(&mut self, key: Key<'_>) -> Result<Option<ListRef<'_>>, WrongType> {
         self.read(key).map(EntryExt::as_list).transpose()
     }
 
-    pub fn read_set(&mut self, key: Key<'_>) -> Result<Option<&Set>, WrongType> {
+    pub fn read_set(&mut self, key: Key<'_>) -> Result<Option<SetRef<'_>>, WrongType> {
         self.read(key).map(EntryExt::as_set).transpose()
     }
 
-    pub fn read_hash(&mut self, key: Key<'_>) -> Result<Option<&Hash>, WrongType> {
+    pub fn read_hash(&mut self, key: Key<'_>) -> Result<Option<HashRef<'_>>, WrongType> {
         self.read(key).map(EntryExt::as_hash).transpose()
     }
 
-    pub fn read_zset(&mut self, key: Key<'_>) -> Result<Option<&ZSet>, WrongType> {
+    pub fn read_zset(&mut self, key: Key<'_>) -> Result<Option<ZSetRef<'_>>, WrongType> {
         self.read(key).map(EntryExt::as_zset).transpose()
     }
 
-    pub fn write_list(&mut self, key: Key<'_>) -> Result<Option<&mut List>, WrongType> {
-        self.write(key).map(EntryExt::as_list_mut).transpose()
+    pub fn write_list<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, List>>, WrongType> {
+        let (fill, threshold) = (self.limits.list_fill, self.limits.packed_threshold);
+        let list = self.write(key).map(|entry| entry.as_list_mut(key.bytes)).transpose()?;
+        Ok(list.map(|mut list| {
+            list.set_limits(fill, threshold);
+            list
+        }))
     }
 
-    pub fn write_set(&mut self, key: Key<'_>) -> Result<Option<&mut Set>, WrongType> {
-        self.write(key).map(EntryExt::as_set_mut).transpose()
+    pub fn write_set<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, Set>>, WrongType> {
+        self.write(key).map(|entry| entry.as_set_mut(key.bytes)).transpose()
     }
 
-    pub fn write_hash(&mut self, key: Key<'_>) -> Result<Option<&mut Hash>, WrongType> {
-        self.write(key).map(EntryExt::as_hash_mut).transpose()
+    pub fn write_hash<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, Hash>>, WrongType> {
+        self.write(key).map(|entry| entry.as_hash_mut(key.bytes)).transpose()
     }
 
-    pub fn write_zset(&mut self, key: Key<'_>) -> Result<Option<&mut ZSet>, WrongType> {
-        self.write(key).map(EntryExt::as_zset_mut).transpose()
+    pub fn write_zset<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, ZSet>>, WrongType> {
+        self.write(key).map(|entry| entry.as_zset_mut(key.bytes)).transpose()
     }
 
     // ---- changes ----
 
     /// Adds a value under a key that must not exist (not even expired: look it up first).
     pub fn add(&mut self, key: Key<'_>, object: Object) -> &mut Entry {
-        self.add_entry(key.hash, Entry::new_payload(key.bytes, object, None))
+        self.add_entry(key.hash, new_object(key.bytes, object, None))
     }
 
     /// Adds a ready entry under its own key, which must not exist.
@@ -505,13 +514,12 @@ impl Store {
 }
 
 fn is_empty_collection(entry: &Entry) -> bool {
-    use structures::record::ValueRef;
-    match entry.value() {
-        ValueRef::Payload(Object::List(list)) => list.is_empty(),
-        ValueRef::Payload(Object::Set(set)) => set.is_empty(),
-        ValueRef::Payload(Object::Hash(hash)) => hash.is_empty(),
-        ValueRef::Payload(Object::ZSet(zset)) => zset.is_empty(),
-        _ => false,
+    match entry.content() {
+        Value::Str(_) => false,
+        Value::List(list) => list.is_empty(),
+        Value::Set(set) => set.is_empty(),
+        Value::Hash(hash) => hash.is_empty(),
+        Value::ZSet(zset) => zset.is_empty(),
     }
 }
 

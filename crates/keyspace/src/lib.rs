@@ -21,10 +21,10 @@ pub mod snapshot;
 pub mod zset;
 
 pub use db::{Db, Key};
-pub use entry::{Entry, EntryExt, Str};
-pub use hash::{FieldExpiry, Hash};
+pub use entry::{Edit, Entry, EntryExt, Str, Value};
+pub use hash::{FieldExpiry, Hash, HashRef};
 pub use limits::EncodingLimits;
-pub use list::{End, List};
+pub use list::{End, List, ListRef};
 pub use object::{Malformed, Object, Type, WrongType};
-pub use set::Set;
-pub use zset::ZSet;
+pub use set::{Set, SetRef};
+pub use zset::{ZSet, ZSetRef};

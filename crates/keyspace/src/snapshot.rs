@@ -13,11 +13,11 @@
 
 use std::sync::Arc;
 
+use structures::listpack::Pack;
 use structures::record::ValueRef;
 use structures::table::Table;
 
-use crate::entry::{Entry, EntryExt};
-use crate::object::Object;
+use crate::entry::{Entry, EntryExt, Str, Value as Content};
 use crate::{Hash, Set, ZSet};
 
 /// The progress of a snapshot over one database.
@@ -173,63 +173,57 @@ impl Batch {
     }
 
     fn push_value(&mut self, entry: &Entry) -> u8 {
-        match entry.value() {
-            ValueRef::None => {
-                self.push_bytes(b"");
-                STR
-            }
-            ValueRef::Int(value) => {
+        match entry.content() {
+            Content::Str(Str::Int(value)) => {
                 self.bytes.extend_from_slice(&value.to_le_bytes());
                 INT
             }
-            ValueRef::Bytes(bytes) => {
+            Content::Str(Str::Bytes(bytes)) => {
                 self.push_bytes(bytes);
                 STR
             }
-            ValueRef::Payload(object) => self.push_object(object),
-        }
-    }
-
-    fn push_object(&mut self, object: &Object) -> u8 {
-        match object {
-            Object::Str(text) => {
+            Content::Str(Str::Shared(text)) => {
                 self.push_u32(self.shared.len() as u32);
                 self.shared_bytes += text.len();
                 self.shared.push(Arc::clone(text));
                 SHARED
             }
-            Object::List(list) => {
+            Content::List(list) => {
                 self.push_u32(list.node_count() as u32);
                 for node in list.nodes() {
-                    let (form, bytes) = match node {
-                        crate::list::Node::Packed(bytes) => (PACKED_NODE, bytes),
-                        crate::list::Node::Plain(bytes) => (PLAIN_NODE, bytes),
-                    };
-                    self.bytes.push(form);
-                    self.push_bytes(bytes);
+                    match node {
+                        crate::list::Node::Packed(pack) => {
+                            self.bytes.push(PACKED_NODE);
+                            self.push_pack(pack);
+                        }
+                        crate::list::Node::Plain(bytes) => {
+                            self.bytes.push(PLAIN_NODE);
+                            self.push_bytes(bytes);
+                        }
+                    }
                 }
                 LIST
             }
-            Object::Set(Set::Intset(set)) => {
+            Content::Set(Set::Intset(set)) => {
                 self.push_bytes(set.bytes());
                 INTSET
             }
-            Object::Set(Set::Listpack(pack)) => {
-                self.push_bytes(pack.bytes());
+            Content::Set(Set::Listpack(pack)) => {
+                self.push_pack(pack);
                 SET_LISTPACK
             }
-            Object::Set(Set::Table(table)) => {
+            Content::Set(Set::Table(table)) => {
                 self.push_u32(table.len() as u32);
                 for member in table.iter() {
                     self.push_bytes(member.key());
                 }
                 SET
             }
-            Object::Hash(Hash::Listpack(pack)) => {
-                self.push_bytes(pack.bytes());
+            Content::Hash(Hash::Listpack(pack)) => {
+                self.push_pack(pack);
                 HASH_LISTPACK
             }
-            Object::Hash(Hash::Table(fields)) => {
+            Content::Hash(Hash::Table(fields)) => {
                 self.push_u32(fields.len() as u32);
                 let has_ttl = fields.has_ttl();
                 for field in fields.iter() {
@@ -242,11 +236,11 @@ impl Batch {
                 }
                 if has_ttl { HASH_TTL } else { HASH }
             }
-            Object::ZSet(ZSet::Listpack(pack)) => {
-                self.push_bytes(pack.bytes());
+            Content::ZSet(ZSet::Listpack(pack)) => {
+                self.push_pack(pack);
                 ZSET_LISTPACK
             }
-            Object::ZSet(ZSet::Ordered(set)) => {
+            Content::ZSet(ZSet::Ordered(set)) => {
                 self.push_u32(set.len() as u32);
                 // Highest first, as Redis writes it, so that a skip list can be rebuilt by inserting at its head.
                 for (member, score) in set.range(0..set.len()).rev() {
@@ -258,6 +252,11 @@ impl Batch {
         }
     }
 
+    fn push_pack(&mut self, pack: &Pack) {
+        self.push_u32(u32::try_from(pack.wire_len()).expect("a listpack is shorter than 4 GiB"));
+        pack.push_wire(&mut self.bytes);
+    }
+
     fn push_field_value(&mut self, field: &crate::hash::Field) {
         match field.value() {
             ValueRef::Int(value) => {
@@ -266,6 +265,7 @@ impl Batch {
             }
             ValueRef::Bytes(bytes) => self.push_bytes(bytes),
             ValueRef::None => self.push_bytes(b""),
+            ValueRef::Packed(..) => unreachable!("a field holds a string"),
             ValueRef::Payload(value) => self.push_bytes(value),
         }
     }
@@ -556,13 +556,13 @@ mod tests {
         let mut hash = Hash::with_capacity(1000, &limits);
         hash.load_field(b"for ever", b"123456789", None, &limits);
         let mut batch = Batch::default();
-        batch.push_entry(&Entry::new_payload(b"h", Object::Hash(hash.duplicate()), None));
+        batch.push_entry(&Entry::new_payload(b"h", crate::Object::Hash(hash.duplicate()), None));
         let Value::Hash(pairs) = value_of(&batch) else { panic!("no field has an expiry") };
         assert_eq!(pairs.pairs().collect::<Vec<_>>(), [(&b"for ever"[..], &b"123456789"[..])]);
 
         hash.load_field(b"expiring", b"", Some(5), &limits);
         batch.clear();
-        batch.push_entry(&Entry::new_payload(b"h", Object::Hash(hash), None));
+        batch.push_entry(&Entry::new_payload(b"h", crate::Object::Hash(hash), None));
         batch.push_entry(&Entry::new_int(b"next", 1, None));
         let Value::HashTtl(pairs) = value_of(&batch) else { panic!("a field has an expiry") };
         let mut fields: Vec<_> = pairs.expiring_pairs().collect();

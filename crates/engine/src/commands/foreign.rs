@@ -53,13 +53,12 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
             hash.set(argv.at(at), argv.at(at + 1), FieldExpiry::Keep, &limits);
         }
     };
-    match ctx.store.write_hash(key).map_err(wrong_type)? {
-        Some(hash) => set_all(hash),
-        None => {
-            let mut hash = Hash::with_capacity(pairs, &limits);
-            set_all(&mut hash);
-            ctx.store.add(key, Object::Hash(hash));
-        }
+    if let Some(mut hash) = ctx.store.write_hash(key).map_err(wrong_type)? {
+        set_all(&mut hash);
+    } else {
+        let mut hash = Hash::with_capacity(pairs, &limits);
+        set_all(&mut hash);
+        ctx.store.add(key, Object::Hash(hash));
     }
     ctx.store.modified_times(key.bytes, pairs);
     ctx.store.notify(Event::HASH, "hset", key.bytes);

@@ -10,7 +10,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs,
 };
 use keyspace::hash::{is_alive, value_of};
-use keyspace::{EncodingLimits, FieldExpiry, Hash, Object};
+use keyspace::{Edit, EncodingLimits, FieldExpiry, Hash, HashRef, Object};
 use resp::{Proto, Reply};
 use structures::listpack::Entry;
 use structures::number::{IntText, LongDouble, parse_i64};
@@ -339,7 +339,7 @@ fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
     let names = ctx.argv.tail(2);
     ctx.reply.array(names.len());
     for name in names.iter() {
-        write_or_null(&mut ctx.reply, hash.and_then(|hash| hash.get(name, now_ms)));
+        write_or_null(&mut ctx.reply, hash.as_ref().and_then(|hash| hash.get(name, now_ms)));
     }
     Ok(())
 }
@@ -382,14 +382,14 @@ fn one_of_each(ctx: &mut Ctx<'_>, choose: impl for<'e> Fn(Entry<'e>, Entry<'e>) 
 /// Counts fields whose time has run out as long as they are there, as Redis 8 does.
 fn hlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let hash = ctx.store.read_hash(ctx.key(1)).map_err(wrong_type)?;
-    ctx.reply.int(hash.map_or(0, Hash::len) as i64);
+    ctx.reply.int(hash.map_or(0, |hash| hash.len()) as i64);
     Ok(())
 }
 
 fn hstrlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let now_ms = field_time(ctx.store);
     let hash = ctx.store.read_hash(ctx.key(1)).map_err(wrong_type)?;
-    let value = hash.and_then(|hash| hash.get(ctx.argv.at(2), now_ms));
+    let value = hash.as_ref().and_then(|hash| hash.get(ctx.argv.at(2), now_ms));
     ctx.reply.int(value.map_or(0, |value| value.len()) as i64);
     Ok(())
 }
@@ -503,7 +503,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
 
 /// Draws `times` fields, each with the same chance every time.
 fn draw(
-    hash: &Hash,
+    hash: HashRef<'_>,
     times: usize,
     live: usize,
     now_ms: i64,
@@ -528,7 +528,7 @@ fn draw(
 
 /// Draws `size` different fields out of more; every choice has the same chance.
 fn draw_unique(
-    hash: &Hash,
+    hash: HashRef<'_>,
     size: usize,
     live: usize,
     now_ms: i64,
@@ -591,14 +591,13 @@ fn set_pairs(ctx: &mut Ctx<'_>) -> Result<usize, CommandError> {
             .filter(|(name, value)| hash.set(name, value, FieldExpiry::Clear, &limits))
             .count()
     };
-    let created = match live_hash(ctx.store, key)? {
-        Some(hash) => set_all(hash),
-        None => {
-            let mut hash = Hash::with_capacity(pairs, &limits);
-            let created = set_all(&mut hash);
-            ctx.store.add(key, Object::Hash(hash));
-            created
-        }
+    let created = if let Some(mut hash) = live_hash(ctx.store, key)? {
+        set_all(&mut hash)
+    } else {
+        let mut hash = Hash::with_capacity(pairs, &limits);
+        let created = set_all(&mut hash);
+        ctx.store.add(key, Object::Hash(hash));
+        created
     };
     ctx.store.modified_times(key.bytes, pairs);
     ctx.store.notify(Event::HASH, "hset", key.bytes);
@@ -609,15 +608,14 @@ fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
     let (name, value) = (ctx.argv.at(2), ctx.argv.at(3));
     let limits = ctx.store.limits.clone();
-    match live_hash(ctx.store, key)? {
-        Some(hash) => {
-            if hash.contains(name, i64::MIN) {
-                ctx.reply.int(0);
-                return Ok(());
-            }
-            hash.set(name, value, FieldExpiry::Clear, &limits);
+    if let Some(mut hash) = live_hash(ctx.store, key)? {
+        if hash.contains(name, i64::MIN) {
+            ctx.reply.int(0);
+            return Ok(());
         }
-        None => add_hash(ctx.store, key, name, value, &limits),
+        hash.set(name, value, FieldExpiry::Clear, &limits);
+    } else {
+        add_hash(ctx.store, key, name, value, &limits);
     }
     ctx.reply.int(1);
     ctx.store.modified(key.bytes);
@@ -627,7 +625,7 @@ fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let Some(hash) = live_hash(ctx.store, key)? else {
+    let Some(mut hash) = live_hash(ctx.store, key)? else {
         ctx.reply.int(0);
         return Ok(());
     };
@@ -636,6 +634,7 @@ fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
         deleted += usize::from(hash.remove(name));
     }
     let emptied = hash.is_empty();
+    drop(hash);
     if deleted > 0 {
         ctx.store.modified_times(key.bytes, deleted);
         ctx.store.notify(Event::HASH, "hdel", key.bytes);
@@ -662,11 +661,8 @@ fn hincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     let value = old.checked_add(increment).ok_or(CommandError::Overflow)?;
     let mut text = IntText::new();
     let text = text.format(value);
-    match hash {
-        Some(hash) => {
-            hash.set(name, text, FieldExpiry::Keep, &limits);
-        }
-        None => add_hash(ctx.store, key, name, text, &limits),
+    if hash.map(|mut hash| hash.set(name, text, FieldExpiry::Keep, &limits)).is_none() {
+        add_hash(ctx.store, key, name, text, &limits);
     }
     ctx.reply.int(value);
     ctx.store.modified(key.bytes);
@@ -695,20 +691,20 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let mut text = Vec::with_capacity(32);
     value.push_to(&mut text);
-    let mut keeps_expiry = false;
-    match hash {
-        Some(hash) => {
-            keeps_expiry = hash.has_ttl() && hash.expire_at(name).is_some();
-            hash.set(name, &text, FieldExpiry::Keep, &limits);
-        }
-        None => add_hash(ctx.store, key, name, &text, &limits),
+    let keeps_expiry = hash.map(|mut hash| {
+        let keeps_expiry = hash.has_ttl() && hash.expire_at(name).is_some();
+        hash.set(name, &text, FieldExpiry::Keep, &limits);
+        keeps_expiry
+    });
+    if keeps_expiry.is_none() {
+        add_hash(ctx.store, key, name, &text, &limits);
     }
     ctx.reply.bulk(&text);
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::HASH, "hincrbyfloat", key.bytes);
     // The sum replicates, so that no other rounding can differ. HSET would end the field's expiry: then the increment
     // does, which the peers that know such fields compute alike.
-    if !keeps_expiry {
+    if keeps_expiry != Some(true) {
         ctx.store.effects.propagate_as(&[b"HSET", key.bytes, name, &text]);
     }
     Ok(())
@@ -725,7 +721,10 @@ fn field_time(store: &Store) -> i64 {
 
 /// The hash of `key` to be changed, after fields whose time has run out were removed, with that as an effect.
 #[inline]
-fn live_hash<'s>(store: &'s mut Store, key: keyspace::Key<'_>) -> Result<Option<&'s mut Hash>, CommandError> {
+fn live_hash<'s>(
+    store: &'s mut Store,
+    key: keyspace::Key<'s>,
+) -> Result<Option<Edit<'s, Hash>>, CommandError> {
     let now_ms = field_time(store);
     // Asked in two steps, for a borrow that is returned on one path only would last on the other one too.
     if store.has_field_ttl && store.expiry == Expiry::Delete {
@@ -736,11 +735,12 @@ fn live_hash<'s>(store: &'s mut Store, key: keyspace::Key<'_>) -> Result<Option<
 
 #[cold]
 fn remove_expired(store: &mut Store, key: keyspace::Key<'_>, now_ms: i64) -> Result<(), CommandError> {
-    let Some(hash) = store.write_hash(key).map_err(wrong_type)? else { return Ok(()) };
+    let Some(mut hash) = store.write_hash(key).map_err(wrong_type)? else { return Ok(()) };
     if !hash.has_expired(now_ms) {
         return Ok(());
     }
     let names = hash.take_expired(now_ms);
+    drop(hash);
     if names.is_empty() {
         return Ok(());
     }

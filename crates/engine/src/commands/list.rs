@@ -362,21 +362,16 @@ fn push(ctx: &mut Ctx<'_>, end: End, create: bool) -> CmdResult {
         elements.iter().for_each(|element| list.push(end, element));
         list.len()
     };
-    let length = match ctx.store.write_list(key).map_err(wrong_type)? {
-        Some(list) => {
-            list.apply(&limits);
-            push_all(list)
-        }
-        None if create => {
-            let mut list = List::with_limits(&limits);
-            let length = push_all(&mut list);
-            ctx.store.add(key, Object::List(list));
-            length
-        }
-        None => {
-            ctx.reply.int(0);
-            return Ok(());
-        }
+    let length = if let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? {
+        push_all(&mut list)
+    } else if create {
+        let mut list = List::with_limits(&limits);
+        let length = push_all(&mut list);
+        ctx.store.add(key, Object::List(list));
+        length
+    } else {
+        ctx.reply.int(0);
+        return Ok(());
     };
     ctx.reply.int(length as i64);
     ctx.store.modified_times(key.bytes, elements.len());
@@ -392,22 +387,21 @@ fn linsert(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let key = ctx.key(1);
     let (pivot, element) = (ctx.argv.at(3), ctx.argv.at(4));
-    let limits = ctx.store.limits.clone();
-    let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else {
         ctx.reply.int(0);
         return Ok(());
     };
-    let Some(at) = list.quick().position(pivot) else {
+    let Some(at) = list.position(pivot) else {
         ctx.reply.int(-1);
         return Ok(());
     };
-    list.apply(&limits);
     if before {
-        list.quick_mut().insert_before(at as i64, element);
+        list.insert_before(at as i64, element);
     } else {
-        list.quick_mut().insert_after(at as i64, element);
+        list.insert_after(at as i64, element);
     }
     ctx.reply.int(list.len() as i64);
+    drop(list);
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::LIST, "linsert", key.bytes);
     Ok(())
@@ -415,14 +409,13 @@ fn linsert(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn lset(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let limits = ctx.store.limits.clone();
     // As in Redis, the index is looked at only when there is a list.
-    let list = ctx.store.write_list(key).map_err(wrong_type)?.ok_or(CommandError::NoSuchKey)?;
+    let mut list = ctx.store.write_list(key).map_err(wrong_type)?.ok_or(CommandError::NoSuchKey)?;
     let index = ctx.argv.int(2)?;
-    list.apply(&limits);
-    if !list.quick_mut().set(index, ctx.argv.at(3)) {
+    if !list.set(index, ctx.argv.at(3)) {
         return Err(CommandError::IndexOutOfRange);
     }
+    drop(list);
     ctx.reply.ok();
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::LIST, "lset", key.bytes);
@@ -433,7 +426,7 @@ fn lset(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn llen(ctx: &mut Ctx<'_>) -> CmdResult {
     let list = ctx.store.read_list(ctx.key(1)).map_err(wrong_type)?;
-    ctx.reply.int(list.map_or(0, List::len) as i64);
+    ctx.reply.int(list.map_or(0, |list| list.len()) as i64);
     Ok(())
 }
 
@@ -443,7 +436,7 @@ fn lindex(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.null();
         return Ok(());
     };
-    match list.quick().index(ctx.argv.int(2)?) {
+    match list.index(ctx.argv.int(2)?) {
         Some(entry) => write(&mut ctx.reply, entry),
         None => ctx.reply.null(),
     }
@@ -460,7 +453,7 @@ fn lrange(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let reply = &mut ctx.reply;
     reply.array(count);
-    list.quick().iter_from(start).take(count).for_each(|entry| write(reply, entry));
+    list.iter_from(start).take(count).for_each(|entry| write(reply, entry));
     Ok(())
 }
 
@@ -531,7 +524,7 @@ fn lpos(ctx: &mut Ctx<'_>) -> CmdResult {
         matches(list.iter().take(looked_at), element, skipped, wanted, each);
     } else {
         let last = list.len() - 1;
-        matches(list.quick().iter_rev().take(looked_at), element, skipped, wanted, {
+        matches(list.iter_rev().take(looked_at), element, skipped, wanted, {
             let mut each = each;
             move |index| each(last - index)
         });
@@ -592,7 +585,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
         _ => return Err(ctx.command.wrong_arity()),
     };
     let key = ctx.key(1);
-    let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else {
         match count {
             Some(_) => ctx.reply.null_array(),
             None => ctx.reply.null(),
@@ -604,7 +597,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
             ctx.reply.array(0);
             return Ok(());
         }
-        Some(count) => pop_array(list, end, count, &mut ctx.reply),
+        Some(count) => pop_array(&mut list, end, count, &mut ctx.reply),
         None => {
             let reply = &mut ctx.reply;
             list.pop_with(end, |entry| write(reply, entry)).expect("no list is empty");
@@ -612,6 +605,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
         }
     };
     let emptied = list.is_empty();
+    drop(list);
     popped_off(ctx, key, end, popped, emptied);
     Ok(())
 }
@@ -651,11 +645,12 @@ fn lmpop(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     for index in 2..keys + 2 {
         let key = ctx.key(index);
-        let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else { continue };
+        let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else { continue };
         ctx.reply.array(2);
         ctx.reply.bulk(key.bytes);
-        let popped = pop_array(list, end, count.unwrap_or(1), &mut ctx.reply);
+        let popped = pop_array(&mut list, end, count.unwrap_or(1), &mut ctx.reply);
         let emptied = list.is_empty();
+        drop(list);
         popped_off(ctx, key, end, popped, emptied);
         let verb: &[u8] = if end == End::Head { b"LPOP" } else { b"RPOP" };
         ctx.store.effects.propagate_as(&[verb, key.bytes, IntText::new().format(popped as i64)]);
@@ -668,7 +663,7 @@ fn lmpop(ctx: &mut Ctx<'_>) -> CmdResult {
 fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     let (start, stop) = (ctx.argv.int(2)?, ctx.argv.int(3)?);
     let key = ctx.key(1);
-    let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else {
         ctx.reply.ok();
         return Ok(());
     };
@@ -676,6 +671,7 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     let (start, kept) = span(start, stop, length).unwrap_or((length, 0));
     list.drop_from(End::Head, start);
     list.drop_from(End::Tail, length - start - kept);
+    drop(list);
     ctx.reply.ok();
     // Redis signals and notifies even if nothing was cut off, but counts, and so propagates, what was.
     ctx.store.modified_times(key.bytes, length - kept);
@@ -689,12 +685,13 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
 fn lrem(ctx: &mut Ctx<'_>) -> CmdResult {
     let count = ctx.argv.int(2)?;
     let key = ctx.key(1);
-    let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else {
         ctx.reply.int(0);
         return Ok(());
     };
-    let removed = list.quick_mut().remove_equal(ctx.argv.at(3), count);
+    let removed = list.remove_equal(ctx.argv.at(3), count);
     let emptied = list.is_empty();
+    drop(list);
     ctx.reply.int(removed as i64);
     if removed > 0 {
         ctx.store.modified_times(key.bytes, removed);
@@ -720,12 +717,11 @@ fn rpoplpush(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn move_one(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
     let (source, destination) = (ctx.key(1), ctx.key(2));
-    let limits = ctx.store.limits.clone();
     let same = source.bytes == destination.bytes;
     // Nothing may change before the other key is known to hold a list, or nothing; but without a source it may hold
     // what it likes.
     let refused = !same && ctx.store.peek(destination).is_some_and(|entry| entry.as_list().is_err());
-    let Some(list) = ctx.store.write_list(source).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(source).map_err(wrong_type)? else {
         ctx.reply.null();
         return Ok(());
     };
@@ -739,16 +735,13 @@ fn move_one(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
     })
     .expect("no list is empty");
     let emptied = list.is_empty() && !same;
-    match ctx.store.write_list(destination).map_err(wrong_type)? {
-        Some(list) => {
-            list.apply(&limits);
-            list.push(to, &element);
-        }
-        None => {
-            let mut list = List::with_limits(&limits);
-            list.push(to, &element);
-            ctx.store.add(destination, Object::List(list));
-        }
+    drop(list);
+    if let Some(mut list) = ctx.store.write_list(destination).map_err(wrong_type)? {
+        list.push(to, &element);
+    } else {
+        let mut list = List::with_limits(&ctx.store.limits);
+        list.push(to, &element);
+        ctx.store.add(destination, Object::List(list));
     }
     ctx.reply.bulk(&element);
     // One change in all, of two keys.

@@ -138,14 +138,12 @@ fn add(ctx: &mut Ctx<'_>, at: usize, rule: AddRule, count_changed: bool) -> CmdR
             }
         }
     };
-    match ctx.store.write_zset(key).map_err(wrong_type)? {
-        Some(set) => fill(set),
-        None if rule.only_existing => {}
-        None => {
-            let mut set = ZSet::for_member(pairs.at(1), &limits);
-            fill(&mut set);
-            ctx.store.add(key, Object::ZSet(set));
-        }
+    if let Some(mut set) = ctx.store.write_zset(key).map_err(wrong_type)? {
+        fill(&mut set);
+    } else if !rule.only_existing {
+        let mut set = ZSet::for_member(pairs.at(1), &limits);
+        fill(&mut set);
+        ctx.store.add(key, Object::ZSet(set));
     }
     if last == Addition::NotANumber {
         return Err(CommandError::NanScore);
@@ -183,7 +181,7 @@ const ZCARD: Command<Handler> = Command {
 };
 
 fn zcard(ctx: &mut Ctx<'_>) -> CmdResult {
-    let count = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?.map_or(0, ZSet::len);
+    let count = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?.map_or(0, |set| set.len());
     ctx.reply.int(count as i64);
     Ok(())
 }
@@ -294,12 +292,13 @@ const ZREM: Command<Handler> = Command {
 
 fn zrem(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let Some(set) = ctx.store.write_zset(key).map_err(wrong_type)? else {
+    let Some(mut set) = ctx.store.write_zset(key).map_err(wrong_type)? else {
         ctx.reply.int(0);
         return Ok(());
     };
     let removed = ctx.argv.tail(2).iter().filter(|member| set.remove(member).is_some()).count();
     let emptied = set.is_empty();
+    drop(set);
     if removed > 0 {
         ctx.store.notify(Event::ZSET, "zrem", key.bytes);
         if emptied {

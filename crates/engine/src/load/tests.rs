@@ -554,19 +554,24 @@ fn run(h: &mut Harness, op: &Op) {
             let make = || Object::Set(Set::with_capacity(0, &limits));
             edit(store, db, key, make, |entry| {
                 let text = if key % 2 == 0 { member.to_string() } else { format!("m{member}") };
-                let _ = entry.as_set_mut().unwrap().load_member(text.as_bytes(), &limits);
+                let name = entry.key().to_vec();
+                let _ = entry.as_set_mut(&name).unwrap().load_member(text.as_bytes(), &limits);
             });
         }
         Op::SetField { db, key, field } => {
             let make = || Object::Hash(Hash::with_capacity(usize::from(key), &limits));
             edit(store, db, key, make, |entry| {
-                let hash = entry.as_hash_mut().unwrap();
+                let name = entry.key().to_vec();
+                let mut hash = entry.as_hash_mut(&name).unwrap();
                 hash.load_field(field.to_string().as_bytes(), &[key; 70], None, &limits);
             });
         }
         Op::Push { db, key } => {
             let make = || Object::List(List::new(2));
-            edit(store, db, key, make, |entry| entry.as_list_mut().unwrap().push_back(b"x"));
+            edit(store, db, key, make, |entry| {
+                let name = entry.key().to_vec();
+                entry.as_list_mut(&name).unwrap().push_back(b"x");
+            });
         }
         Op::Expire { db, key, after_ms } => {
             store.select(db);
