@@ -37,8 +37,8 @@ use crate::{connect, log_notice, log_warning};
 const ACCEPTS_MAX: usize = 1000;
 /// The kernel takes at most 1024 slices in one write; beyond this many, another write costs little.
 const SLICES_MAX: usize = 64;
-/// What is copied of a snapshot in one turn: about 100 µs of the writer's time.
-const SNAPSHOT_SLICE_BYTES: usize = 128 * 1024;
+/// What is copied of a snapshot in one turn: about 25 µs of the writer's time.
+const SNAPSHOT_SLICE_BYTES: usize = 32 * 1024;
 /// Bytes of a streamed snapshot that wait for the disk before it is walked on: slow replicas do not hold it up.
 const SPILL_WAITING_MAX: usize = 16 << 20;
 /// How long a turn loads at most, so that clients are answered meanwhile.
