@@ -10,6 +10,7 @@
 
 use std::ops::Deref;
 
+use structures::copying::Copying;
 use structures::hash::hash;
 use structures::listpack::{self, Entry, Listpack, Pack, Pos};
 use structures::number::parse_i64;
@@ -355,6 +356,26 @@ impl Fields {
     /// True if one of the fields has an expiry.
     pub fn has_ttl(&self) -> bool {
         self.expiring > 0
+    }
+
+    /// No field's time runs out earlier.
+    pub fn soonest_ms(&self) -> i64 {
+        self.soonest_ms
+    }
+
+    /// As [`Table::begin_copy`].
+    pub fn begin_copy(&mut self, write: impl Fn(&Field, &mut Vec<u8>) + Send + 'static) -> Copying {
+        self.table.begin_copy(write)
+    }
+
+    /// As [`Table::copy_more`].
+    pub fn copy_more(&mut self, budget_bytes: usize) {
+        self.table.copy_more(budget_bytes);
+    }
+
+    /// As [`Table::is_copied_by`].
+    pub fn is_copied_by(&self, copying: &Copying) -> bool {
+        self.table.is_copied_by(copying)
     }
 
     /// The records of all fields, also of those whose time has run out.

@@ -46,6 +46,15 @@ pub enum Node<'a> {
     Plain(&'a [u8]),
 }
 
+impl<'a> From<NodeRef<'a>> for Node<'a> {
+    fn from(node: NodeRef<'a>) -> Node<'a> {
+        match node {
+            NodeRef::Packed(pack) => Node::Packed(pack),
+            NodeRef::Plain(bytes) => Node::Plain(bytes),
+        }
+    }
+}
+
 impl<P: Deref<Target = Pack>, Q: Deref<Target = Quicklist>> List<P, Q> {
     #[inline]
     pub fn len(&self) -> usize {
@@ -87,10 +96,7 @@ impl<P: Deref<Target = Pack>, Q: Deref<Target = Quicklist>> List<P, Q> {
             Form::Pack(pack) => (Some(&**pack).filter(|pack| !pack.is_empty()), None),
             Form::Quick(quick) => (None, Some(quick.nodes())),
         };
-        let nodes = quick.into_iter().flatten().map(|node| match node {
-            NodeRef::Packed(pack) => Node::Packed(pack),
-            NodeRef::Plain(bytes) => Node::Plain(bytes),
-        });
+        let nodes = quick.into_iter().flatten().map(Node::from);
         pack.map(Node::Packed).into_iter().chain(nodes)
     }
 
@@ -323,8 +329,16 @@ impl List {
         self.quick().push_node_plain(value.into_boxed_slice());
     }
 
+    /// The quicklist if the list is one.
+    pub(crate) fn as_quick(&self) -> Option<&Quicklist> {
+        match &self.form {
+            Form::Quick(quick) => Some(quick),
+            Form::Pack(_) => None,
+        }
+    }
+
     /// The quicklist, made of the listpack if there is none yet.
-    fn quick(&mut self) -> &mut Quicklist {
+    pub(crate) fn quick(&mut self) -> &mut Quicklist {
         if let Form::Pack(pack) = &mut self.form {
             let mut quick = Box::new(Quicklist::with_limits(self.limits));
             // A copy, since the listpack may lie in an entry.

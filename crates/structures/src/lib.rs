@@ -3,6 +3,7 @@
 
 pub mod arena;
 pub mod blob;
+pub mod copying;
 pub mod glob;
 pub mod hash;
 pub mod intset;
