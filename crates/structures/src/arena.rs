@@ -7,7 +7,7 @@
 //! chunk   256 KiB from the global allocator, four slabs
 //! slab    64 KiB, aligned to its size:  | header | block | block | …     blocks of one class
 //! ```
-//! The address of a block, rounded down, is its slab's header, which holds the slab's free blocks as a list through
+//! The address of a block, rounded down, tells where its slab's header is, which holds the slab's free blocks as a list through
 //! them. Blocks that were never used are taken from the end (`bump`), so memory that nobody asked for is not touched.
 //!
 //! Each thread has a [`Heap`] of its own and allocates without a lock or an atomic read-modify-write. A block that is
@@ -182,7 +182,7 @@ struct Slab {
     free: *mut Free,
     /// Blocks that are allocated.
     used: u32,
-    /// Offset of the first block that was never used.
+    /// Offset of the first block that was never used, from this header.
     bump: u32,
     class: u16,
     place: Place,
@@ -191,8 +191,10 @@ struct Slab {
     next: *mut Slab,
 }
 
-/// The first block's offset.
+/// The first block's offset from the header.
 const HEADER: usize = size_of::<Slab>().next_multiple_of(64);
+/// Places that headers are at, in turn.
+const COLOURS: usize = 16;
 
 struct Chunk {
     base: *mut u8,
@@ -375,7 +377,14 @@ impl Slab {
     /// The header of the slab that an address lies in.
     #[inline(always)]
     fn of(block: *mut u8) -> *mut Slab {
-        block.map_addr(|address| address & !(SLAB - 1)).cast()
+        block.map_addr(|address| Slab::header_in(address & !(SLAB - 1))).cast()
+    }
+
+    /// Where the header of the slab at `base` is: not always at its start, since lines at the same place of every slab
+    /// would compete for the same few places of the caches.
+    #[inline(always)]
+    fn header_in(base: usize) -> usize {
+        base + (base / SLAB % COLOURS) * HEADER
     }
 
     /// # Safety
@@ -405,7 +414,7 @@ impl Slab {
                 return block.cast();
             }
             let bump = (*slab).bump as usize;
-            if bump + size > SLAB {
+            if slab.addr() % SLAB + bump + size > SLAB {
                 return ptr::null_mut();
             }
             (*slab).bump += size as u32;
@@ -549,7 +558,7 @@ impl Heap {
             if (*chunk).vacant == 0 {
                 Heap::unlist_chunk(heap, chunk);
             }
-            let slab: *mut Slab = (*chunk).base.add(index as usize * SLAB).cast();
+            let slab: *mut Slab = (*chunk).base.add(index as usize * SLAB).map_addr(Slab::header_in).cast();
             slab.write(Slab {
                 heap,
                 free: ptr::null_mut(),
@@ -791,7 +800,7 @@ mod tests {
             let full = own_usage();
             assert!(full.held as usize >= count * 1000);
             assert!(
-                (full.held - before) as usize <= count * 1000 * 102 / 100 + CHUNK,
+                (full.held - before) as usize <= count * 1000 * 104 / 100 + CHUNK,
                 "little is lost beside blocks"
             );
             drop(blocks);
