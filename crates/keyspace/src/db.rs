@@ -70,12 +70,7 @@ pub struct Detached {
 
 impl Db {
     pub const fn new() -> Self {
-        Db {
-            table: Table::new(),
-            expires: Expires::new(),
-            field_expires: Expires::new(),
-            walk: None,
-        }
+        Db { table: Table::new(), expires: Expires::new(), field_expires: Expires::new(), walk: None }
     }
 
     /// Number of keys, expired ones that were not deleted yet included.

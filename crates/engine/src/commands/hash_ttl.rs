@@ -544,9 +544,9 @@ fn tell(ctx: &mut Ctx<'_>, from_ms: i64, unit_ms: i64) -> CmdResult {
     for name in names.iter() {
         ctx.reply.int(match hash.filter(|hash| hash.contains(name, now_ms)) {
             None => NO_FIELD,
-            Some(hash) => hash
-                .expire_at(name)
-                .map_or(NO_EXPIRY, |at| at.saturating_sub(from_ms).max(0).saturating_add(unit_ms - 1) / unit_ms),
+            Some(hash) => hash.expire_at(name).map_or(NO_EXPIRY, |at| {
+                at.saturating_sub(from_ms).max(0).saturating_add(unit_ms - 1) / unit_ms
+            }),
         });
     }
     Ok(())
@@ -784,4 +784,218 @@ fn set_and_gone(ctx: &mut Ctx<'_>, key: keyspace::Key<'_>, args: &SetArgs<'_>) -
         propagate_deletion(store, key, &removed);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Expiry;
+    use crate::testing::Harness;
+
+    fn check(h: &mut Harness, cases: &[(&str, &str)]) {
+        for (line, reply) in cases {
+            assert_eq!(h.run(line).replace(r"\r\n", " ").trim_end(), *reply, "{line}");
+        }
+    }
+
+    fn events(h: &mut Harness, line: &str) -> Vec<&'static str> {
+        h.events(line).iter().map(|event| event.name).collect()
+    }
+
+    /// A hash `h` of `a`, `b` and `c` in a log that has selected its database.
+    fn with_hash() -> Harness {
+        let mut h = Harness::new();
+        h.run("HSET h a 1 b 2 c 3");
+        h.propagated();
+        h
+    }
+
+    #[test]
+    fn relative_times_replicate_as_points_in_time_for_the_fields_that_took_them() {
+        let mut h = with_hash();
+        check(
+            &mut h,
+            &[
+                ("HEXPIRE h 100 FIELDS 2 a none", "*2 :1 :-2"),
+                ("HPEXPIRE h 2500 NX FIELDS 2 a b", "*2 :0 :1"),
+                ("HTTL h FIELDS 3 a b c", "*3 :100 :3 :-1"),
+                ("HPTTL h FIELDS 2 a b", "*2 :100000 :2500"),
+                ("HEXPIRETIME h FIELDS 1 b", "*1 :1700000003"),
+                ("HPEXPIRETIME h FIELDS 1 b", "*1 :1700000002500"),
+                ("HPERSIST h FIELDS 3 a c none", "*3 :1 :-1 :-2"),
+            ],
+        );
+        assert_eq!(
+            h.propagated(),
+            [
+                "HPEXPIREAT h 1700000100000 FIELDS 1 a",
+                "HPEXPIREAT h 1700000002500 NX FIELDS 1 b",
+                "HPERSIST h FIELDS 1 a"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_about_expiries_replicates_as_what_every_server_knows() {
+        let mut h = with_hash();
+        let at = "2000000000000";
+        for (line, propagated) in [
+            ("HSETEX h FIELDS 2 a 1 d 2", &["HSET h a 1 d 2"][..]),
+            (
+                &format!("HSETEX h FXX PXAT {at} FIELDS 1 a 5"),
+                &["MULTI", "HSET h a 5", "HPEXPIREAT h 2000000000000 FIELDS 1 a", "EXEC"],
+            ),
+            (
+                "HSETEX h KEEPTTL FIELDS 2 a 6 b 7",
+                &["MULTI", "HSET h a 6 b 7", "HPEXPIREAT h 2000000000000 FIELDS 1 a", "EXEC"],
+            ),
+            (
+                "HINCRBYFLOAT h a 0.5",
+                &["MULTI", "HSET h a 6.5", "HPEXPIREAT h 2000000000000 FIELDS 1 a", "EXEC"],
+            ),
+            ("HGETEX h PERSIST FIELDS 2 a b", &["HPERSIST h FIELDS 1 a"]),
+            ("HGETEX h EX 1 FIELDS 2 a none", &["HPEXPIREAT h 1700000001000 FIELDS 1 a"]),
+            ("HGETEX h EXAT 1 FIELDS 3 a a none", &["HDEL h a"]),
+            ("HGETEX h FIELDS 1 b", &[]),
+            ("HEXPIRE h 0 FIELDS 2 b none", &["HDEL h b"]),
+            ("HSETEX h PXAT 1 FIELDS 2 d 1 e 2", &["HDEL h d"]),
+            ("HSETEX none PXAT 1 FIELDS 2 d 1 e 2", &[]),
+            ("HSETEX h FNX FIELDS 1 c 1", &[]),
+            ("HGETDEL h FIELDS 2 c none", &["HDEL h c"]),
+        ] {
+            assert!(!h.run(line).starts_with('-'), "{line}");
+            assert_eq!(h.propagated(), propagated, "{line}");
+        }
+        assert_eq!(h.run("EXISTS h none"), r":0\r\n");
+    }
+
+    #[test]
+    fn where_a_server_may_not_know_expiries_they_stand_outside_of_transactions() {
+        let mut h = with_hash();
+        h.node.core.repl.may_have_old_readers = true;
+        for line in ["MULTI", "HSET h a 1", "INCR n", "HEXPIREAT h 2000000000 FIELDS 1 a", "INCR n", "EXEC"] {
+            h.run(line);
+        }
+        h.run("HSETEX g PXAT 2000000000000 FIELDS 1 f v");
+        assert_eq!(
+            h.propagated(),
+            [
+                "MULTI",
+                "HSET h a 1",
+                "INCR n",
+                "EXEC",
+                "HPEXPIREAT h 2000000000000 FIELDS 1 a",
+                "INCR n",
+                "HSET g f v",
+                "HPEXPIREAT g 2000000000000 FIELDS 1 f",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_cycle_removes_what_is_due_of_each_hash_and_the_hash_with_its_last_field() {
+        let mut h = with_hash();
+        check(
+            &mut h,
+            &[
+                ("HPEXPIRE h 10 FIELDS 1 a", "*1 :1"),
+                ("HPEXPIRE h 20 FIELDS 2 b c", "*2 :1 :1"),
+                ("SELECT 3", "+OK"),
+                ("HSETEX g PX 10 FIELDS 2 x 1 y 2", ":1"),
+            ],
+        );
+        assert!(h.run("INFO keyspace").contains("db3:keys=1,expires=0,avg_ttl=0,subexpiry=1"));
+        h.propagated();
+        h.advance_ms(10);
+        h.node.tick();
+        assert_eq!(h.propagated(), [""; 0], "a field lives through its last millisecond");
+        h.advance_ms(1);
+        h.node.tick();
+        let mut seen = h.propagated();
+        // The fields of one time come in no particular order.
+        seen.iter_mut().filter(|line| *line == "HDEL g y x").for_each(|line| *line = "HDEL g x y".into());
+        assert_eq!(seen, ["SELECT 0", "HDEL h a", "SELECT 3", "HDEL g x y"]);
+        assert_eq!(h.run("EXISTS g"), r":0\r\n");
+        h.advance_ms(10);
+        h.node.tick();
+        assert!(["HDEL h b c", "HDEL h c b"].contains(&&*h.propagated()[1]));
+        assert_eq!((h.node.store.total_keys(), h.node.store.has_field_ttl()), (0, false));
+        assert!(h.run("INFO stats").contains("expired_subkeys:5"));
+        assert!(!h.run("INFO keyspace").contains("db"));
+    }
+
+    #[test]
+    fn a_cycle_is_bounded_and_the_next_goes_on() {
+        let mut h = Harness::new();
+        for block in 0..25 {
+            let pairs: String = (0..100).map(|index| format!(" f{block}:{index} v")).collect();
+            assert_eq!(h.run(&format!("HSETEX h PX {} FIELDS 100{pairs}", 1 + block)), r":1\r\n");
+        }
+        h.run("HSET h left over");
+        h.advance_ms(1000);
+        for left in [1501, 501, 1, 1] {
+            h.node.tick();
+            assert_eq!(h.run("HLEN h"), format!(r":{left}\r\n"));
+        }
+        assert_eq!(h.run("HGETALL h"), r"*2\r\n$4\r\nleft\r\n$4\r\nover\r\n");
+    }
+
+    #[test]
+    fn what_is_over_is_not_there_for_any_of_these_commands() {
+        let mut h = with_hash();
+        h.run("HPEXPIRE h 10 FIELDS 2 a b");
+        h.advance_ms(11);
+        assert_eq!(h.run("HPTTL h FIELDS 1 a"), r"*1\r\n:-2\r\n");
+        h.propagated();
+        assert_eq!(events(&mut h, "HEXPIRE h 100 FIELDS 2 a c"), ["hexpired", "hexpire"]);
+        assert_eq!(h.propagated(), ["MULTI", "HDEL h a", "HPEXPIREAT h 1700000100011 FIELDS 1 c", "EXEC"]);
+        assert_eq!(h.run("HSETEX h FXX FIELDS 1 b 1"), r":0\r\n");
+        assert_eq!(h.propagated(), ["HDEL h b"]);
+        assert_eq!(h.run("HLEN h"), r":1\r\n");
+    }
+
+    #[test]
+    fn who_is_not_a_primary_keeps_a_field_until_it_is_told() {
+        let mut h = with_hash();
+        h.node.store.expiry = Expiry::Hide;
+        check(&mut h, &[("HPEXPIREAT h 1 FIELDS 1 a", "*1 :1"), ("HGET h a", "$-1"), ("HLEN h", ":3")]);
+        h.node.store.expiry = Expiry::Ignore;
+        check(&mut h, &[("HPEXPIREAT h 5 FIELDS 1 a", "*1 :1"), ("HGETDEL h FIELDS 1 a", "*1 $1 1")]);
+    }
+
+    #[test]
+    fn copies_keep_expiries_and_new_values_end_them() {
+        let mut h = with_hash();
+        let at = "2000000000000";
+        check(
+            &mut h,
+            &[
+                (&format!("HPEXPIREAT h {at} FIELDS 2 a b"), "*2 :1 :1"),
+                ("COPY h copy", ":1"),
+                ("RENAME h name", "+OK"),
+                ("MOVE name 1", ":1"),
+                ("HPEXPIRETIME copy FIELDS 2 a c", "*2 :2000000000000 :-1"),
+                ("HINCRBY copy a 1", ":2"),
+                ("HPEXPIRETIME copy FIELDS 2 a b", "*2 :2000000000000 :2000000000000"),
+                ("HSET copy a 5", ":0"),
+                ("HPEXPIRETIME copy FIELDS 2 a b", "*2 :-1 :2000000000000"),
+                ("OBJECT ENCODING copy", "$10 listpackex"),
+            ],
+        );
+        assert_eq!([0, 1].map(|db| h.node.store.db_at(db).hashes_with_ttl()), [1, 1]);
+        let payload = h.run_args(&[b"DUMP", b"copy"]);
+        let start = payload.iter().position(|byte| *byte == b'\n').expect("a bulk has a head") + 1;
+        h.run_args(&[b"RESTORE", b"restored", b"0", &payload[start..payload.len() - 2]]);
+        check(
+            &mut h,
+            &[
+                ("HPEXPIRETIME restored FIELDS 2 a b", "*2 :-1 :2000000000000"),
+                ("SET copy text", "+OK"),
+                ("DEL restored", ":1"),
+                ("SELECT 1", "+OK"),
+                ("HPEXPIRETIME name FIELDS 2 a c", "*2 :2000000000000 :-1"),
+                ("HDEL name a b", ":2"),
+            ],
+        );
+        assert!(!h.node.store.has_field_ttl());
+    }
 }

@@ -58,7 +58,6 @@ const GROUPS: &[&[Command<Handler>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
-
     hash::COMMANDS,
     hash_ttl::COMMANDS,
     keys::COMMANDS,

@@ -218,7 +218,9 @@ fn a_version_that_cannot_hold_a_value_is_refused_by_its_key() {
     h.node.begin_snapshot(Purpose::SyncStream);
     let mut plan = h.node.snapshot_plan(Sink::Stream);
     plan.target = rdb::Target::V9;
-    let Some(crate::snapshot::Step::Batch(batch)) = h.node.snapshot_batch(1 << 20) else { panic!("one key is one batch") };
+    let Some(crate::snapshot::Step::Batch(batch)) = h.node.snapshot_batch(1 << 20) else {
+        panic!("one key is one batch")
+    };
     assert_eq!(
         RdbWriter::new(&plan).batch(&batch, &mut Vec::new()),
         Err("key 'hash:ttl': RDB version 9 cannot hold hash fields with a TTL".to_owned())
