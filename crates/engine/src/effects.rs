@@ -119,9 +119,7 @@ impl Effects {
 
     /// The runs of commands that a server without expiries of hash fields can be given as one transaction each. Such a
     /// server drops a transaction as a whole that has a command in it which it does not know.
-    pub(crate) fn runs(
-        &self,
-    ) -> impl Iterator<Item = impl Iterator<Item = (u32, &[u8])> + ExactSizeIterator> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = impl ExactSizeIterator<Item = (u32, &[u8])>> {
         let same = |a: &Op, b: &Op| !a.newer && !b.newer;
         self.ops.chunk_by(same).map(|run| run.iter().map(|op| (op.db, &self.bytes[op.bytes.clone()])))
     }

@@ -43,9 +43,9 @@ pub trait Env {
         Ok(())
     }
 
-    /// Listens where `new` says instead of where `old` says: `CONFIG SET port` and `bind`. After an error, whose reason
-    /// was logged, everything is as before.
-    fn listen(&mut self, _old: &Config, _new: &Config) -> Result<(), ()> {
+    /// Listens where `new` says instead of where `old` says: `CONFIG SET port` and `bind`. After an error, the reason
+    /// of which is for the log, everything is as before.
+    fn listen(&mut self, _old: &Config, _new: &Config) -> Result<(), String> {
         Ok(())
     }
 

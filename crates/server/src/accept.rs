@@ -43,8 +43,8 @@ impl Listeners {
         self.sockets.lock().expect("no thread panics while it holds the listeners")
     }
 
-    /// Listens where `new` says instead of where `old` says, or goes on as before. The reason for a failure is logged.
-    pub fn change(&self, old: &Config, new: &Config) -> Result<(), ()> {
+    /// Listens where `new` says instead of where `old` says, or goes on as before and says why.
+    pub fn change(&self, old: &Config, new: &Config) -> Result<(), String> {
         let mut sockets = self.sockets();
         let is_unix = |listener: &Listener| matches!(listener, Listener::Unix { .. });
         let mut listened = listen_tcp(new);
@@ -60,14 +60,13 @@ impl Listeners {
                 Ok(())
             }
             Err(error) => {
-                log_warning!("{error}");
                 if old.port == new.port {
                     match listen_tcp(old) {
                         Ok(tcp) => sockets.extend(tcp),
                         Err(error) => log_warning!("{error}"),
                     }
                 }
-                Err(())
+                Err(error.to_string())
             }
         }
     }

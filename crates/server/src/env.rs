@@ -82,7 +82,7 @@ impl Env for ProcessEnv {
         Ok(full.to_string_lossy().into_owned())
     }
 
-    fn listen(&mut self, old: &Config, new: &Config) -> Result<(), ()> {
+    fn listen(&mut self, old: &Config, new: &Config) -> Result<(), String> {
         self.listeners.change(old, new)
     }
 

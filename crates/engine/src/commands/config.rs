@@ -241,7 +241,8 @@ fn listen(ctx: &mut Ctx<'_>, pairs: &[(&'static Param, &[u8])], old: &Config) ->
     let Some((param, _)) = pairs.iter().find(|(param, _)| matches!(param.name, "port" | "bind")) else {
         return Ok(());
     };
-    core.env.listen(old, &core.config).map_err(|()| {
+    core.env.listen(old, &core.config).map_err(|why| {
+        core.warning(why);
         // The old sockets may be others now.
         core.actions.push(Action::ConfigChanged { name: param.name });
         let reason = if param.name == "port" {
