@@ -30,6 +30,8 @@ pub struct LookupStats {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    /// Fields of hashes: `expired_subkeys`.
+    pub expired_fields: u64,
     pub evicted_keys: u64,
 }
 
@@ -74,8 +76,6 @@ pub struct Store {
     pub notifications: Notifications,
     pub stats: LookupStats,
     pub reclaim: Box<dyn Reclaim + Send>,
-    /// A hash with a field that has an expiry may be in the data: snapshots need a version that can hold it.
-    pub has_field_ttl: bool,
     /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
     pub orphans: Vec<Detached>,
     /// What this node has to delete although it is a replica.
@@ -98,7 +98,6 @@ impl Store {
             notifications: Notifications::default(),
             stats: LookupStats::default(),
             reclaim: Box::new(DropNow),
-            has_field_ttl: false,
             orphans: Vec::new(),
             own_expiries: OwnExpiries::default(),
             rng: seed | 1,
@@ -191,6 +190,11 @@ impl Store {
     /// Keys in all databases.
     pub fn total_keys(&self) -> usize {
         self.dbs.iter().map(Db::len).sum()
+    }
+
+    /// True if a field of a hash has an expiry: snapshots need a version that can hold it.
+    pub fn has_field_ttl(&self) -> bool {
+        self.dbs.iter().any(|db| db.hashes_with_ttl() > 0)
     }
 
     /// A random number from the store's own generator (xorshift64*), seeded once by the owner.
@@ -468,6 +472,52 @@ impl Store {
             }
         }
         deleted
+    }
+
+    /// Deletes fields whose time has run out from one hash, at most `budget`; the work done in fields, 0 when no hash has
+    /// any. For the periodic cycle, as [`Store::expire_due`].
+    pub fn expire_due_fields(&mut self, budget: usize) -> usize {
+        for index in 0..self.dbs.len() {
+            let Some(entry) = self.dbs[index].first_due_fields(self.now_ms) else { continue };
+            let name = entry.key().to_vec();
+            let key = Key::new(&name);
+            self.select(index);
+            self.effects.db = index as u32;
+            let hash = self.dbs[index].edit(key).map(EntryExt::as_hash_mut);
+            let Some(Ok(hash)) = hash else { unreachable!("the index of field expiries names hashes") };
+            let fields = hash.take_due(self.now_ms, budget);
+            let fields: Vec<&[u8]> = fields.iter().map(|field| &**field).collect();
+            self.fields_expired(key, &fields);
+            return fields.len().max(1);
+        }
+        0
+    }
+
+    /// Fields of the hash `key` were removed because their time has run out: counts, propagates and notifies that. The
+    /// deletion goes out as `HDEL`, which servers without field expiries know as well.
+    pub fn fields_expired(&mut self, key: Key<'_>, fields: &[&[u8]]) {
+        self.settle_fields(key);
+        self.stats.expired_fields += fields.len() as u64;
+        let mut command: Vec<&[u8]> = vec![b"HDEL", key.bytes];
+        command.extend(fields);
+        self.effects.propagate_in(self.selected as u32, &command);
+        self.notify(Event::HASH, "hexpired", key.bytes);
+        self.delete_if_empty(key);
+        self.touch_watchers(key.bytes);
+    }
+
+    /// To be called when the expiries of fields of the hash `key` may have changed.
+    #[inline]
+    pub fn settle_fields(&mut self, key: Key<'_>) {
+        self.dbs[self.selected].settle_fields(key);
+    }
+
+    /// Like [`Store::settle_fields`], after a write that gives no field an expiry but may take some off.
+    #[inline]
+    pub fn settle_cleared_fields(&mut self, key: Key<'_>) {
+        if self.db().hashes_with_ttl() > 0 {
+            self.settle_fields(key);
+        }
     }
 
     /// Like [`Store::expire_due`] on a replica: deletes the keys that its own clients gave an expiry.

@@ -23,7 +23,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 
-use crate::accept::{Listener, Refused};
+use crate::accept::{Listeners, Refused};
 use crate::crash;
 use crate::daemon::{self, ShutdownSignal, Signals};
 use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
@@ -74,7 +74,7 @@ struct Load {
 /// What the loop is made of; see [`crate::serve`] for how it comes about.
 pub struct Parts {
     pub node: Node,
-    pub listeners: Vec<Listener>,
+    pub listeners: Listeners,
     pub signals: Signals,
     pub reporter: Reporter,
     pub inbox: Inbox,
@@ -85,7 +85,7 @@ pub struct EventLoop {
     epoll: OwnedFd,
     /// By the engine's number of the connection.
     sockets: Vec<Option<Socket>>,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     signals: Signals,
     reporter: Reporter,
     inbox: Inbox,
@@ -122,9 +122,7 @@ impl EventLoop {
         let readable = epoll::EventFlags::IN;
         epoll::add(&epoll, &signals, epoll::EventData::new_u64(SIGNALS), readable)?;
         epoll::add(&epoll, &inbox, epoll::EventData::new_u64(INBOX), readable)?;
-        for (index, listener) in listeners.iter().enumerate() {
-            epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER | index as u64), readable)?;
-        }
+        register_listeners(&epoll, &listeners)?;
         let next_tick_us = node.core.env.monotonic_us();
         Ok(EventLoop {
             node,
@@ -251,8 +249,10 @@ impl EventLoop {
     fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPTS_MAX {
             let keepalive = self.node.core.config.tcp_keepalive_s.max(0) as u64;
-            let Some(listener) = self.listeners.get(index) else { return };
-            match listener.accept(keepalive) {
+            let Some(accepted) = self.listeners.sockets().get(index).map(|l| l.accept(keepalive)) else {
+                return;
+            };
+            match accepted {
                 Ok(Some((fd, peer))) => self.accepted(fd, peer),
                 Ok(None) => return,
                 Err(Refused::Broken) => {}
@@ -465,24 +465,13 @@ impl EventLoop {
         let config = &self.node.core.config;
         match name {
             "loglevel" => LOG.set_level(Level::ALL[config.loglevel.min(Level::ALL.len() - 1)]),
-            "port" | "bind" => self.listen_again(),
-            _ => {}
-        }
-    }
-
-    /// Listens where the configuration says now. If that fails, the server goes on listening where it did.
-    fn listen_again(&mut self) {
-        match crate::accept::listen(&self.node.core.config) {
-            Ok(listeners) => {
-                self.listeners = listeners;
-                for (index, listener) in self.listeners.iter().enumerate() {
-                    let data = epoll::EventData::new_u64(LISTENER | index as u64);
-                    if let Err(error) = epoll::add(&self.epoll, listener, data, epoll::EventFlags::IN) {
-                        log_warning!("Error registering a listening socket: {error}");
-                    }
+            // The environment has changed the sockets.
+            "port" | "bind" => {
+                if let Err(error) = register_listeners(&self.epoll, &self.listeners) {
+                    log_warning!("Error registering a listening socket: {error}");
                 }
             }
-            Err(error) => log_warning!("{error}"),
+            _ => {}
         }
     }
 
@@ -767,9 +756,22 @@ impl EventLoop {
             let _ = cancelled.join();
         }
         // Removes the path of a unix socket.
-        self.listeners.clear();
+        self.listeners.sockets().clear();
         let EventLoop { transfer, node, .. } = self;
         transfer.end();
         std::mem::forget(node);
     }
+}
+
+/// Lets `epoll` wait for connections. Those of the sockets that it waits for already stay as they are: only unix sockets
+/// do, and they come first, so their numbers are the same.
+fn register_listeners(epoll: &OwnedFd, listeners: &Listeners) -> io::Result<()> {
+    for (index, listener) in listeners.sockets().iter().enumerate() {
+        let data = epoll::EventData::new_u64(LISTENER | index as u64);
+        match epoll::add(epoll, listener, data, epoll::EventFlags::IN) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }

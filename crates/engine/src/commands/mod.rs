@@ -16,8 +16,9 @@ pub mod debug;
 pub mod dump;
 pub mod elements;
 pub mod expire;
-pub mod foreign;
+
 pub mod hash;
+pub mod hash_ttl;
 pub mod keys;
 pub mod lcs;
 pub mod list;
@@ -57,8 +58,8 @@ const GROUPS: &[&[Command<Handler>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
-    foreign::COMMANDS,
     hash::COMMANDS,
+    hash_ttl::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
