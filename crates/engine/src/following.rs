@@ -113,7 +113,7 @@ impl Node {
             }
         };
         self.core.repl.following = Some(following);
-        self.unblock_waiting();
+        self.end_waiting();
         self.carry_out(actions, &[]);
         self.role_changed();
     }
