@@ -18,6 +18,7 @@ impl Node {
         while let Some(id) = self.core.resume.pop() {
             self.resume(id);
         }
+        self.release_stream();
         if std::mem::take(&mut self.core.repl.acked) {
             self.count_good_replicas();
             self.answer_waiting(false);
