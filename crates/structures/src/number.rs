@@ -657,6 +657,26 @@ mod tests {
     }
 
     #[test]
+    fn a_multiple_is_rounded_up_and_kept_within_an_integer() {
+        for (input, expected) in [
+            ("0", 0),
+            ("0.1", 100),
+            ("1.1", 1100),
+            ("0.0011", 2),
+            ("-0.0011", -1),
+            ("1e-4900", 1),
+            ("9223372036854775.807", i64::MAX),
+            ("9223372036854775.806", i64::MAX - 1),
+            ("1e30", i64::MAX),
+            ("inf", i64::MAX),
+            ("-1e30", i64::MIN),
+            ("-inf", i64::MIN),
+        ] {
+            assert_eq!(LongDouble::parse(input.as_bytes()).unwrap().times_ceil(1000), expected, "{input}");
+        }
+    }
+
+    #[test]
     fn long_doubles_refuse_what_redis_refuses() {
         for input in [
             "",
