@@ -201,6 +201,13 @@ impl LongDouble {
         LongDouble(X87DoubleExtended::from_i128(i128::from(value)).value)
     }
 
+    /// `self` × `factor`, rounded up to an integer; what is beyond an `i64` becomes the nearest one, and NaN 0.
+    pub fn times_ceil(self, factor: i64) -> i64 {
+        let product = (self.0 * LongDouble::from_i64(factor).0).value;
+        let rounded = product.to_i128_r(64, Round::TowardPositive, &mut true).value;
+        rounded.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    }
+
     pub fn is_nan(self) -> bool {
         self.0.is_nan()
     }
@@ -647,6 +654,26 @@ mod tests {
         assert!((most + most).is_infinite());
         assert_eq!(text(|out| most.push_to(out)).len(), 4933);
         assert_eq!(text(|out| LongDouble::from_i64(i64::MIN).push_to(out)), "-9223372036854775808");
+    }
+
+    #[test]
+    fn a_multiple_is_rounded_up_and_kept_within_an_integer() {
+        for (input, expected) in [
+            ("0", 0),
+            ("0.1", 100),
+            ("1.1", 1100),
+            ("0.0011", 2),
+            ("-0.0011", -1),
+            ("1e-4900", 1),
+            ("9223372036854775.807", i64::MAX),
+            ("9223372036854775.806", i64::MAX - 1),
+            ("1e30", i64::MAX),
+            ("inf", i64::MAX),
+            ("-1e30", i64::MIN),
+            ("-inf", i64::MIN),
+        ] {
+            assert_eq!(LongDouble::parse(input.as_bytes()).unwrap().times_ceil(1000), expected, "{input}");
+        }
     }
 
     #[test]
