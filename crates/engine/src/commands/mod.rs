@@ -6,6 +6,8 @@ use ::command::{Command, Registry};
 
 use crate::ctx::{Ctx, Handler};
 
+pub mod bitfield;
+pub mod bitmap;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -18,6 +20,7 @@ pub mod elements;
 pub mod expire;
 pub mod foreign;
 pub mod hash;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod list;
@@ -48,6 +51,8 @@ pub fn registry() -> &'static Registry<Handler> {
 }
 
 const GROUPS: &[&[Command<Handler>]] = &[
+    bitfield::COMMANDS,
+    bitmap::COMMANDS,
     client::COMMANDS,
     self::command::COMMANDS,
     config::COMMANDS,
@@ -59,6 +64,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     expire::COMMANDS,
     foreign::COMMANDS,
     hash::COMMANDS,
+    hyperloglog::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
