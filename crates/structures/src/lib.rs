@@ -2,6 +2,7 @@
 //! databases or the server; each file is one structure.
 
 pub mod bits;
+pub mod copying;
 pub mod glob;
 pub mod hash;
 pub mod hyperloglog;
