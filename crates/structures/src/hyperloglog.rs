@@ -480,6 +480,8 @@ fn sparse_add(
         found = sparse_find(bytes, Cursor::START, index)?;
     }
     let Found { run, at, before } = found;
+    let from = before.unwrap_or(Cursor::START);
+    *hint = from;
     if run.rank >= rank {
         return Ok(SparseAdd::Unchanged);
     }
@@ -515,9 +517,7 @@ fn sparse_add(
         }
         replace(bytes, at.at, old, &parts[..used]);
     }
-    let from = before.unwrap_or(Cursor::START);
     merge_values(bytes, from.at);
-    *hint = from;
     Ok(SparseAdd::Changed)
 }
 
