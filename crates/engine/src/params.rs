@@ -898,7 +898,7 @@ pub static PARAMS: &[Param] = &[
     }),
     kept("stream-node-max-bytes", Kind::Memory(0, LONG_MAX), "4096"),
     kept("stream-node-max-entries", Kind::Int(0, LONG_MAX), "100"),
-    kept("hll-sparse-max-bytes", Kind::Memory(0, LONG_MAX), "3000"),
+    field("hll-sparse-max-bytes", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.hll_sparse_max_bytes)),
     // slow log and latency
     field("slowlog-log-slower-than", Kind::Int(-1, LONG_MAX), |c| {
         Slot::Number(&mut c.slowlog_log_slower_than_us)

@@ -1,9 +1,11 @@
 //! The bytes and memory of the data: compact encodings, tables and ordered sets. They know nothing of commands,
 //! databases or the server; each file is one structure.
 
+pub mod bits;
 pub mod copying;
 pub mod glob;
 pub mod hash;
+pub mod hyperloglog;
 pub mod intset;
 pub mod listpack;
 pub mod number;

@@ -6,6 +6,8 @@ use ::command::{Command, Registry};
 
 use crate::ctx::{Ctx, Handler};
 
+pub mod bitfield;
+pub mod bitmap;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -16,9 +18,9 @@ pub mod debug;
 pub mod dump;
 pub mod elements;
 pub mod expire;
-
 pub mod hash;
 pub mod hash_ttl;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod list;
@@ -51,6 +53,8 @@ pub fn registry() -> &'static Registry<Handler> {
 }
 
 const GROUPS: &[&[Command<Handler>]] = &[
+    bitfield::COMMANDS,
+    bitmap::COMMANDS,
     client::COMMANDS,
     self::command::COMMANDS,
     config::COMMANDS,
@@ -62,6 +66,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     expire::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
+    hyperloglog::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
