@@ -174,6 +174,39 @@ pub fn push_f64_17g(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// Appends `value` as `%.17f` with the zeros at its end trimmed and `-0` written as `0`: what Redis prints of a double
+/// that it takes for a long double. It is finite.
+pub fn push_f64_human(out: &mut Vec<u8>, value: f64) {
+    use std::io::Write as _;
+    let start = out.len();
+    write!(out, "{value:.17}").expect("a vector takes any text");
+    while out.last() == Some(&b'0') {
+        out.pop();
+    }
+    if out.last() == Some(&b'.') {
+        out.pop();
+    }
+    if &out[start..] == b"-0" {
+        out.remove(start);
+    }
+}
+
+/// Appends `value`, which is not negative, with four digits after the point, as Redis prints a distance: rounded to
+/// even; what is no number or too large for that comes out as C's conversion to 64 bits leaves it.
+pub fn push_f64_fixed4(out: &mut Vec<u8>, value: f64) {
+    let scaled = (value * 1e4).round_ties_even();
+    let scaled = if scaled.abs() < (1u64 << 63) as f64 { scaled as i64 } else { i64::MIN };
+    if scaled < 0 {
+        out.push(b'-');
+    }
+    let magnitude = scaled.unsigned_abs();
+    let mut buffer = itoa::Buffer::new();
+    out.extend_from_slice(buffer.format(magnitude / 10_000).as_bytes());
+    out.push(b'.');
+    // One digit more keeps the zeros in front.
+    out.extend_from_slice(&buffer.format(10_000 + magnitude % 10_000).as_bytes()[1..]);
+}
+
 impl LongDouble {
     pub const ZERO: LongDouble = LongDouble(X87DoubleExtended::ZERO);
 
@@ -671,6 +704,37 @@ mod tests {
         assert!(LongDouble::parse(&[b'1'; 4900]).is_some());
         assert!(LongDouble::parse(&[b'0'; 5119]).is_some());
         assert!(LongDouble::parse(&[b'0'; 5120]).is_none());
+    }
+
+    #[test]
+    fn human_doubles_and_distances() {
+        let text = |push: fn(&mut Vec<u8>, f64), value| {
+            let mut out = b"=".to_vec();
+            push(&mut out, value);
+            String::from_utf8(out).unwrap()
+        };
+        for (value, human) in [
+            (13.361389338970184, "=13.36138933897018433"),
+            (-0.0, "=0"),
+            (-1e-18, "=0"),
+            (100.0, "=100"),
+            (-180.0, "=-180"),
+            (0.5, "=0.5"),
+            (1e22, "=10000000000000000000000"),
+        ] {
+            assert_eq!(text(push_f64_human, value), human);
+        }
+        for (value, distance) in [
+            (0.0, "=0.0000"),
+            (6.06429515983917e-5, "=0.0001"),
+            (0.00005, "=0.0000"),
+            (166274.15156960033, "=166274.1516"),
+            (0.775, "=0.7750"),
+            (f64::NAN, "=-922337203685477.5808"),
+            (1e300, "=-922337203685477.5808"),
+        ] {
+            assert_eq!(text(push_f64_fixed4, value), distance);
+        }
     }
 
     proptest! {

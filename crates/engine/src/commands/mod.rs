@@ -17,6 +17,8 @@ pub mod dump;
 pub mod elements;
 pub mod expire;
 pub mod foreign;
+pub mod geo;
+pub mod geo_search;
 pub mod hash;
 pub mod keys;
 pub mod lcs;
@@ -30,6 +32,7 @@ pub mod server;
 pub mod set;
 pub mod set_ops;
 pub mod set_random;
+pub mod sort;
 pub mod string;
 pub mod substring;
 pub mod transaction;
@@ -58,6 +61,8 @@ const GROUPS: &[&[Command<Handler>]] = &[
     dump::COMMANDS,
     expire::COMMANDS,
     foreign::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
     hash::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,
@@ -71,6 +76,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     set::COMMANDS,
     set_ops::COMMANDS,
     set_random::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     substring::COMMANDS,
     transaction::COMMANDS,
