@@ -13,6 +13,7 @@ pub mod env;
 pub mod following;
 pub mod info;
 pub mod load;
+pub mod migrate;
 pub mod node;
 pub mod notify;
 pub mod output_limit;

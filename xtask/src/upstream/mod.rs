@@ -100,6 +100,8 @@ const FILES: &[&str] = &[
     "unit/wait",
     "unit/multi",
     "unit/scan",
+    "unit/sort",
+    "unit/geo",
     "unit/dump",
     "unit/info",
     "unit/info-command",

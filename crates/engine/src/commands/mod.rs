@@ -24,6 +24,7 @@ pub mod keys;
 pub mod lcs;
 pub mod list;
 pub mod memory;
+pub mod migrate;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -68,6 +69,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     lcs::COMMANDS,
     list::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     replication::COMMANDS,
