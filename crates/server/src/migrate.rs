@@ -67,6 +67,14 @@ struct Connection {
     used: Instant,
 }
 
+/// All that was asked for was answered.
+struct Replies {
+    /// For each key whether it is there now.
+    restored: Vec<bool>,
+    /// The first error.
+    refused: Option<Vec<u8>>,
+}
+
 /// A connection broke, or was silent for too long.
 struct Broken {
     failure: Failure,
@@ -117,7 +125,7 @@ impl Transfers {
                 },
             };
             match exchange(&mut connection, request) {
-                Ok((restored, refused)) => {
+                Ok(Replies { restored, refused }) => {
                     connection.db = refused.is_none().then_some(request.db);
                     connection.used = Instant::now();
                     // Bytes that nobody asked for belong to no reply.
@@ -161,11 +169,8 @@ fn connect(request: &Request) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends everything and reads all replies: for each key whether it is there now, and the first error.
-fn exchange(
-    connection: &mut Connection,
-    request: &Request,
-) -> Result<(Vec<bool>, Option<Vec<u8>>), Box<Broken>> {
+/// Sends everything and reads all replies.
+fn exchange(connection: &mut Connection, request: &Request) -> Result<Replies, Box<Broken>> {
     let broken = |failure, error: &io::Error| {
         let timed_out = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
         Box::new(Broken { failure, timed_out, restored: Vec::new(), refused: None })
@@ -205,7 +210,7 @@ fn exchange(
             }
         }
     }
-    Ok((restored, refused))
+    Ok(Replies { restored, refused })
 }
 
 /// Reads one line: the text of an error, or nothing.
