@@ -66,7 +66,6 @@ pub struct Search {
 /// A point that many others are measured against.
 #[derive(Debug, Clone, Copy)]
 struct Centre {
-    point: Point,
     longitude_rad: f64,
     latitude_rad: f64,
     latitude_cos: f64,
@@ -134,12 +133,7 @@ impl Point {
 impl Centre {
     fn at(point: Point) -> Centre {
         let latitude_rad = point.latitude * RADIANS;
-        Centre {
-            point,
-            longitude_rad: point.longitude * RADIANS,
-            latitude_rad,
-            latitude_cos: latitude_rad.cos(),
-        }
+        Centre { longitude_rad: point.longitude * RADIANS, latitude_rad, latitude_cos: latitude_rad.cos() }
     }
 
     /// Haversine.
@@ -153,6 +147,21 @@ impl Centre {
         let a = u * u + self.latitude_cos * latitude_rad.cos() * v * v;
         // Between antipodes rounding may leave a little more than 1, which is the sine of nothing.
         2.0 * EARTH_RADIUS_M * a.sqrt().min(1.0).asin()
+    }
+
+    /// The distance of `other` from the point of its latitude on this meridian, and from this point. Both are what
+    /// [`Centre::distance_m`] gives, as a sine only changes its sign with its argument.
+    fn abeam_and_distance_m(&self, other: Point) -> (f64, f64) {
+        let v = ((other.longitude * RADIANS - self.longitude_rad) / 2.0).sin();
+        if v == 0.0 {
+            return (0.0, self.latitude_distance_m(other));
+        }
+        let latitude_rad = other.latitude * RADIANS;
+        let latitude_cos = latitude_rad.cos();
+        let u = ((latitude_rad - self.latitude_rad) / 2.0).sin();
+        let length_m = |a: f64| 2.0 * EARTH_RADIUS_M * a.sqrt().min(1.0).asin();
+        let abeam_m = length_m(latitude_cos * latitude_cos * v * v);
+        (abeam_m, length_m(u * u + self.latitude_cos * latitude_cos * v * v))
     }
 
     /// Along a meridian.
@@ -216,11 +225,8 @@ impl Search {
                 if self.centre.latitude_distance_m(point) > height * self.unit_m / 2.0 {
                     return None;
                 }
-                let abeam = Point { longitude: self.centre.point.longitude, latitude: point.latitude };
-                if point.distance_m(abeam) > width * self.unit_m / 2.0 {
-                    return None;
-                }
-                Some(self.centre.distance_m(point))
+                let (abeam_m, distance_m) = self.centre.abeam_and_distance_m(point);
+                (abeam_m <= width * self.unit_m / 2.0).then_some(distance_m)
             }
             Shape::Polygon { vertices } => is_inside(vertices, point).then(|| self.centre.distance_m(point)),
         }
@@ -513,6 +519,13 @@ mod tests {
                 prop_assert!(distance_m <= (width + height) * 1000.0);
                 prop_assert_eq!(distance_m, centre.distance_m(other));
             }
+        }
+
+        #[test]
+        fn distances_abeam_are_distances(centre in points(), other in points()) {
+            let abeam = Point { longitude: centre.longitude, latitude: other.latitude };
+            let both = Centre::at(centre).abeam_and_distance_m(other);
+            prop_assert_eq!(both, (other.distance_m(abeam), centre.distance_m(other)));
         }
 
         #[test]

@@ -177,9 +177,8 @@ pub fn push_f64_17g(out: &mut Vec<u8>, value: f64) {
 /// Appends `value` as `%.17f` with the zeros at its end trimmed and `-0` written as `0`: what Redis prints of a double
 /// that it takes for a long double. It is finite.
 pub fn push_f64_human(out: &mut Vec<u8>, value: f64) {
-    use std::io::Write as _;
     let start = out.len();
-    write!(out, "{value:.17}").expect("a vector takes any text");
+    push_17_decimals(out, value);
     while out.last() == Some(&b'0') {
         out.pop();
     }
@@ -189,6 +188,34 @@ pub fn push_f64_human(out: &mut Vec<u8>, value: f64) {
     if &out[start..] == b"-0" {
         out.remove(start);
     }
+}
+
+/// Appends `value` as `%.17f`, correctly rounded.
+fn push_17_decimals(out: &mut Vec<u8>, value: f64) {
+    use std::io::Write as _;
+    const ONE: u64 = 100_000_000_000_000_000;
+    let bits = value.to_bits();
+    // value = mantissa / 2^shift
+    let shift = 1075 - (bits >> 52 & 0x7ff) as i64;
+    let mantissa = bits & ((1 << 52) - 1) | 1 << 52;
+    if !(1..64).contains(&shift) {
+        write!(out, "{value:.17}").expect("a vector takes any text");
+        return;
+    }
+    // The mantissa has 53 bits and the power of ten 57: nothing is lost before the last division.
+    let whole = mantissa >> shift;
+    let scaled = u128::from(mantissa & ((1 << shift) - 1)) * u128::from(ONE);
+    let (mut decimals, rest) = ((scaled >> shift) as u64, scaled & ((1 << shift) - 1));
+    let half = 1u128 << (shift - 1);
+    decimals += u64::from(rest > half || (rest == half && decimals % 2 == 1));
+    if value < 0.0 {
+        out.push(b'-');
+    }
+    let mut buffer = itoa::Buffer::new();
+    out.extend_from_slice(buffer.format(whole + decimals / ONE).as_bytes());
+    out.push(b'.');
+    // One digit more keeps the zeros in front.
+    out.extend_from_slice(&buffer.format(ONE + decimals % ONE).as_bytes()[1..]);
 }
 
 /// Appends `value`, which is not negative, with four digits after the point, as Redis prints a distance: rounded to
@@ -738,6 +765,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn seventeen_decimals_are_exact(bits: u64, degrees in -180.0..180.0, scale in 0i32..20) {
+            for value in [f64::from_bits(bits), degrees, degrees * 0.5f64.powi(scale), degrees.round() / 8.0] {
+                if value.is_finite() {
+                    let mut out = Vec::new();
+                    push_17_decimals(&mut out, value);
+                    prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{value:.17}"));
+                }
+            }
+        }
+
         #[test]
         fn every_integer_comes_back(value: i64) {
             let written = text(|out| push_i64(out, value));
