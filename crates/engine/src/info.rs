@@ -323,8 +323,8 @@ fn stats(s: &Subject<'_>, page: &mut Page) {
         "pubsubshard_channels",
         "latest_fork_usec",
         "total_forks",
-        "migrate_cached_sockets",
     ]);
+    page.field("migrate_cached_sockets", s.core.migrations.cached_sockets);
     page.field("slave_expires_tracked_keys", s.store.own_expiries.len());
     page.zeros(&[
         "active_defrag_hits",

@@ -339,6 +339,12 @@ impl Store {
 
     /// Adds a ready entry under its own key, which must not exist.
     pub fn add_entry(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+        self.notify(Event::NEW, "new", entry.key());
+        self.place(hash, entry)
+    }
+
+    /// Inserts an entry whose key was there a moment ago, or has been announced.
+    fn place(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         entry.set_clock(self.clock);
         if self.expiry == Expiry::Hide {
             let key = Key { bytes: entry.key(), hash };
@@ -347,17 +353,22 @@ impl Store {
                 self.own_expiries.note(self.selected as u32, entry.key(), at);
             }
         }
-        self.notify(Event::NEW, "new", entry.key());
         if !self.key_waits.is_empty() && !matches!(entry.type_of(), Type::String | Type::Set | Type::Hash) {
             self.key_waits.signal(self.selected as u32, entry.key());
         }
         self.dbs[self.selected].insert(hash, entry)
     }
 
-    /// Stores `object` under `key` whatever it held, without an expiry.
+    /// Stores `object` under `key` whatever it held, without an expiry. A key that was alive is not a new one.
     pub fn put(&mut self, key: Key<'_>, object: Object) {
+        let is_new = !self.is_alive(key);
         self.delete_quietly(key, self.lazy.server_del);
-        self.add(key, object);
+        let entry = Entry::new_payload(key.bytes, object, None);
+        if is_new {
+            self.add_entry(key.hash, entry);
+        } else {
+            self.place(key.hash, entry);
+        }
     }
 
     /// Stores a string under `key` whatever it held. One look-up; two if an expiry is to be kept.

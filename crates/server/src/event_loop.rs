@@ -29,6 +29,7 @@ use crate::daemon::{self, ShutdownSignal, Signals};
 use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
+use crate::migrate::Migrator;
 use crate::report::{Inbox, Report, Reporter};
 use crate::snapshot_thread::Snapshotter;
 use crate::{connect, log_notice, log_warning};
@@ -101,6 +102,7 @@ pub struct EventLoop {
     transfer: TransferFile,
     payloads: PayloadFiles,
     spill: SpillFile,
+    migrator: Migrator,
     load: Option<Load>,
     loads: u64,
     /// When this turn's events had been handled: what is left of the turn may make a tick late by as much.
@@ -133,6 +135,7 @@ impl EventLoop {
             transfer: TransferFile::start(reporter.clone())?,
             payloads: PayloadFiles::start(reporter.clone())?,
             spill: SpillFile::start(reporter.clone())?,
+            migrator: Migrator::new(reporter.clone()),
             reporter,
             inbox,
             attempt: 0,
@@ -440,6 +443,7 @@ impl EventLoop {
             Action::ReadSpilled { number, offset, length } => self.spill.read(number, offset, length),
             Action::DropSpilled => self.spill.drop_file(),
             Action::LoadFile { path } => self.begin_load(&path),
+            Action::Migrate(request) => self.migrator.begin(*request),
             Action::Exit { code } => self.exit = Some(code),
             Action::ConfigChanged { name } => self.config_changed(name),
         }
@@ -507,6 +511,11 @@ impl EventLoop {
                     self.node.snapshot_finished(result);
                 }
             }
+            Report::Migrated { outcome, kept } => {
+                self.node.core.migrations.cached_sockets = kept;
+                self.node.migrated(&outcome);
+            }
+            Report::MigrateConnections { kept } => self.node.core.migrations.cached_sockets = kept,
             // The end of the turn pulls.
             Report::SnapshotHungry => {}
             Report::TransferWritten { bytes } => {

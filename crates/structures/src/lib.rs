@@ -3,6 +3,7 @@
 
 pub mod bits;
 pub mod copying;
+pub mod geo;
 pub mod glob;
 pub mod hash;
 pub mod hyperloglog;
@@ -10,6 +11,7 @@ pub mod intset;
 pub mod listpack;
 pub mod number;
 pub mod ordered_set;
+pub mod partial_sort;
 pub mod quicklist;
 pub mod record;
 pub mod table;

@@ -105,6 +105,8 @@ const FILES: &[&str] = &[
     "unit/pause",
     "unit/multi",
     "unit/scan",
+    "unit/sort",
+    "unit/geo",
     "unit/dump",
     "unit/info",
     "unit/info-command",

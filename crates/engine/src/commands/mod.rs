@@ -18,6 +18,8 @@ pub mod debug;
 pub mod dump;
 pub mod elements;
 pub mod expire;
+pub mod geo;
+pub mod geo_search;
 pub mod hash;
 pub mod hash_ttl;
 pub mod hyperloglog;
@@ -26,6 +28,7 @@ pub mod lcs;
 pub mod list;
 pub mod list_blocking;
 pub mod memory;
+pub mod migrate;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -34,6 +37,7 @@ pub mod server;
 pub mod set;
 pub mod set_ops;
 pub mod set_random;
+pub mod sort;
 pub mod string;
 pub mod substring;
 pub mod transaction;
@@ -64,6 +68,8 @@ const GROUPS: &[&[Command<Handler>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
     hash::COMMANDS,
     hash_ttl::COMMANDS,
     hyperloglog::COMMANDS,
@@ -72,6 +78,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     list::COMMANDS,
     list_blocking::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     replication::COMMANDS,
@@ -80,6 +87,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     set::COMMANDS,
     set_ops::COMMANDS,
     set_random::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     substring::COMMANDS,
     transaction::COMMANDS,
