@@ -14,6 +14,7 @@ use crate::commands::client::{Buffers, describe};
 use crate::config::Config;
 use crate::conns::Conns;
 use crate::env::Env;
+use crate::evict::Eviction;
 use crate::load::Loading;
 use crate::repl::Replication;
 use crate::session::{Closing, Conn, Queued, Role, Session};
@@ -46,6 +47,7 @@ pub struct Core {
     /// The end of the process was asked for. Writes of clients are held back as in a pause.
     pub shutdown: Option<crate::shutdown::Waiting>,
     pub memory_peak_bytes: u64,
+    pub eviction: Eviction,
     /// The connection whose command runs; it is not in the table meanwhile.
     pub running: Option<ConnId>,
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
@@ -132,6 +134,7 @@ impl Core {
             pause: None,
             shutdown: None,
             memory_peak_bytes: 0,
+            eviction: Eviction::default(),
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
@@ -217,13 +220,6 @@ impl Core {
             && !self.refuses_writes_for_disk()
             && self.has_enough_good_replicas()
             && self.config.maxmemory == 0;
-    }
-
-    /// More memory is used than `maxmemory` allows, the log not counted: replicas must not make writes fail.
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        let limit = self.config.maxmemory.max(0) as u64;
-        let log = self.repl.log.memory(!self.repl.replicas.is_empty()).not_counted_for_evict;
-        limit > 0 && self.env.used_memory().saturating_sub(log as u64) > limit
     }
 
     /// The last snapshot could not be written, and writes are to be refused for that.

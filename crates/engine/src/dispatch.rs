@@ -11,6 +11,7 @@ use crate::commands;
 use crate::config::Protected;
 use crate::core::Core;
 use crate::ctx::{CommandRef, Ctx};
+use crate::evict;
 use crate::session::{Queued, ReplyMode, Session};
 use crate::store::Store;
 
@@ -74,6 +75,7 @@ pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     let dirty = ctx.store.effects.dirty;
     ctx.store.select(ctx.session.db);
     ctx.store.effects.begin_command(ctx.session.db as u32);
+    ctx.store.no_touch = ctx.session.no_touch && ctx.command.command.name != "touch";
     let db = ctx.session.db as u32;
     ctx.store.effects.apart = !ctx.core.in_exec && ctx.command.flags.has(Flag::TouchesArbitraryKeys);
     let result = (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx);
@@ -153,7 +155,7 @@ fn queue(ctx: &mut Ctx<'_>) {
     ctx.reply.simple("QUEUED");
 }
 
-fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
+fn gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
     ctx.command.check_arity(ctx.argv.len())?;
     if session.is_primary() {
@@ -172,6 +174,7 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     if !core.state_gates_open() {
         state_gates(ctx)?;
     }
+    let session = &*ctx.session;
     let touches_keys = [Flag::Write, Flag::Readonly, Flag::MayReplicate].iter().any(|flag| flags.has(*flag));
     if session.is_replica() && touches_keys {
         return Err(CommandError::fixed("ERR Replica can't interact with the keyspace"));
@@ -180,13 +183,15 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
 }
 
 /// The gates that depend on the state of the node, in order. `EXEC` is judged by what it has queued.
-fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
-    let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
-    let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
-    let grows = flags.has(Flag::Denyoom) || queued.is_some_and(|multi| multi.some.has(Flag::Denyoom));
-    if grows && !core.is_replica() && core.is_out_of_memory() {
+fn state_gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
+    if ctx.core.config.maxmemory > 0
+        && evict::perform(ctx.store, ctx.core) == evict::Outcome::Failed
+        && may_grow(ctx.session, ctx.command)
+    {
         return Err(CommandError::OutOfMemory);
     }
+    let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
+    let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
     let writes = flags.has(Flag::Write) || queued.is_some_and(|multi| multi.some.has(Flag::Write));
     if writes && !core.is_replica() {
         if core.refuses_writes_for_disk() {
@@ -214,6 +219,16 @@ fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
         return Err(CommandError::fixed("LOADING Redis is loading the dataset in memory"));
     }
     Ok(())
+}
+
+/// A command that may make memory grow: by what it does, by being queued, or by what it has queued.
+fn may_grow(session: &Session, command: CommandRef) -> bool {
+    let Some(multi) = &session.multi else { return command.flags.has(Flag::Denyoom) };
+    match command.command.name {
+        "exec" => multi.some.has(Flag::Denyoom),
+        "discard" | "quit" | "reset" => false,
+        _ => true,
+    }
 }
 
 fn protection_allows(setting: Protected, session: &Session) -> bool {

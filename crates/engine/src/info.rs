@@ -9,6 +9,7 @@ use replication::Millis;
 use crate::commands::registry;
 use crate::core::Core;
 use crate::env::ProcessFacts;
+use crate::evict;
 use crate::load::Loading;
 use crate::params::show_percentile;
 use crate::session::Blocked;
@@ -147,7 +148,7 @@ fn server(s: &Subject<'_>, page: &mut Page) {
     page.field("uptime_in_days", uptime_s / 86_400);
     page.field("hz", config.hz);
     page.field("configured_hz", config.hz);
-    page.field("lru_clock", s.store.clock);
+    page.field("lru_clock", s.store.access.seconds());
     page.field("executable", &s.facts.executable);
     let file = core.config_file.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
     page.field("config_file", file);
@@ -219,8 +220,7 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.zeros(&["used_memory_functions"]);
     page.bytes("used_memory_scripts", 0);
     page.bytes("maxmemory", core.config.maxmemory.max(0) as u64);
-    let policy = core.config.kept.get("maxmemory-policy").map_or("noeviction", String::as_str);
-    page.field("maxmemory_policy", policy);
+    page.field("maxmemory_policy", core.config.maxmemory_policy.name());
     let beyond = |large: u64, small: u64| large as i64 - small as i64;
     page.decimals("allocator_frag_ratio", ratio(active, used));
     page.field("allocator_frag_bytes", active.saturating_sub(used));
@@ -230,14 +230,16 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.field("rss_overhead_bytes", beyond(rss, resident));
     page.decimals("mem_fragmentation_ratio", ratio(rss, used));
     page.field("mem_fragmentation_bytes", beyond(rss, used));
-    page.field("mem_not_counted_for_evict", log.not_counted_for_evict);
+    page.field("mem_not_counted_for_evict", evict::not_counted_bytes(s.store, core));
     page.field("mem_replication_backlog", log.backlog);
     page.field("mem_total_replication_buffers", log.total);
     page.field("mem_clients_slaves", log.replicas);
     page.field("mem_clients_normal", clients);
     page.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     page.field("mem_allocator", &s.facts.allocator);
-    page.zeros(&["active_defrag_running", "lazyfree_pending_objects", "lazyfreed_objects"]);
+    page.zeros(&["active_defrag_running"]);
+    page.field("lazyfree_pending_objects", s.store.reclaim.pending());
+    page.field("lazyfreed_objects", s.store.reclaim.freed());
 }
 
 fn persistence(s: &Subject<'_>, page: &mut Page) {
@@ -313,7 +315,10 @@ fn stats(s: &Subject<'_>, page: &mut Page) {
     page.field("expired_time_cap_reached_count", stats.expired_time_cap_reached);
     page.zeros(&["expire_cycle_cpu_milliseconds"]);
     page.field("evicted_keys", lookups.evicted_keys);
-    page.zeros(&["evicted_clients", "total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
+    page.field("evicted_clients", stats.evicted_clients);
+    let exceeded = s.core.eviction.exceeded(s.core.env.monotonic_us());
+    page.field("total_eviction_exceeded_time", exceeded.total_us / 1000);
+    page.field("current_eviction_exceeded_time", exceeded.current_us / 1000);
     page.field("keyspace_hits", lookups.keyspace_hits);
     page.field("keyspace_misses", lookups.keyspace_misses);
     page.zeros(&[

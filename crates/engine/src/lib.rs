@@ -10,6 +10,7 @@ pub mod ctx;
 pub mod dispatch;
 pub mod effects;
 pub mod env;
+pub mod evict;
 pub mod following;
 pub mod info;
 pub mod load;

@@ -420,7 +420,7 @@ impl Node {
     /// Takes the time for the units that follow.
     pub(crate) fn begin_turn(&mut self) {
         self.store.now_ms = self.core.env.unix_ms();
-        self.store.clock = (self.store.now_ms / 1000) as u32 & 0x00ff_ffff;
+        self.store.access.set_time(self.store.now_ms);
         self.core.start_lap();
         self.core.refresh_state_gates();
     }

@@ -5,7 +5,7 @@
 //! begin → batch* → end        each appends to the caller's buffer, which may be taken away between any two calls
 //! ```
 
-use keyspace::Entry;
+use keyspace::{AccessClock, Entry};
 use keyspace::snapshot::{Batch, Body, ListNode, Value};
 use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, Node, StrRef};
 
@@ -18,6 +18,7 @@ pub struct RdbWriter {
     crc: Option<Crc64>,
     aux: Vec<(&'static str, String)>,
     selected: Option<u32>,
+    access: Option<AccessClock>,
 }
 
 impl RdbWriter {
@@ -27,6 +28,7 @@ impl RdbWriter {
             crc: plan.checksum.then(Crc64::new),
             aux: plan.aux.clone(),
             selected: None,
+            access: plan.access,
         }
     }
 
@@ -55,10 +57,13 @@ impl RdbWriter {
             match item.body {
                 Body::Sizes { db, keys, expires } => self.open(db, keys, expires, out),
                 Body::Select { db } => self.select(db, out),
-                Body::Key { key, expire_at_ms, value, .. } => {
-                    if expire_at_ms.is_some() {
-                        self.encoder.key_attributes(out, expire_at_ms, None, None);
-                    }
+                Body::Key { key, expire_at_ms, clock, value } => {
+                    let (idle_s, frequency) = match &self.access {
+                        None => (None, None),
+                        Some(access) if access.lfu.is_some() => (None, Some(access.frequency(clock))),
+                        Some(access) => (Some(u64::from(access.idle_s(clock))), None),
+                    };
+                    self.encoder.key_attributes(out, expire_at_ms, idle_s, frequency);
                     push_value(&mut self.encoder, Some(key), &value, out)
                         .map_err(|error| format!("key '{}': {error}", key.escape_ascii()))?;
                 }

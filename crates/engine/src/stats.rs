@@ -46,6 +46,7 @@ pub struct Stats {
     /// Error code (the first word of an error reply) → how often.
     pub errors: BTreeMap<String, u64>,
     pub unexpected_error_replies: u64,
+    pub evicted_clients: u64,
     pub ops: Rate,
     pub input: Rate,
     pub output: Rate,

@@ -18,12 +18,20 @@ impl Node {
             self.count_good_replicas();
             self.answer_waiting(false);
         }
+        if self.core.eviction.due {
+            crate::evict::perform(&mut self.store, &mut self.core);
+        }
         self.shutdown_step();
         self.maybe_begin_sync();
         self.core.announce_log();
         self.core.enforce_output_limits(false);
         self.trim_log();
         self.close_ended();
+    }
+
+    /// There is work for the next turn that nothing outside will announce.
+    pub fn is_busy(&self) -> bool {
+        self.core.eviction.due
     }
 
     /// Connections that have something to send, each once.
@@ -50,6 +58,10 @@ impl Node {
         }
         self.pause_tick();
         self.expire_cycle();
+        if self.core.is_replica() {
+            // Commands of the primary wait for nothing: what they brought is evicted here.
+            crate::evict::perform(&mut self.store, &mut self.core);
+        }
         self.following_tick();
         self.load_tick();
         self.sample_rates();

@@ -179,7 +179,8 @@ impl EventLoop {
     /// How long to wait: not at all while there is work that no event announces.
     fn timeout(&self) -> Timespec {
         let due = self.load_due_us().map_or(self.next_tick_us, |load| load.min(self.next_tick_us));
-        let micros = if self.can_pull() { 0 } else { due.saturating_sub(self.node.core.env.monotonic_us()) };
+        let busy = self.can_pull() || self.node.is_busy();
+        let micros = if busy { 0 } else { due.saturating_sub(self.node.core.env.monotonic_us()) };
         // epoll counts in milliseconds: rounded up, so that the tick is due when it wakes.
         let millis = micros.div_ceil(1000);
         Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000 * 1_000_000) as i64 }

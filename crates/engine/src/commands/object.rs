@@ -108,9 +108,6 @@ const OBJECT_REFCOUNT: Command<Handler> = Command {
     ..Command::runs(object_refcount)
 };
 
-/// The access clock counts seconds in this many bits.
-const CLOCK_MASK: u32 = 0x00ff_ffff;
-
 /// Integers below this are one shared object in Redis, which says so by this reference count.
 const SHARED_INTEGERS: i64 = 10_000;
 const SHARED_REFCOUNT: i64 = i32::MAX as i64;
@@ -138,11 +135,14 @@ fn object_encoding(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
+    // Redis gives each key an integer of its own where it keeps the key's clock in it.
+    let config = &ctx.core.config;
+    let shares = config.maxmemory == 0 || !config.maxmemory_policy.reads_clocks();
     match ctx.store.peek(ctx.key(2)) {
         None => ctx.reply.null(),
         Some(entry) => {
-            let shared =
-                matches!(entry.as_str(), Ok(Str::Int(value)) if (0..SHARED_INTEGERS).contains(&value));
+            let shared = shares
+                && matches!(entry.as_str(), Ok(Str::Int(value)) if (0..SHARED_INTEGERS).contains(&value));
             ctx.reply.int(if shared { SHARED_REFCOUNT } else { 1 });
         }
     }
@@ -150,24 +150,34 @@ fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn object_idletime(ctx: &mut Ctx<'_>) -> CmdResult {
-    let clock = ctx.store.clock;
+    let access = ctx.store.access;
     match ctx.store.peek(ctx.key(2)) {
         None => ctx.reply.null(),
-        Some(entry) => ctx.reply.int(i64::from(clock.wrapping_sub(entry.clock()) & CLOCK_MASK)),
+        Some(entry) if access.lfu.is_none() => ctx.reply.int(i64::from(access.idle_s(entry.clock()))),
+        Some(_) => {
+            return Err(CommandError::fixed(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+                 between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
     }
     Ok(())
 }
 
 fn object_freq(ctx: &mut Ctx<'_>) -> CmdResult {
-    if ctx.store.peek(ctx.key(2)).is_none() {
-        ctx.reply.null();
-        return Ok(());
+    let access = ctx.store.access;
+    match ctx.store.peek(ctx.key(2)) {
+        None => ctx.reply.null(),
+        Some(entry) if access.lfu.is_some() => ctx.reply.int(i64::from(access.frequency(entry.clock()))),
+        Some(_) => return Err(NOT_COUNTED),
     }
-    Err(CommandError::fixed(
+    Ok(())
+}
+
+const NOT_COUNTED: CommandError = CommandError::fixed(
         "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
          between policies at runtime LRU and LFU data will take some time to adjust.",
-    ))
-}
+    );
 
 fn object_help(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.array(HELP.len());
