@@ -10,6 +10,7 @@ use replication::{Level, Millis};
 use resp::{Args, ProtocolError};
 
 use crate::action::{Action, ConnId};
+use crate::client_limit::ClientMemory;
 use crate::commands::client::{Buffers, describe};
 use crate::config::Config;
 use crate::conns::Conns;
@@ -48,6 +49,7 @@ pub struct Core {
     pub shutdown: Option<crate::shutdown::Waiting>,
     pub memory_peak_bytes: u64,
     pub eviction: Eviction,
+    pub client_memory: ClientMemory,
     /// The connection whose command runs; it is not in the table meanwhile.
     pub running: Option<ConnId>,
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
@@ -135,6 +137,7 @@ impl Core {
             shutdown: None,
             memory_peak_bytes: 0,
             eviction: Eviction::default(),
+            client_memory: ClientMemory::default(),
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
@@ -152,6 +155,7 @@ impl Core {
         self.slow_us = u64::try_from(self.config.slowlog_log_slower_than_us).unwrap_or(u64::MAX);
         self.slowlog.entries.truncate(self.config.slowlog_max_len.max(0) as usize);
         self.repl.log.set_capacity(self.config.repl_backlog_size as u64);
+        self.client_memory.apply(&self.config);
         self.refresh_state_gates();
     }
 
@@ -219,7 +223,8 @@ impl Core {
             && !self.is_loading()
             && !self.refuses_writes_for_disk()
             && self.has_enough_good_replicas()
-            && self.config.maxmemory == 0;
+            && self.config.maxmemory == 0
+            && !self.client_memory.is_limited();
     }
 
     /// The last snapshot could not be written, and writes are to be refused for that.
@@ -243,6 +248,7 @@ impl Core {
 
     /// Puts the connection into the list of those that have something to send.
     pub(crate) fn queue_to_send(&mut self, id: ConnId, conn: &mut Conn) {
+        self.client_memory.recount(conn);
         if !conn.queued_to_send && !conn.output.is_empty() {
             conn.queued_to_send = true;
             self.to_send.push(id);

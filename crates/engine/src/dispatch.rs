@@ -184,6 +184,7 @@ fn gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
 
 /// The gates that depend on the state of the node, in order. `EXEC` is judged by what it has queued.
 fn state_gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
+    ctx.core.evict_clients();
     if ctx.core.config.maxmemory > 0
         && evict::perform(ctx.store, ctx.core) == evict::Outcome::Failed
         && may_grow(ctx.session, ctx.command)

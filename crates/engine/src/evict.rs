@@ -268,8 +268,9 @@ fn excess_bytes(store: &Store, core: &Core) -> u64 {
 
 /// Evicts until memory is within the limit or the time for it is over. Must not be called within a unit.
 pub fn perform(store: &mut Store, core: &mut Core) -> Outcome {
-    let left_alone =
-        core.loading.is_some() || core.holds_writes() || (core.is_replica() && core.config.replica_ignore_maxmemory);
+    let left_alone = core.loading.is_some()
+        || core.holds_writes()
+        || (core.is_replica() && core.config.replica_ignore_maxmemory);
     if core.config.maxmemory == 0 || left_alone {
         return Outcome::Within;
     }
@@ -357,5 +358,335 @@ pub fn limit_changed(store: &Store, core: &mut Core) {
              maxmemory-policy.",
             core.config.maxmemory
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use keyspace::Object;
+    use keyspace::db::Detached;
+
+    use super::*;
+    use crate::notify::Event;
+    use crate::store::Reclaim;
+    use crate::testing::{Gauges, Harness};
+
+    /// Bytes that each value is taken to hold.
+    const VALUE_BYTES: u64 = 1000;
+    const BASE_BYTES: u64 = 1 << 20;
+
+    /// The allocator of the tests: a value that is freed gives its bytes back, if it is not kept waiting.
+    struct Heap {
+        gauges: Arc<Gauges>,
+        /// Values that were handed to another thread, which does nothing until it is asked.
+        waiting: Arc<AtomicU64>,
+    }
+
+    impl Reclaim for Heap {
+        fn object(&mut self, _object: Object, lazily: bool) {
+            if lazily {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.gauges.used_memory.fetch_sub(VALUE_BYTES, Ordering::Relaxed);
+            }
+        }
+
+        fn database(&mut self, _contents: Detached, _lazily: bool) {}
+
+        fn pending(&self) -> u64 {
+            self.waiting.load(Ordering::Relaxed)
+        }
+    }
+
+    fn harness(policy: &str) -> (Harness, Arc<AtomicU64>) {
+        let mut h = Harness::new();
+        let waiting = Arc::new(AtomicU64::new(0));
+        h.node.store.reclaim =
+            Box::new(Heap { gauges: Arc::clone(&h.gauges), waiting: Arc::clone(&waiting) });
+        assert_eq!(h.run(&format!("CONFIG SET maxmemory-policy {policy}")), r"+OK\r\n");
+        (h, waiting)
+    }
+
+    /// Adds a list, which is the kind of value that the heap knows of, and lets memory grow by it.
+    fn add(h: &mut Harness, key: &str) {
+        assert_eq!(h.run(&format!("RPUSH {key} x")), r":1\r\n", "{key}");
+        h.gauges.used_memory.fetch_add(VALUE_BYTES, Ordering::Relaxed);
+    }
+
+    /// Sets the limit so that `values` of them fit, without evicting yet.
+    fn limit_to(h: &mut Harness, values: u64) {
+        let limit = BASE_BYTES + values * VALUE_BYTES;
+        assert_eq!(h.run(&format!("CONFIG SET maxmemory {limit}")), r"+OK\r\n");
+    }
+
+    fn keys(h: &mut Harness) -> usize {
+        h.node.store.total_keys()
+    }
+
+    #[test]
+    fn without_a_policy_what_may_grow_is_refused() {
+        let (mut h, _) = harness("noeviction");
+        add(&mut h, "a");
+        limit_to(&mut h, 0);
+        const OOM: &str = r"-OOM command not allowed when used memory > \'maxmemory\'.\r\n";
+        for (line, reply) in [
+            ("SET b 1", OOM),
+            ("LRANGE a 0 -1", r"*1\r\n$1\r\nx\r\n"),
+            ("DEL nosuch", r":0\r\n"),
+            // What is queued takes memory until it runs.
+            ("MULTI", r"+OK\r\n"),
+            ("PING", OOM),
+            ("DISCARD", r"+OK\r\n"),
+            ("INFO nosuch", r"$0\r\n\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        h.run("CONFIG SET maxmemory 0");
+        h.run("MULTI");
+        h.run("SET b 1");
+        let other = h.connect();
+        h.run_on(other, &format!("CONFIG SET maxmemory {BASE_BYTES}"));
+        assert_eq!(
+            h.run("EXEC"),
+            r"-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > \'maxmemory\'.\r\n"
+        );
+        assert_eq!((keys(&mut h), h.node.store.stats.evicted_keys), (1, 0));
+        h.advance_ms(1500);
+        let info = h.run("INFO stats");
+        assert!(info.contains(r"\r\ncurrent_eviction_exceeded_time:1500\r\n"), "{info}");
+        assert_eq!(h.run("DEL a"), r":1\r\n");
+        h.advance_ms(1000);
+        let info = h.run("INFO stats");
+        assert!(info.contains(r"\r\ntotal_eviction_exceeded_time:2500\r\n"), "{info}");
+        assert!(info.contains(r"\r\ncurrent_eviction_exceeded_time:0\r\n"), "{info}");
+        assert_eq!(h.run("SET b 1"), r"+OK\r\n");
+        h.run("CONFIG RESETSTAT");
+        assert!(h.run("INFO stats").contains(r"\r\ntotal_eviction_exceeded_time:0\r\n"));
+    }
+
+    #[test]
+    fn a_lower_limit_evicts_at_the_end_of_the_turn_and_propagates_deletions() {
+        let (mut h, _) = harness("allkeys-lru");
+        for key in ["a", "b", "c"] {
+            add(&mut h, key);
+        }
+        h.propagated();
+        limit_to(&mut h, 1);
+        assert_eq!(keys(&mut h), 3);
+        assert!(h.node.is_busy());
+        h.node.before_sleep();
+        assert!(!h.node.is_busy());
+        assert_eq!((keys(&mut h), h.node.store.stats.evicted_keys), (1, 2));
+        let propagated = h.propagated();
+        assert_eq!(propagated.len(), 2, "each deletion is a unit of its own: {propagated:?}");
+        assert!(propagated.iter().all(|command| command.starts_with("DEL ")), "{propagated:?}");
+    }
+
+    #[test]
+    fn lazy_eviction_propagates_unlink_and_waits_for_the_memory() {
+        let (mut h, waiting) = harness("allkeys-random");
+        h.run("CONFIG SET lazyfree-lazy-eviction yes");
+        add(&mut h, "a");
+        h.propagated();
+        limit_to(&mut h, 0);
+        // The other thread does not get on: nothing is left to evict, and the time to wait for it is over.
+        h.gauges.us_per_reading.store(200, Ordering::Relaxed);
+        assert!(h.run("SET b 1").starts_with("-OOM"));
+        assert_eq!(h.propagated(), ["UNLINK a"]);
+        h.gauges.used_memory.fetch_sub(VALUE_BYTES, Ordering::Relaxed);
+        waiting.store(0, Ordering::Relaxed);
+        assert_eq!(h.run("SET b 1"), r"+OK\r\n");
+    }
+
+    #[test]
+    fn eviction_is_an_event_and_breaks_a_watch() {
+        let (mut h, _) = harness("allkeys-lru");
+        add(&mut h, "a");
+        let other = h.connect();
+        h.run_on(other, "WATCH a");
+        h.run(&format!("CONFIG SET maxmemory {BASE_BYTES}"));
+        let events = h.events("PING");
+        assert_eq!(events.len(), 1);
+        assert_eq!(
+            (events[0].class, events[0].name, &*events[0].key),
+            (Event::EVICTED, "evicted", &b"a"[..])
+        );
+        h.run("CONFIG SET maxmemory 0");
+        h.run_on(other, "MULTI");
+        assert_eq!(h.run_on(other, "EXEC"), r"*-1\r\n");
+    }
+
+    #[test]
+    fn the_least_recently_used_go_first() {
+        let (mut h, _) = harness("allkeys-lru");
+        for n in 0..100 {
+            add(&mut h, &format!("k{n}"));
+            h.advance_ms(1000);
+        }
+        // The first half is used again.
+        for n in 0..50 {
+            h.run(&format!("LLEN k{n}"));
+        }
+        h.run("CONFIG SET maxmemory-samples 50");
+        limit_to(&mut h, 60);
+        h.node.before_sleep();
+        let kept = (0..50).filter(|n| h.run(&format!("EXISTS k{n}")) == r":1\r\n").count();
+        assert_eq!((keys(&mut h), kept), (60, 50));
+    }
+
+    #[test]
+    fn the_least_frequently_used_go_first() {
+        let (mut h, _) = harness("allkeys-lfu");
+        for n in 0..40 {
+            add(&mut h, &format!("k{n}"));
+        }
+        for n in 0..10 {
+            (0..100).for_each(|_| assert_eq!(h.run(&format!("LLEN k{n}")), r":1\r\n"));
+        }
+        h.run("CONFIG SET maxmemory-samples 40");
+        limit_to(&mut h, 15);
+        h.node.before_sleep();
+        let kept = (0..10).filter(|n| h.run(&format!("EXISTS k{n}")) == r":1\r\n").count();
+        assert_eq!((keys(&mut h), kept), (15, 10));
+    }
+
+    #[test]
+    fn volatile_policies_take_only_what_expires() {
+        for policy in ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"] {
+            // Few among many, and many among few: they are found in two ways.
+            for (volatile, others) in [(3, 200), (40, 10)] {
+                let (mut h, _) = harness(policy);
+                for n in 0..others {
+                    add(&mut h, &format!("k{n}"));
+                }
+                h.run("SELECT 5");
+                for n in 0..volatile {
+                    add(&mut h, &format!("v{n}"));
+                    h.run(&format!("EXPIRE v{n} {}", 1000 - n));
+                }
+                h.run("SELECT 0");
+                limit_to(&mut h, others + 1);
+                h.node.before_sleep();
+                assert_eq!(
+                    (keys(&mut h), h.node.store.db_at(0).len()),
+                    (others as usize + 1, others as usize)
+                );
+                if policy == "volatile-ttl" {
+                    assert!(
+                        h.node.store.db_at(5).peek(Key::new(b"v0")).is_some(),
+                        "the last to expire stays"
+                    );
+                }
+                // Nothing volatile is left for this.
+                limit_to(&mut h, others - 1);
+                assert!(h.run("SET x 1").starts_with("-OOM"), "{policy}");
+                assert_eq!(keys(&mut h), others as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn random_policies_take_from_each_database() {
+        let (mut h, _) = harness("allkeys-random");
+        for db in [0, 1, 9] {
+            h.run(&format!("SELECT {db}"));
+            (0..30).for_each(|n| add(&mut h, &format!("k{n}")));
+        }
+        limit_to(&mut h, 60);
+        h.node.before_sleep();
+        for db in [0, 1, 9] {
+            assert_eq!(h.node.store.db_at(db).len(), 20);
+        }
+    }
+
+    #[test]
+    fn a_cycle_ends_when_its_time_is_over_and_goes_on_in_the_next_turn() {
+        let (mut h, _) = harness("allkeys-lru");
+        (0..200).for_each(|n| add(&mut h, &format!("k{n}")));
+        h.gauges.us_per_reading.store(501, Ordering::Relaxed);
+        limit_to(&mut h, 100);
+        // Writes are let through meanwhile.
+        assert_eq!(h.run("SET k 1"), r"+OK\r\n");
+        assert_eq!(h.node.store.stats.evicted_keys, 16);
+        assert!(h.node.is_busy());
+        let mut turns = 0;
+        while h.node.is_busy() {
+            h.node.before_sleep();
+            turns += 1;
+        }
+        assert!(
+            (100..=101).contains(&h.node.store.stats.evicted_keys),
+            "{}",
+            h.node.store.stats.evicted_keys
+        );
+        assert_eq!(turns, 6);
+        assert_eq!([0, 1, 10, 11, 30].map(time_limit_us), [0, 50, 500, 575, 8183]);
+        assert!((110_000_000..130_000_000).contains(&time_limit_us(99)), "{}", time_limit_us(99));
+        assert_eq!(time_limit_us(100), u64::MAX);
+    }
+
+    #[test]
+    fn a_candidate_that_was_used_since_is_none() {
+        let (mut h, _) = harness("allkeys-lru");
+        for key in ["a", "b"] {
+            add(&mut h, key);
+            h.advance_ms(10_000);
+        }
+        let mut eviction = Eviction::default();
+        h.node.begin_turn();
+        eviction.offer(20, 0, b"a");
+        eviction.offer(10, 0, b"b");
+        eviction.offer(30, 0, b"gone");
+        h.run("LLEN a");
+        let chosen = eviction.choose(&mut h.node.store, Policy::AllKeysLru, 5);
+        assert_eq!(chosen, Some((0, b"b".to_vec())));
+    }
+
+    #[test]
+    fn the_pool_keeps_the_best() {
+        let mut eviction = Eviction::default();
+        for n in 0..100u32 {
+            eviction.offer(n * 37 % 100, 0, &n.to_le_bytes());
+            eviction.offer(n * 37 % 100, 0, &n.to_le_bytes());
+        }
+        let spares: Vec<u32> = eviction.pool.iter().map(|candidate| candidate.spare).collect();
+        assert_eq!(spares, (84..100).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn the_log_does_not_count() {
+        let (mut h, _) = harness("allkeys-lru");
+        add(&mut h, "a");
+        limit_to(&mut h, 1);
+        // A megabyte of effects that a replica has yet to read.
+        h.node.core.config.repl_backlog_size = 16 << 10;
+        h.node.core.apply_config();
+        for _ in 0..10 {
+            h.run_args(&[b"SET", b"s", &[b'v'; 100_000]]);
+        }
+        let log = not_counted_bytes(&h.node.store, &h.node.core);
+        assert!(log > 900_000, "{log}");
+        h.gauges.used_memory.fetch_add(log, Ordering::Relaxed);
+        assert_eq!(h.run("EXISTS a"), r":1\r\n");
+        h.gauges.used_memory.fetch_add(100, Ordering::Relaxed);
+        h.run("PING");
+        assert!(h.node.store.stats.evicted_keys > 0, "what exceeds the limit without the log does");
+    }
+
+    #[test]
+    fn a_replica_leaves_it_to_its_primary() {
+        let (mut h, _) = harness("allkeys-lru");
+        add(&mut h, "a");
+        h.run("REPLICAOF 127.0.0.1 1");
+        limit_to(&mut h, 0);
+        h.node.before_sleep();
+        h.node.tick();
+        assert_eq!(h.run("EXISTS a"), r":1\r\n");
+        h.run("CONFIG SET replica-ignore-maxmemory no");
+        h.node.tick();
+        assert_eq!(keys(&mut h), 0);
     }
 }

@@ -23,7 +23,6 @@ struct Subject<'a> {
     store: &'a Store,
     core: &'a Core,
     facts: ProcessFacts,
-    used_bytes: u64,
     now_ms: i64,
     now: Millis,
 }
@@ -63,7 +62,7 @@ pub fn text(store: &Store, core: &mut Core, sections: &[&[u8]]) -> String {
     core.memory_peak_bytes = core.memory_peak_bytes.max(used_bytes);
     let facts = core.env.process();
     let (now_ms, now) = (core.env.unix_ms(), core.monotonic());
-    let subject = Subject { store, core, facts, used_bytes, now_ms, now };
+    let subject = Subject { store, core, facts, now_ms, now };
     let mut page = Page(String::with_capacity(4096));
     for (name, heading, default, write) in SECTIONS {
         if asked(name, *default) {
@@ -119,7 +118,52 @@ fn human(bytes: u64) -> String {
     format!("{:.2}{}", bytes as f64 / 1024f64.powi(exponent as i32), UNITS[exponent as usize - 1])
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
+/// Where memory goes, in bytes.
+pub(crate) struct Memory {
+    pub used: u64,
+    pub peak: u64,
+    pub startup: u64,
+    pub log: log::LogMemory,
+    /// Buffers of all connections but the replicas'.
+    pub clients: usize,
+    /// All that is not data.
+    pub overhead: u64,
+    pub dataset: u64,
+    /// What the operating system counts.
+    pub rss: u64,
+    pub active: u64,
+    pub resident: u64,
+}
+
+impl Memory {
+    pub fn new(store: &Store, core: &Core, facts: &ProcessFacts) -> Memory {
+        let used = core.env.used_memory();
+        let log = core.repl.log.memory(!core.repl.replicas.is_empty());
+        let clients: usize = core
+            .conns
+            .iter()
+            .filter(|(_, conn)| !conn.session.is_replica())
+            .map(|(_, conn)| conn.input.capacity() + conn.output.memory() + size_of_val(conn))
+            .sum();
+        let tables: usize = (0..store.databases()).map(|index| store.db_at(index).overhead_bytes()).sum();
+        let overhead = facts.startup_bytes + (log.total + clients + tables) as u64;
+        let or_used = |bytes: u64| if bytes == 0 { used } else { bytes };
+        Memory {
+            used,
+            peak: core.memory_peak_bytes.max(used),
+            startup: facts.startup_bytes,
+            log,
+            clients,
+            overhead,
+            dataset: used.saturating_sub(overhead),
+            rss: or_used(facts.rss_bytes),
+            active: or_used(facts.allocator_active_bytes),
+            resident: or_used(facts.allocator_resident_bytes),
+        }
+    }
+}
+
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
@@ -174,23 +218,8 @@ fn clients(s: &Subject<'_>, page: &mut Page) {
 
 fn memory(s: &Subject<'_>, page: &mut Page) {
     let core = s.core;
-    let used = s.used_bytes;
-    let peak = core.memory_peak_bytes;
-    let log = core.repl.log.memory(!core.repl.replicas.is_empty());
-    let clients: usize = core
-        .conns
-        .iter()
-        .filter(|(_, conn)| !conn.session.is_replica())
-        .map(|(_, conn)| conn.input.capacity() + conn.output.memory() + size_of_val(conn))
-        .sum();
-    let tables: usize = (0..s.store.databases()).map(|index| s.store.db_at(index).overhead_bytes()).sum();
-    let startup = s.facts.startup_bytes;
-    let overhead = startup + (log.total + clients + tables) as u64;
-    let dataset = used.saturating_sub(overhead);
-    let rss = if s.facts.rss_bytes == 0 { used } else { s.facts.rss_bytes };
-    let or_used = |bytes: u64| if bytes == 0 { used } else { bytes };
-    let (active, resident) =
-        (or_used(s.facts.allocator_active_bytes), or_used(s.facts.allocator_resident_bytes));
+    let Memory { used, peak, startup, log, clients, overhead, dataset, rss, active, resident } =
+        Memory::new(s.store, core, &s.facts);
     page.bytes("used_memory", used);
     page.bytes("used_memory_rss", rss);
     page.bytes("used_memory_peak", peak);
@@ -198,11 +227,8 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.field("used_memory_overhead", overhead);
     page.field("used_memory_startup", startup);
     page.field("used_memory_dataset", dataset);
-    let beyond_startup = used.saturating_sub(startup);
-    page.field(
-        "used_memory_dataset_perc",
-        format_args!("{:.2}%", ratio(dataset, beyond_startup).min(1.0) * 100.0),
-    );
+    let dataset_share = ratio(dataset, used.saturating_sub(startup)).min(1.0);
+    page.field("used_memory_dataset_perc", format_args!("{:.2}%", dataset_share * 100.0));
     page.field("allocator_allocated", used);
     page.field("allocator_active", active);
     page.field("allocator_resident", resident);

@@ -209,6 +209,7 @@ impl Node {
         self.store.watched.unwatch(session.id, &session.watched);
         self.core.repl.waiting.remove(&(id, session.id));
         self.core.to_send.retain(|other| *other != id);
+        self.core.client_memory.forget(&conn);
         self.core.conns.release(id);
         crate::serving::replica_gone(self, id, &conn);
         if conn.session.is_primary() {

@@ -5,8 +5,8 @@
 //! begin → batch* → end        each appends to the caller's buffer, which may be taken away between any two calls
 //! ```
 
-use keyspace::{AccessClock, Entry};
 use keyspace::snapshot::{Batch, Body, ListNode, Value};
+use keyspace::{AccessClock, Entry};
 use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, Node, StrRef};
 
 use crate::snapshot::Plan;

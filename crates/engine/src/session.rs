@@ -138,6 +138,8 @@ pub struct Conn {
     pub queued_to_send: bool,
     /// Bytes that the unfinished command is known to need.
     pub wants: usize,
+    /// What it counts as against `maxmemory-clients`.
+    pub counted_bytes: usize,
 }
 
 impl Conn {
@@ -149,6 +151,7 @@ impl Conn {
             output: Output::new(),
             queued_to_send: false,
             wants: 0,
+            counted_bytes: 0,
         }
     }
 }

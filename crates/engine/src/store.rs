@@ -6,7 +6,8 @@
 
 use keyspace::db::{Detached, ExpireChange};
 use keyspace::{
-    AccessClock, Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Touch, WrongType, ZSet,
+    AccessClock, Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Touch, WrongType,
+    ZSet,
 };
 
 use crate::effects::Effects;

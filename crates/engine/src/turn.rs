@@ -18,6 +18,7 @@ impl Node {
             self.count_good_replicas();
             self.answer_waiting(false);
         }
+        self.core.evict_clients();
         if self.core.eviction.due {
             crate::evict::perform(&mut self.store, &mut self.core);
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use engine::store::Reclaim;
-use keyspace::db::Detached;
 use keyspace::Object;
+use keyspace::db::Detached;
 
 /// Values of at most this many allocations are freed where they are: handing them over costs as much.
 const ALLOCATIONS_MIN: usize = 64;

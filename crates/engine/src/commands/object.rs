@@ -175,9 +175,9 @@ fn object_freq(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 const NOT_COUNTED: CommandError = CommandError::fixed(
-        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
          between policies at runtime LRU and LFU data will take some time to adjust.",
-    );
+);
 
 fn object_help(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.array(HELP.len());
