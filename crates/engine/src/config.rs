@@ -133,6 +133,8 @@ pub struct Config {
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: i64,
     pub latency_tracking: bool,
+    /// 0 is off.
+    pub latency_monitor_threshold_ms: i64,
     pub latency_percentiles: Vec<f64>,
     pub shutdown_timeout_s: i64,
     pub shutdown_on_sigint: Shutdown,
@@ -227,6 +229,7 @@ impl Default for Config {
             slowlog_log_slower_than_us: 10_000,
             slowlog_max_len: 128,
             latency_tracking: true,
+            latency_monitor_threshold_ms: 0,
             latency_percentiles: vec![50.0, 99.0, 99.9],
             shutdown_timeout_s: 10,
             shutdown_on_sigint: Shutdown::default(),

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::conns::Conns;
 use crate::env::Env;
 use crate::evict::Eviction;
+use crate::latency::LatencyMonitor;
 use crate::load::Loading;
 use crate::repl::Replication;
 use crate::session::{Closing, Conn, Queued, Role, Session};
@@ -55,6 +56,11 @@ pub struct Core {
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
     pub slow_us: u64,
     pub slowlog: SlowLog,
+    /// Connections in `MONITOR`.
+    pub monitors: Vec<ConnId>,
+    pub latency: LatencyMonitor,
+    /// Commands that took at least this long are for the slow log, the latency monitor or both.
+    pub noted_us: u64,
     /// `DEBUG PAUSE-CRON`: the timer does nothing.
     pub cron_paused: bool,
     /// Indices of arguments of the running command that no log may show: passwords.
@@ -141,6 +147,9 @@ impl Core {
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
+            monitors: Vec::new(),
+            latency: LatencyMonitor::default(),
+            noted_us: u64::MAX,
             cron_paused: false,
             redacted: Vec::new(),
             role_change: None,
@@ -153,6 +162,8 @@ impl Core {
 
     pub(crate) fn apply_config(&mut self) {
         self.slow_us = u64::try_from(self.config.slowlog_log_slower_than_us).unwrap_or(u64::MAX);
+        self.latency.set_threshold(self.config.latency_monitor_threshold_ms.max(0) as u64);
+        self.noted_us = self.slow_us.min(self.latency.threshold_us());
         self.slowlog.entries.truncate(self.config.slowlog_max_len.max(0) as usize);
         self.repl.log.set_capacity(self.config.repl_backlog_size as u64);
         self.client_memory.apply(&self.config);
@@ -198,8 +209,8 @@ impl Core {
     pub(crate) fn note_slow(&mut self, session: &Session, argv: Args<'_>, micros: u64, now_ms: i64) {
         let limit = self.config.slowlog_max_len.max(0) as usize;
         let mut argv = clip_arguments(argv);
-        for index in self.redacted.drain(..) {
-            if let Some(arg) = argv.get_mut(index) {
+        for index in &self.redacted {
+            if let Some(arg) = argv.get_mut(*index) {
                 *arg = b"(redacted)".to_vec();
             }
         }

@@ -93,8 +93,11 @@ pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
         ctx.core.note_error_on_link(ctx.session, &error, ctx.argv);
         ctx.reply.error(error.wire_text());
     }
-    if micros >= ctx.core.slow_us {
-        ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
+    if micros >= ctx.core.noted_us {
+        note_long(ctx, micros);
+    }
+    if !ctx.core.monitors.is_empty() {
+        commands::monitor::show(ctx);
     }
     ctx.core.redacted.clear();
     let effects = &mut ctx.store.effects;
@@ -112,6 +115,17 @@ pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     if effects.dirty != dirty {
         ctx.session.wrote = true;
     }
+}
+
+/// A command took so long that the slow log, the latency monitor or both want to know.
+#[cold]
+fn note_long(ctx: &mut Ctx<'_>, micros: u64) {
+    if micros >= ctx.core.slow_us {
+        ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
+    }
+    let event = if ctx.command.flags.has(Flag::Fast) { "fast-command" } else { "command" };
+    let now_ms = ctx.core.env.unix_ms();
+    ctx.core.latency.note(event, micros, now_ms);
 }
 
 /// Sends what the unit has changed to the log: alone, or in a transaction if it is more than one command.

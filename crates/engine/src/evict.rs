@@ -321,6 +321,10 @@ fn evict_bytes(store: &mut Store, core: &mut Core, excess: u64) -> Outcome {
         }
     }
     store.select(selected);
+    if core.latency.is_on() {
+        let micros = core.env.monotonic_us() - start_us;
+        core.latency.note("eviction-cycle", micros, store.now_ms);
+    }
     // The command that waits did not take this time.
     core.start_lap();
     outcome

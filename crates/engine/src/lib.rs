@@ -14,6 +14,7 @@ pub mod env;
 pub mod evict;
 pub mod following;
 pub mod info;
+pub mod latency;
 pub mod load;
 pub mod node;
 pub mod notify;

@@ -204,7 +204,8 @@ impl Node {
     }
 
     /// Everything that must happen when a connection is gone.
-    fn forget(&mut self, id: ConnId, conn: Box<Conn>) {
+    fn forget(&mut self, id: ConnId, mut conn: Box<Conn>) {
+        commands::monitor::stop(&mut self.core, &mut conn.session, Some(id));
         let session = &conn.session;
         self.store.watched.unwatch(session.id, &session.watched);
         self.core.repl.waiting.remove(&(id, session.id));

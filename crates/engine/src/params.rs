@@ -922,7 +922,9 @@ pub static PARAMS: &[Param] = &[
     field("slowlog-max-len", Kind::Int(0, LONG_MAX), |c| Slot::Number(&mut c.slowlog_max_len)),
     flag("latency-tracking", |c| Slot::Flag(&mut c.latency_tracking)),
     special("latency-tracking-info-percentiles", &PERCENTILES),
-    kept("latency-monitor-threshold", Kind::Int(0, LONG_MAX), "0"),
+    field("latency-monitor-threshold", Kind::Int(0, LONG_MAX), |c| {
+        Slot::Number(&mut c.latency_monitor_threshold_ms)
+    }),
     // memory
     field("maxmemory", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.maxmemory)),
     field(

@@ -114,6 +114,8 @@ pub struct Session {
     pub lib_ver: Vec<u8>,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// Commands of all sessions are shown to it: `MONITOR`.
+    pub monitors: bool,
     pub created_ms: i64,
     pub active_ms: i64,
     pub last_command: Option<CommandRef>,
@@ -178,6 +180,7 @@ impl Session {
             lib_ver: Vec::new(),
             no_evict: false,
             no_touch: false,
+            monitors: false,
             created_ms: now_ms,
             active_ms: now_ms,
             last_command: None,

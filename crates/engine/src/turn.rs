@@ -88,11 +88,14 @@ impl Node {
             self.store.notifications.clear();
             return;
         }
+        let start_us = core.env.monotonic_us();
         let mut deleted = 0;
         while deleted < EXPIRE_BUDGET && self.store.expire_due(1) == 1 {
             deleted += 1;
             crate::dispatch::end_unit(&mut self.store, &mut self.core);
         }
+        let micros = self.core.env.monotonic_us() - start_us;
+        self.core.latency.note("expire-cycle", micros, self.store.now_ms);
     }
 
     fn sample_rates(&mut self) {

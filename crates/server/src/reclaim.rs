@@ -33,11 +33,11 @@ struct Counts {
 
 impl Reclaimer {
     pub fn start() -> std::io::Result<Reclaimer> {
-        let (sender, garbage) = channel();
+        let (sender, inbox) = channel::<Garbage>();
         let counts = Arc::new(Counts::default());
         let done = Arc::clone(&counts);
         std::thread::Builder::new().name("lazyfree".into()).spawn(move || {
-            for garbage in garbage {
+            for garbage in inbox {
                 let objects = garbage.objects();
                 drop(garbage);
                 done.freed.fetch_add(objects, Ordering::Relaxed);
@@ -113,13 +113,13 @@ mod tests {
         assert_eq!((reclaimer.pending(), Arc::strong_count(&text)), (0, 1));
         let mut db = keyspace::Db::new();
         for n in 0..100u8 {
-            let entry = keyspace::Entry::new_int(&[n], 1, None);
-            db.insert(structures::hash::hash(&[n]), entry);
+            let key = [n];
+            let entry = keyspace::Entry::new_int(&key, 1, None);
+            db.insert(keyspace::Key::new(&key).hash, entry);
         }
         let list = || {
-            let limits = keyspace::EncodingLimits { list_fill: 1, ..Default::default() };
-            let mut list = keyspace::List::new(&limits);
-            (0..65).for_each(|_| list.push(keyspace::End::Back, b"x"));
+            let mut list = keyspace::List::new(1);
+            (0..65).for_each(|_| list.push_back(b"x"));
             Object::List(list)
         };
         reclaimer.database(db.detach(), true);

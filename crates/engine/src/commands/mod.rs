@@ -19,9 +19,11 @@ pub mod expire;
 pub mod foreign;
 pub mod hash;
 pub mod keys;
+pub mod latency;
 pub mod lcs;
 pub mod list;
 pub mod memory;
+pub mod monitor;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -60,9 +62,11 @@ const GROUPS: &[&[Command<Handler>]] = &[
     foreign::COMMANDS,
     hash::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
     memory::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     replication::COMMANDS,
