@@ -51,6 +51,8 @@ pub struct Core {
     pub memory_peak_bytes: u64,
     pub eviction: Eviction,
     pub client_memory: ClientMemory,
+    /// Of the input that idle connections share.
+    pub shared_input_bytes: usize,
     /// The connection whose command runs; it is not in the table meanwhile.
     pub running: Option<ConnId>,
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
@@ -144,6 +146,7 @@ impl Core {
             memory_peak_bytes: 0,
             eviction: Eviction::default(),
             client_memory: ClientMemory::default(),
+            shared_input_bytes: 0,
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),

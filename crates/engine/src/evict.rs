@@ -90,6 +90,9 @@ const POOL_SIZE: usize = 16;
 /// How many keys are evicted between two looks at the clock.
 const KEYS_BETWEEN_LOOKS: usize = 16;
 
+/// What encoding and writing a snapshot work with, about: batches and chunks on their way, the compressor's table.
+const SNAPSHOT_WORK_BYTES: usize = 512 << 10;
+
 #[derive(Debug)]
 struct Candidate {
     /// The larger, the sooner it goes.
@@ -250,6 +253,7 @@ pub fn not_counted_bytes(store: &Store, core: &Core) -> u64 {
     let log = core.repl.log.memory(!core.repl.replicas.is_empty()).not_counted_for_evict;
     let mut bytes = log + core.repl.payload.memory_bytes();
     if core.snapshots.is_running() {
+        bytes += SNAPSHOT_WORK_BYTES;
         bytes += (0..store.databases()).map(|index| store.db_at(index).walk_pending_bytes()).sum::<usize>();
     }
     bytes as u64

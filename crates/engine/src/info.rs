@@ -23,6 +23,7 @@ struct Subject<'a> {
     store: &'a Store,
     core: &'a Core,
     facts: ProcessFacts,
+    memory: Memory,
     now_ms: i64,
     now: Millis,
 }
@@ -58,11 +59,12 @@ pub fn text(store: &Store, core: &mut Core, sections: &[&[u8]]) -> String {
         };
         (sections.is_empty() && default) || sections.iter().any(|word| all(word) || named(word))
     };
-    let used_bytes = core.env.used_memory();
-    core.memory_peak_bytes = core.memory_peak_bytes.max(used_bytes);
+    core.memory_peak_bytes = core.memory_peak_bytes.max(core.env.used_memory());
+    // Before anything is written: the text itself is not what is asked for.
     let facts = core.env.process();
+    let memory = Memory::new(store, core, &facts);
     let (now_ms, now) = (core.env.unix_ms(), core.monotonic());
-    let subject = Subject { store, core, facts, now_ms, now };
+    let subject = Subject { store, core, facts, memory, now_ms, now };
     let mut page = Page(String::with_capacity(4096));
     for (name, heading, default, write) in SECTIONS {
         if asked(name, *default) {
@@ -144,7 +146,8 @@ impl Memory {
             .iter()
             .filter(|(_, conn)| !conn.session.is_replica())
             .map(|(_, conn)| conn.input.capacity() + conn.output.memory() + size_of_val(conn))
-            .sum();
+            .sum::<usize>()
+            + core.shared_input_bytes;
         let tables: usize = (0..store.databases()).map(|index| store.db_at(index).overhead_bytes()).sum();
         let overhead = facts.startup_bytes + (log.total + clients + tables) as u64;
         let or_used = |bytes: u64| if bytes == 0 { used } else { bytes };
@@ -218,8 +221,7 @@ fn clients(s: &Subject<'_>, page: &mut Page) {
 
 fn memory(s: &Subject<'_>, page: &mut Page) {
     let core = s.core;
-    let Memory { used, peak, startup, log, clients, overhead, dataset, rss, active, resident } =
-        Memory::new(s.store, core, &s.facts);
+    let Memory { used, peak, startup, log, clients, overhead, dataset, rss, active, resident } = s.memory;
     page.bytes("used_memory", used);
     page.bytes("used_memory_rss", rss);
     page.bytes("used_memory_peak", peak);

@@ -110,6 +110,15 @@ impl Node {
         }
     }
 
+    /// Gives back what a burst has made of the input that connections share. Once a second.
+    pub(crate) fn trim_shared_input(&mut self) {
+        let kept = if self.core.is_replica() { PRIMARY_READ_BYTES } else { 2 * READ_BYTES };
+        if self.shared_input.capacity() > 2 * kept {
+            self.shared_input.shrink_to(kept);
+            self.core.shared_input_bytes = self.shared_input.capacity();
+        }
+    }
+
     // ---- connections ----
 
     /// A client has connected. `None` if it was refused: then the text is to be sent and the connection closed.
@@ -198,6 +207,7 @@ impl Node {
                 conn.input = Vec::new();
             }
         }
+        self.core.shared_input_bytes = self.shared_input.capacity();
         self.core.enforce_output_limit(id, &mut conn);
         self.core.queue_to_send(id, &mut conn);
         self.core.conns.put_back(id, conn);

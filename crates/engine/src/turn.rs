@@ -72,6 +72,7 @@ impl Node {
             self.serving_tick();
             self.save_points();
             self.idle_clients();
+            self.trim_shared_input();
             self.core.enforce_output_limits(true);
         }
         self.answer_waiting(true);
