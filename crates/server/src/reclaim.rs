@@ -39,7 +39,10 @@ impl Reclaimer {
         std::thread::Builder::new().name("lazyfree".into()).spawn(move || {
             for garbage in inbox {
                 let objects = garbage.objects();
-                drop(garbage);
+                match garbage {
+                    Garbage::Object(object) => drop(object),
+                    Garbage::Database(contents) => drop(contents),
+                }
                 done.freed.fetch_add(objects, Ordering::Relaxed);
                 done.pending.fetch_sub(objects, Ordering::Release);
             }
