@@ -36,17 +36,11 @@ impl Series {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LatencyMonitor {
     /// Milliseconds; 0 is off.
     threshold_ms: u64,
     series: BTreeMap<&'static str, Series>,
-}
-
-impl Default for LatencyMonitor {
-    fn default() -> Self {
-        LatencyMonitor { threshold_ms: 0, series: BTreeMap::new() }
-    }
 }
 
 impl LatencyMonitor {

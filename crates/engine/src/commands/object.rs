@@ -216,6 +216,62 @@ mod tests {
     }
 
     #[test]
+    fn frequencies_are_counted_under_lfu_and_survive_a_reload() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET maxmemory-policy allkeys-lfu lfu-log-factor 0");
+        h.run("SET a 1");
+        assert_eq!(h.run("OBJECT FREQ a"), r":5\r\n");
+        (0..20).for_each(|_| assert_eq!(h.run("GET a"), r"$1\r\n1\r\n"));
+        assert_eq!(h.run("OBJECT FREQ a"), r":25\r\n");
+        // Another value, and another name, is as often asked for.
+        h.run("SET a 2");
+        h.run("RENAME a b");
+        assert_eq!(h.run("OBJECT FREQ b"), r":27\r\n");
+        assert!(h.run("OBJECT IDLETIME b").starts_with("-ERR An LFU maxmemory policy is selected"));
+        let payload = h.run_args(&[b"DUMP", b"b"]);
+        let start = payload.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        let payload = &payload[start..payload.len() - 2];
+        h.run_args(&[b"RESTORE", b"c", b"0", payload, b"FREQ", b"100"]);
+        assert_eq!(h.run("DEBUG RELOAD"), r"+OK\r\n");
+        assert_eq!(h.run("OBJECT FREQ b"), r":27\r\n");
+        assert_eq!(h.run("OBJECT FREQ c"), r":100\r\n");
+        h.advance_ms(10 * 60_000);
+        assert_eq!(h.run("OBJECT FREQ c"), r":90\r\n");
+    }
+
+    #[test]
+    fn idle_times_survive_a_reload_where_they_decide() {
+        for (policy, idle) in [("volatile-lru", r":100\r\n"), ("noeviction", r":0\r\n")] {
+            let mut h = Harness::new();
+            h.run(&format!("CONFIG SET maxmemory-policy {policy}"));
+            h.run("SET a 1");
+            h.advance_ms(100_000);
+            assert_eq!(h.run("DEBUG RELOAD"), r"+OK\r\n");
+            assert_eq!(h.run("OBJECT IDLETIME a"), idle, "{policy}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_touch_leaves_the_idle_time() {
+        let mut h = Harness::new();
+        h.run("SET a 1");
+        h.run("RPUSH l 1");
+        h.run("CLIENT NO-TOUCH on");
+        h.advance_ms(5000);
+        h.run("GET a");
+        h.run("RPUSH l 2");
+        assert_eq!(
+            (h.run("OBJECT IDLETIME a"), h.run("OBJECT IDLETIME l")),
+            (":5\\r\\n".into(), ":5\\r\\n".into())
+        );
+        h.run("TOUCH a");
+        assert_eq!(h.run("OBJECT IDLETIME a"), r":0\r\n");
+        let other = h.connect();
+        h.run_on(other, "LLEN l");
+        assert_eq!(h.run("OBJECT IDLETIME l"), r":0\r\n");
+    }
+
+    #[test]
     fn only_use_resets_the_idle_time() {
         let mut h = Harness::new();
         h.run("SET a 1");
