@@ -152,7 +152,8 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.ok();
         return Ok(());
     }
-    let clock = ctx.store.clock.wrapping_sub(options.idle_s.unwrap_or(0) as u32) & 0x00ff_ffff;
+    let (idle_s, freq) = (options.idle_s.map(i64::unsigned_abs), options.freq.map(|freq| freq as u8));
+    let clock = ctx.store.access.restored(idle_s, freq);
     ctx.store.add_entry(key.hash, entry).set_clock(clock);
     if let Some(at) = expire_at_ms.filter(|_| !options.absolute) {
         let mut digits = itoa::Buffer::new();
@@ -261,6 +262,6 @@ mod tests {
         let mut h = Harness::new();
         restore(&mut h, "k", "0", TEN, &["IDLETIME", "1000"]);
         let entry = h.node.store.db_at(0).peek(Key::new(b"k")).unwrap();
-        assert_eq!(h.node.store.clock - entry.clock(), 1000);
+        assert_eq!(h.node.store.access.idle_s(entry.clock()), 1000);
     }
 }
