@@ -8,6 +8,7 @@
 //! not fit there. A [`Db`] maps keys to entries, keeps the index of expiries, and saves the pre-image of whatever a
 //! running snapshot has not copied yet before it hands out anything mutable: no caller can forget to.
 
+pub mod access;
 pub mod db;
 pub mod digest;
 pub mod entry;
@@ -21,6 +22,7 @@ pub mod set;
 pub mod snapshot;
 pub mod zset;
 
+pub use access::{AccessClock, Lfu, Touch};
 pub use db::{Db, Key};
 pub use entry::{Edit, Entry, EntryExt, Str, Value};
 pub use hash::{FieldExpiry, Hash, HashRef};

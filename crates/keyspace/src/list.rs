@@ -119,10 +119,7 @@ impl<P: Deref<Target = Pack>, Q: Deref<Target = Quicklist>> List<P, Q> {
     /// Elements from `index` on; none if it is past the end.
     pub fn iter_from(&self, index: usize) -> quicklist::Iter<'_> {
         match &self.form {
-            Form::Pack(pack) => match pack.seek(index as i64) {
-                Some(pos) => quicklist::Iter::of_pack(pack.iter_from(pos)),
-                None => quicklist::Iter::of_pack(pack.iter_at_end()),
-            },
+            Form::Pack(pack) => iter_pack_from(pack, index),
             Form::Quick(quick) => quick.iter_from(index),
         }
     }
@@ -165,6 +162,21 @@ impl<'a> ListRef<'a> {
     /// A list that is one listpack.
     pub fn of_pack(pack: &'a Pack) -> ListRef<'a> {
         List { form: Form::Pack(pack), limits: Limits::new(0) }
+    }
+
+    /// As [`List::iter_from`], for as long as the elements lie where they do.
+    pub fn elements_from(self, index: usize) -> quicklist::Iter<'a> {
+        match self.form {
+            Form::Pack(pack) => iter_pack_from(pack, index),
+            Form::Quick(quick) => quick.iter_from(index),
+        }
+    }
+}
+
+fn iter_pack_from(pack: &Pack, index: usize) -> quicklist::Iter<'_> {
+    match pack.seek(index as i64) {
+        Some(pos) => quicklist::Iter::of_pack(pack.iter_from(pos)),
+        None => quicklist::Iter::of_pack(pack.iter_at_end()),
     }
 }
 
