@@ -10,13 +10,17 @@
 //! The address of a block, rounded down, tells where its slab's header is, which holds the slab's free blocks as a list through
 //! them. Blocks that were never used are taken from the end (`bump`), so memory that nobody asked for is not touched.
 //!
-//! Each thread has a [`Heap`] of its own and allocates without a lock or an atomic read-modify-write. A block that is
-//! freed by another thread goes to a stack of its heap, which the owner empties in small portions when a slab is used
-//! up. A thread that ends leaves its heap in a pool, from which the next new thread takes it; meanwhile who frees a
-//! block of it clears up. Heaps themselves are a few KiB and live for ever, as many as there were threads at a time.
+//! Each thread has a [`Heap`] of its own and allocates without a lock or an atomic read-modify-write. In front of the
+//! slabs it keeps the blocks of each class that it freed last ([`Cache`]), wherever they came from: a block that is freed
+//! and one that is allocated soon after touch neither header nor slab. What a cache has too much of goes back half a
+//! cache at a time: to the slab, if that is the thread's, else to a stack of the slab's heap, which its owner empties in
+//! small portions when a slab is used up. A thread that ends leaves its heap, with empty caches, in a pool, from which
+//! the next new thread takes it; meanwhile who frees a block of it clears up. Heaps themselves are some 20 KiB and live
+//! for ever, as many as there were threads at a time.
 //!
 //! [`usage`] tells the bytes in blocks apart from those in chunks, so that `used_memory` falls when keys are deleted
-//! although their slab stays: what is free within slabs is fragmentation, and shows in the resident set only.
+//! although their slab stays: what is free within slabs and caches is fragmentation, and shows in the resident set only.
+//! Bytes are counted by the thread that allocates or frees: the count of one heap means nothing, their sum does.
 //!
 //! Blocks above [`BLOCK_MAX`] come from the global allocator.
 #![allow(unsafe_code)]
@@ -41,6 +45,10 @@ const CLASSES: usize = BLOCK_MAX / GRANULE + 1;
 /// Blocks freed by other threads that are put back at a time: so many that they do not pile up, so few that it is no
 /// pause.
 const COLLECTED_AT_ONCE: usize = 512;
+/// Blocks of a class that a thread keeps at most for its next allocations.
+const CACHED_MAX: usize = 16;
+/// How many enter an empty cache, or leave a full one, together.
+const CACHED_AT_ONCE: usize = CACHED_MAX / 2;
 
 /// Bytes of the arena, of all threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,18 +75,14 @@ pub fn alloc(size: usize) -> NonNull<u8> {
     }
     let class = size.div_ceil(GRANULE);
     let heap = HEAP.get();
-    // SAFETY: a heap in HEAP is this thread's, so nobody else touches its classes and slabs; the current slab of a class
-    // is a live slab, and a block in its list is free, hence ours to read and to give away.
+    // SAFETY: a heap in HEAP is this thread's, so nobody else touches its caches; a block in one is free, hence ours to
+    // give away.
     unsafe {
-        if !heap.is_null() {
-            let slab = (*heap).classes[class].current;
-            if !slab.is_null() && !(*slab).free.is_null() {
-                let block = (*slab).free;
-                (*slab).free = (*block).next;
-                (*slab).used += 1;
-                Heap::count(heap, (class * GRANULE) as i64);
-                return NonNull::new_unchecked(block.cast());
-            }
+        if !heap.is_null()
+            && let Some(block) = Cache::pop(&raw mut (*heap).caches[class])
+        {
+            Heap::count(heap, (class * GRANULE) as i64);
+            return block;
         }
     }
     alloc_slowly(class)
@@ -96,20 +100,20 @@ pub unsafe fn free(block: NonNull<u8>, size: usize) {
         return;
     }
     let class = size.div_ceil(GRANULE);
-    // SAFETY: the block is within a slab, whose header stays as long as one of its blocks is allocated. If the heap is
-    // this thread's, all that it holds is; otherwise only what is atomic is touched.
+    // SAFETY: the block is within a slab, whose header stays as long as one of its blocks is allocated or in a cache. A
+    // heap in HEAP is this thread's, with its caches.
     unsafe {
-        let slab = Slab::of(block.as_ptr());
-        debug_assert_eq!((*slab).class as usize, class, "a block is freed with its size");
+        debug_assert_eq!((*Slab::of(block.as_ptr())).class as usize, class, "a block is freed with its size");
         let heap = HEAP.get();
-        if (*slab).heap != heap {
-            return free_elsewhere(slab, block.as_ptr().cast());
+        if heap.is_null() {
+            return free_without_heap(block.as_ptr().cast());
         }
         Heap::count(heap, -((class * GRANULE) as i64));
-        Slab::put(slab, block.as_ptr().cast());
-        if (*slab).used == 0 || (*slab).place == Place::Full {
-            Heap::changed_place(heap, slab);
+        let cache = &raw mut (*heap).caches[class];
+        if (*cache).len as usize == CACHED_MAX {
+            Heap::flush(heap, cache, CACHED_AT_ONCE);
         }
+        Cache::push(cache, block);
     }
 }
 
@@ -210,16 +214,24 @@ struct Class {
     partial: *mut Slab,
 }
 
+/// Free blocks of one class, of any heap, the last freed at the end. Their slabs take them to be in use.
+#[derive(Clone, Copy)]
+struct Cache {
+    len: u32,
+    blocks: [NonNull<u8>; CACHED_MAX],
+}
+
 /// The memory of one thread. Reached through raw pointers only: its owner changes the plain fields while other threads
 /// read the atomic ones.
 #[repr(C)]
 struct Heap {
+    caches: [Cache; CLASSES],
     classes: [Class; CLASSES],
     /// Chunks with a slab that is not in use.
     chunks: *mut Chunk,
     /// Blocks that others have freed, taken over from `inbox`.
     pending: *mut Free,
-    /// Written by the owner alone.
+    /// What the owners have allocated less what they have freed, of any heap's blocks. Written by the owner alone.
     allocated: AtomicI64,
     held: AtomicI64,
     /// The heap that was made before this one; set before this one is published.
@@ -234,6 +246,7 @@ struct Heap {
 struct Others {
     inbox: AtomicPtr<Free>,
     is_owned: AtomicBool,
+    /// What threads without a heap have freed of this one's blocks.
     freed: AtomicI64,
 }
 
@@ -289,33 +302,48 @@ fn alloc_slowly(class: usize) -> NonNull<u8> {
     // SAFETY: the heap is this thread's, be it for this one block.
     unsafe {
         if !heap.is_null() {
-            return Heap::take(heap, class);
+            return Heap::refill(heap, class);
         }
         let heap = Pool::take();
         // False while the thread ends and LEAVE has run: then the heap goes back at once.
         if LEAVE.try_with(|_| ()).is_ok() {
             HEAP.set(heap);
-            Heap::take(heap, class)
+            Heap::refill(heap, class)
         } else {
-            let block = Heap::take(heap, class);
+            let block = Heap::refill(heap, class);
             Pool::give(heap);
             block
         }
     }
 }
 
-/// Frees a block of a heap that is not this thread's.
+/// Frees a block on a thread that has no heap: it has never allocated, or is about to end.
 ///
 /// # Safety
-/// The block is of this slab, and nobody else's.
+/// The block is the caller's.
 #[cold]
 #[inline(never)]
-unsafe fn free_elsewhere(slab: *mut Slab, block: *mut Free) {
+unsafe fn free_without_heap(block: *mut Free) {
+    // SAFETY: the slab's header stays until the block is sent home, and heaps live for ever.
+    unsafe {
+        let slab = Slab::of(block.cast());
+        let freed = &(*(*slab).heap).others.freed;
+        freed.fetch_add(i64::from((*slab).class) * GRANULE as i64, Ordering::Relaxed);
+        send_home(slab, block);
+    }
+}
+
+/// Gives a free block to the heap of its slab, which is not this thread's.
+///
+/// # Safety
+/// The block is of this slab, and nobody else's. The caller does not hold the pool's lock.
+#[cold]
+#[inline(never)]
+unsafe fn send_home(slab: *mut Slab, block: *mut Free) {
     // SAFETY: the slab's header stays until the push, and heaps live for ever. After the push the block and its slab
     // are the owner's; only the heap is touched.
     unsafe {
         let heap = (*slab).heap;
-        (*heap).others.freed.fetch_add(i64::from((*slab).class) * GRANULE as i64, Ordering::Relaxed);
         let inbox = &(*heap).others.inbox;
         let mut head = inbox.load(Ordering::Relaxed);
         loop {
@@ -361,6 +389,9 @@ impl Pool {
     /// # Safety
     /// The caller owns the heap and forgets it.
     unsafe fn give(heap: *mut Heap) {
+        // Before the lock is taken, which blocks of other heaps may need.
+        // SAFETY: the caller's.
+        unsafe { Heap::flush_all(heap) };
         let mut pool = lock();
         // SAFETY: the caller's; with the lock held the heap stays ours until it is released.
         unsafe {
@@ -370,6 +401,37 @@ impl Pool {
             (*heap).pooled = pool.0;
         }
         pool.0 = heap;
+    }
+}
+
+impl Cache {
+    const EMPTY: Cache = Cache { len: 0, blocks: [NonNull::dangling(); CACHED_MAX] };
+
+    /// The block that was freed last.
+    ///
+    /// # Safety
+    /// The cache is this thread's.
+    #[inline(always)]
+    unsafe fn pop(cache: *mut Cache) -> Option<NonNull<u8>> {
+        // SAFETY: the first `len` places, at most all, hold blocks.
+        unsafe {
+            let last = (*cache).len.checked_sub(1)?;
+            (*cache).len = last;
+            Some(*(&raw const (*cache).blocks).cast::<NonNull<u8>>().add(last as usize))
+        }
+    }
+
+    /// # Safety
+    /// The cache is this thread's and not full, and the block free.
+    #[inline(always)]
+    unsafe fn push(cache: *mut Cache, block: NonNull<u8>) {
+        // SAFETY: there is a place after the first `len`.
+        unsafe {
+            let len = (*cache).len;
+            debug_assert!((len as usize) < CACHED_MAX);
+            (&raw mut (*cache).blocks).cast::<NonNull<u8>>().add(len as usize).write(block);
+            (*cache).len = len + 1;
+        }
     }
 }
 
@@ -430,6 +492,7 @@ impl Heap {
     fn publish_new() -> *mut Heap {
         let none = Class { current: ptr::null_mut(), partial: ptr::null_mut() };
         let heap = Box::into_raw(Box::new(Heap {
+            caches: [Cache::EMPTY; CLASSES],
             classes: [none; CLASSES],
             chunks: ptr::null_mut(),
             pending: ptr::null_mut(),
@@ -462,7 +525,68 @@ impl Heap {
         allocated.store(allocated.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
     }
 
-    /// A block, from whatever slab has one.
+    /// Allocates a block of a class whose cache is empty, and puts some more into the cache if the slab has them.
+    unsafe fn refill(heap: *mut Heap, class: usize) -> NonNull<u8> {
+        // SAFETY: above. `take` leaves the slab that it took from as the class's current one.
+        unsafe {
+            let block = Heap::take(heap, class);
+            Heap::count(heap, (class * GRANULE) as i64);
+            let slab = (*heap).classes[class].current;
+            let mut more = [NonNull::dangling(); CACHED_AT_ONCE];
+            let mut count = 0;
+            while count < CACHED_AT_ONCE
+                && let Some(block) = NonNull::new(Slab::take(slab))
+            {
+                more[count] = block;
+                count += 1;
+            }
+            // The first of them is the next to go.
+            let cache = &raw mut (*heap).caches[class];
+            more[..count].iter().rev().for_each(|&block| Cache::push(cache, block));
+            block
+        }
+    }
+
+    /// Takes the `count` blocks that were freed first out of one of the heap's caches, which holds as many.
+    #[inline(never)]
+    unsafe fn flush(heap: *mut Heap, cache: *mut Cache, count: usize) {
+        // SAFETY: above. What goes back leads to no cache.
+        unsafe {
+            for index in 0..count {
+                Heap::put_back(heap, (*cache).blocks[index]);
+            }
+            (*cache).blocks.copy_within(count..(*cache).len as usize, 0);
+            (*cache).len -= count as u32;
+        }
+    }
+
+    unsafe fn flush_all(heap: *mut Heap) {
+        for class in 1..CLASSES {
+            // SAFETY: above.
+            unsafe {
+                let cache = &raw mut (*heap).caches[class];
+                Heap::flush(heap, cache, (*cache).len as usize);
+            }
+        }
+    }
+
+    /// Gives a free block back to its slab, whosesoever that is.
+    #[inline(always)]
+    unsafe fn put_back(heap: *mut Heap, block: NonNull<u8>) {
+        // SAFETY: above; the header stays while the block is not given back.
+        unsafe {
+            let (slab, block) = (Slab::of(block.as_ptr()), block.as_ptr().cast());
+            if (*slab).heap != heap {
+                return send_home(slab, block);
+            }
+            Slab::put(slab, block);
+            if (*slab).used == 0 || (*slab).place == Place::Full {
+                Heap::changed_place(heap, slab);
+            }
+        }
+    }
+
+    /// A block, from whatever slab has one, not counted.
     unsafe fn take(heap: *mut Heap, class: usize) -> NonNull<u8> {
         // SAFETY: above.
         unsafe {
@@ -471,7 +595,6 @@ impl Heap {
                 if !slab.is_null() {
                     let block = Slab::take(slab);
                     if let Some(block) = NonNull::new(block) {
-                        Heap::count(heap, (class * GRANULE) as i64);
                         return block;
                     }
                     (*slab).place = Place::Full;
@@ -732,7 +855,7 @@ mod tests {
         }
     }
 
-    /// Of this thread's heap alone, which other tests do not touch.
+    /// Of this thread's heap alone, which other tests do not touch. What other threads with a heap free is not in it.
     fn own_usage() -> Usage {
         let heap = HEAP.get();
         if heap.is_null() {
@@ -845,6 +968,39 @@ mod tests {
         })
         .join()
         .expect("no panic");
+    }
+
+    #[test]
+    fn a_thread_keeps_what_it_frees_whosesoever_it_was_and_gives_it_back_at_its_end() {
+        let (sender, receiver) = std::sync::mpsc::channel::<Vec<Filled>>();
+        let other = std::thread::spawn(move || {
+            // It has a heap before it frees.
+            drop(Filled::new(96, 1));
+            let before = own_usage().allocated;
+            let mine = receiver.recv().unwrap();
+            let places: Vec<usize> = mine.iter().map(|block| block.block.addr().get()).collect();
+            drop(mine);
+            let freed = before - own_usage().allocated;
+            // The last freed comes first.
+            let again = Filled::new(96, 2);
+            assert_eq!(Some(&again.block.addr().get()), places.last());
+            drop(again);
+            freed
+        });
+        let before = own_usage().allocated;
+        let blocks: Vec<Filled> = (0..100).map(|n| Filled::new(96, n)).collect();
+        assert_eq!(own_usage().allocated - before, 9600);
+        sender.send(blocks).unwrap();
+        assert_eq!(other.join().expect("no panic"), 9600);
+        // All have come home: without this thread's own cache, nothing of its slabs is in use.
+        while collect(64) {}
+        // SAFETY: this thread's heap.
+        unsafe {
+            let heap = HEAP.get();
+            Heap::flush_all(heap);
+            let class = (*heap).classes[96 / GRANULE];
+            assert_eq!(((*class.current).used, class.partial.is_null()), (0, true));
+        }
     }
 
     #[test]
