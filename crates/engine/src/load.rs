@@ -254,6 +254,7 @@ impl Loading {
             return Err(message(&self.decoder.truncated()));
         }
         store.has_field_ttl |= self.state.builder.field_ttl && self.refuses_commands();
+        store.has_streams |= self.state.builder.streams && self.refuses_commands();
         self.state.note_end();
         Ok(())
     }
@@ -707,6 +708,7 @@ impl Node {
         if let Target::Fresh(dbs) = loading.state.target {
             let old = self.store.replace_dbs(dbs);
             self.store.has_field_ttl = loading.state.builder.field_ttl;
+            self.store.has_streams = loading.state.builder.streams;
             self.drop_databases(old);
         }
         if loading.state.paused_until_us.is_some() {
@@ -722,6 +724,7 @@ impl Node {
             self.store.flush_db(index, lazily);
         }
         self.store.has_field_ttl = false;
+        self.store.has_streams = false;
     }
 
     /// Frees databases elsewhere; those that a snapshot has not finished with are left to it.

@@ -6,8 +6,9 @@
 //! ```
 
 use keyspace::Entry;
-use keyspace::snapshot::{Batch, Body, ListNode, Value};
-use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, Node, StrRef};
+use keyspace::StreamId;
+use keyspace::snapshot::{Batch, Body, ListNode, StreamCopy, StreamPiece, Value};
+use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, EntryId, Node, StrRef, StreamHistory};
 
 use crate::snapshot::Plan;
 
@@ -101,8 +102,11 @@ pub fn dump(entry: &Entry, compress: bool) -> Result<Vec<u8>, EncodeError> {
     batch.push_entry(entry);
     let item = batch.items().next().expect("one entry is one item");
     let Body::Key { value, .. } = item.body else { unreachable!("an entry is pushed as a key") };
-    let features =
-        rdb::Features { hash_field_ttl: matches!(value, Value::HashTtl(_)), ..rdb::Features::default() };
+    let features = rdb::Features {
+        hash_field_ttl: matches!(value, Value::HashTtl(_)),
+        streams: matches!(value, Value::Stream(_)),
+        ..rdb::Features::default()
+    };
     let target = rdb::oldest_version_for(features, rdb::Dialect::Redis);
     let mut out = Vec::new();
     push_value(&mut Encoder::new(target, EncoderOptions { compress }), None, &value, &mut out)?;
@@ -155,6 +159,43 @@ fn push_value(
             encoder.zset_begin(out, key, members.count as u64);
             members.scored().for_each(|(member, score)| encoder.scored(out, member, score));
         }
+        Value::Stream(stream) => push_stream(encoder, key, stream, out)?,
     }
     Ok(())
+}
+
+fn push_stream(
+    encoder: &mut Encoder,
+    key: Option<&[u8]>,
+    stream: &StreamCopy<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let entry = |id: StreamId| -> EntryId { (id.ms, id.seq) };
+    stream.visit(|piece| {
+        match piece {
+            StreamPiece::Nodes(count) => encoder.stream_begin(out, key, count),
+            StreamPiece::Node { key, bytes } => encoder.stream_node(out, entry(key), bytes),
+            StreamPiece::Counters { counters, groups } => {
+                let history = StreamHistory {
+                    first_id: entry(counters.first_id),
+                    max_deleted_id: entry(counters.max_deleted_id),
+                    entries_added: counters.entries_added,
+                };
+                encoder.stream_counters(out, counters.length, entry(counters.last_id), &history, groups);
+            }
+            StreamPiece::Group { name, last_id, entries_read, pending } => {
+                let entries_read = entries_read.map_or(-1, |read| read as i64);
+                encoder.group(out, name, entry(last_id), entries_read, pending);
+            }
+            StreamPiece::Pending { id, delivered_ms, deliveries } => {
+                encoder.pending(out, entry(id), delivered_ms, deliveries);
+            }
+            StreamPiece::Consumers(count) => encoder.consumers(out, count),
+            StreamPiece::Consumer { name, seen_ms, active_ms, pending } => {
+                encoder.consumer(out, name, seen_ms, active_ms, pending);
+            }
+            StreamPiece::Owned(id) => encoder.owned(out, entry(id)),
+        }
+        Ok(())
+    })
 }

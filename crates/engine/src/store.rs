@@ -5,7 +5,9 @@
 //! watched, notified and propagated; handlers borrow the store apart from their reply and arguments.
 
 use keyspace::db::{Detached, ExpireChange};
-use keyspace::{Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, WrongType, ZSet};
+use keyspace::{
+    Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Stream, WrongType, ZSet,
+};
 
 use crate::effects::Effects;
 use crate::notify::{Event, Notifications};
@@ -76,6 +78,8 @@ pub struct Store {
     pub reclaim: Box<dyn Reclaim + Send>,
     /// A hash with a field that has an expiry may be in the data: snapshots need a version that can hold it.
     pub has_field_ttl: bool,
+    /// A stream may be in the data: snapshots need a version that holds all of it.
+    pub has_streams: bool,
     /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
     pub orphans: Vec<Detached>,
     /// What this node has to delete although it is a replica.
@@ -99,6 +103,7 @@ impl Store {
             stats: LookupStats::default(),
             reclaim: Box::new(DropNow),
             has_field_ttl: false,
+            has_streams: false,
             orphans: Vec::new(),
             own_expiries: OwnExpiries::default(),
             rng: seed | 1,
@@ -302,6 +307,10 @@ impl Store {
         self.read(key).map(EntryExt::as_zset).transpose()
     }
 
+    pub fn read_stream(&mut self, key: Key<'_>) -> Result<Option<&Stream>, WrongType> {
+        self.read(key).map(EntryExt::as_stream).transpose()
+    }
+
     pub fn write_list(&mut self, key: Key<'_>) -> Result<Option<&mut List>, WrongType> {
         self.write(key).map(EntryExt::as_list_mut).transpose()
     }
@@ -316,6 +325,23 @@ impl Store {
 
     pub fn write_zset(&mut self, key: Key<'_>) -> Result<Option<&mut ZSet>, WrongType> {
         self.write(key).map(EntryExt::as_zset_mut).transpose()
+    }
+
+    #[inline]
+    pub fn write_stream(&mut self, key: Key<'_>) -> Result<Option<&mut Stream>, WrongType> {
+        self.write(key).map(EntryExt::as_stream_mut).transpose()
+    }
+
+    /// Changes the stream at `key`, which was just found, and the effects beside it.
+    pub fn edit_stream<R>(
+        &mut self,
+        key: Key<'_>,
+        change: impl FnOnce(&mut Stream, &mut Effects) -> R,
+    ) -> R {
+        const FOUND: &str = "the stream was just found";
+        let entry = self.dbs[self.selected].edit(key).expect(FOUND);
+        entry.set_clock(self.clock);
+        change(entry.as_stream_mut().expect(FOUND), &mut self.effects)
     }
 
     // ---- changes ----

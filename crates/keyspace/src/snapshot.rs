@@ -18,7 +18,8 @@ use structures::table::Table;
 
 use crate::entry::{Entry, EntryExt};
 use crate::object::Object;
-use crate::{Hash, Set, ZSet};
+use crate::stream::{Counters, Group};
+use crate::{Hash, Set, Stream, StreamId, ZSet};
 
 /// The progress of a snapshot over one database.
 #[derive(Debug)]
@@ -127,8 +128,14 @@ const ZSET: u8 = 10;
 /// A hash that has a field with an expiry: an i64 follows each value.
 const HASH_TTL: u8 = 11;
 
+/// A u64 length comes first, then what [`StreamCopy`] reads.
+const STREAM: u8 = 12;
+
 /// The expiry of a field that has none.
 const NO_EXPIRY: i64 = i64::MIN;
+
+/// What a group has read, if that is not known.
+const NOT_KNOWN: u64 = u64::MAX;
 
 const PACKED_NODE: u8 = 0;
 const PLAIN_NODE: u8 = 1;
@@ -255,7 +262,61 @@ impl Batch {
                 }
                 ZSET
             }
+            Object::Stream(stream) => {
+                self.push_stream(stream);
+                STREAM
+            }
         }
+    }
+
+    fn push_stream(&mut self, stream: &Stream) {
+        let length_at = self.bytes.len();
+        self.push_u64(0);
+        self.push_u32(stream.node_count() as u32);
+        for node in stream.nodes() {
+            self.push_id(node.key());
+            self.push_bytes(node.bytes());
+        }
+        let counters = stream.counters();
+        self.push_u64(counters.length);
+        self.push_id(counters.last_id);
+        self.push_id(counters.first_id);
+        self.push_id(counters.max_deleted_id);
+        self.push_u64(counters.entries_added);
+        self.push_u32(stream.groups().len() as u32);
+        for (name, group) in stream.groups() {
+            self.push_group(name, group);
+        }
+        let length = (self.bytes.len() - length_at - 8) as u64;
+        self.bytes[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
+    }
+
+    fn push_group(&mut self, name: &[u8], group: &Group) {
+        self.push_bytes(name);
+        self.push_id(group.last_id);
+        self.push_u64(group.entries_read.unwrap_or(NOT_KNOWN));
+        self.push_u32(group.pending().len() as u32);
+        for (id, pending) in group.pending() {
+            self.push_id(*id);
+            self.push_u64(pending.delivered_ms as u64);
+            self.push_u64(pending.deliveries);
+        }
+        self.push_u32(group.consumers().len() as u32);
+        for consumer in group.consumers() {
+            self.push_bytes(consumer.name());
+            self.push_u64(consumer.seen_ms as u64);
+            self.push_u64(consumer.active_ms as u64);
+            self.push_u32(consumer.pending().len() as u32);
+            consumer.pending().iter().for_each(|id| self.push_id(*id));
+        }
+    }
+
+    fn push_id(&mut self, id: StreamId) {
+        self.bytes.extend_from_slice(&id.to_bytes());
+    }
+
+    fn push_u64(&mut self, value: u64) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
     fn push_field_value(&mut self, field: &crate::hash::Field) {
@@ -373,6 +434,73 @@ pub enum Value<'a> {
     HashTtl(Elements<'a>),
     ZSetListpack(&'a [u8]),
     ZSet(Elements<'a>),
+    Stream(StreamCopy<'a>),
+}
+
+/// A copied stream: nodes, counters and groups, in the order in which snapshots hold them.
+#[derive(Debug, Clone)]
+pub struct StreamCopy<'a> {
+    rest: Reader<'a>,
+}
+
+/// A piece of a copied stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamPiece<'a> {
+    /// So many nodes follow.
+    Nodes(u64),
+    Node { key: StreamId, bytes: &'a [u8] },
+    /// So many groups follow.
+    Counters { counters: Counters, groups: u64 },
+    /// So many pending entries of it follow.
+    Group { name: &'a [u8], last_id: StreamId, entries_read: Option<u64>, pending: u64 },
+    Pending { id: StreamId, delivered_ms: i64, deliveries: u64 },
+    /// So many consumers of the group follow.
+    Consumers(u64),
+    /// So many of its pending entries follow.
+    Consumer { name: &'a [u8], seen_ms: i64, active_ms: i64, pending: u64 },
+    Owned(StreamId),
+}
+
+impl<'a> StreamCopy<'a> {
+    /// Hands out the pieces in order.
+    pub fn visit<E>(&self, mut visit: impl FnMut(StreamPiece<'a>) -> Result<(), E>) -> Result<(), E> {
+        let mut rest = self.rest.clone();
+        let nodes = rest.u32();
+        visit(StreamPiece::Nodes(u64::from(nodes)))?;
+        for _ in 0..nodes {
+            visit(StreamPiece::Node { key: rest.id(), bytes: rest.bytes() })?;
+        }
+        let counters = Counters {
+            length: rest.u64(),
+            last_id: rest.id(),
+            first_id: rest.id(),
+            max_deleted_id: rest.id(),
+            entries_added: rest.u64(),
+        };
+        let groups = rest.u32();
+        visit(StreamPiece::Counters { counters, groups: u64::from(groups) })?;
+        for _ in 0..groups {
+            let (name, last_id, read) = (rest.bytes(), rest.id(), rest.u64());
+            let entries_read = (read != NOT_KNOWN).then_some(read);
+            let pending = rest.u32();
+            visit(StreamPiece::Group { name, last_id, entries_read, pending: u64::from(pending) })?;
+            for _ in 0..pending {
+                let (id, delivered_ms, deliveries) = (rest.id(), rest.u64() as i64, rest.u64());
+                visit(StreamPiece::Pending { id, delivered_ms, deliveries })?;
+            }
+            let consumers = rest.u32();
+            visit(StreamPiece::Consumers(u64::from(consumers)))?;
+            for _ in 0..consumers {
+                let (name, seen_ms, active_ms) = (rest.bytes(), rest.u64() as i64, rest.u64() as i64);
+                let owned = rest.u32();
+                visit(StreamPiece::Consumer { name, seen_ms, active_ms, pending: u64::from(owned) })?;
+                for _ in 0..owned {
+                    visit(StreamPiece::Owned(rest.id()))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The elements of a collection; read them with the method of their kind.
@@ -488,6 +616,10 @@ impl<'a> Items<'a> {
                 r.bytes();
                 r.u64();
             })),
+            STREAM => {
+                let length = reader.u64() as usize;
+                Value::Stream(StreamCopy { rest: Reader { rest: reader.take(length) } })
+            }
             other => unreachable!("a batch holds only what push_value wrote, not tag {other}"),
         };
         Body::Key { key, expire_at_ms, clock, value }
@@ -509,6 +641,10 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self) -> [u8; N] {
         self.take(N).try_into().expect("take gives as many bytes as asked for")
+    }
+
+    fn id(&mut self) -> StreamId {
+        StreamId::from_bytes(self.array())
     }
 
     fn u8(&mut self) -> u8 {

@@ -4,7 +4,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
     ParseArgs, is_token,
 };
-use keyspace::EntryExt;
+use keyspace::{EntryExt, Type};
 
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::load;
@@ -153,6 +153,7 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
         return Ok(());
     }
     ctx.store.has_field_ttl |= field_ttl;
+    ctx.store.has_streams |= entry.type_of() == Type::Stream;
     let clock = ctx.store.clock.wrapping_sub(options.idle_s.unwrap_or(0) as u32) & 0x00ff_ffff;
     ctx.store.add_entry(key.hash, entry).set_clock(clock);
     if let Some(at) = expire_at_ms.filter(|_| !options.absolute) {

@@ -1,0 +1,364 @@
+//! Reading what is new in several streams, alone (`XREAD`) or for a group (`XREADGROUP`).
+//!
+//! `XREADGROUP` writes: replicas are told of each entry that was delivered by an `XCLAIM` that says all of it, or, with
+//! `NOACK`, of how far the group has come.
+
+use command::{
+    Acl, Arg, Arity, Category, Command, CommandError, Docs, FindKeys, Flag, Flags, Group, Key, KeySpec,
+    Options, is_token,
+};
+use keyspace::stream::Pending;
+use keyspace::{Stream, StreamId};
+use resp::{Args, Proto, Reply};
+
+use crate::commands::stream_claim::propagate_claim;
+use crate::commands::stream_id::{no_group, parse_strict, reply_entries, reply_id, reply_next};
+use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
+use crate::effects::Effects;
+use crate::notify::Event;
+
+pub const COMMANDS: &[Command<Handler>] = &[XREAD, XREADGROUP];
+
+const STREAMS_ARGUMENTS: [Arg; 2] = [Arg::key("key", 0).multiple(), Arg::string("ID").multiple()];
+
+/// XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]
+const XREAD: Command<Handler> = Command {
+    name: "xread",
+    group: Group::Stream,
+    arity: Arity::AtLeast(4),
+    flags: Flags::of(&[Flag::Readonly, Flag::Blocking]),
+    acl: Acl::of(&[Category::Stream]),
+    keys: &[KeySpec::after("STREAMS", 1, &[Key::Ro, Key::Access]).find(STREAM_KEYS)],
+    docs: &Docs {
+        since: "5.0.0",
+        complexity: "For each stream mentioned: O(N) with N being the number of elements being returned, it means \
+                     that XREAD-ing with a fixed COUNT is O(1). Note that when the BLOCK option is used, XADD will pay \
+                     O(M) time in order to serve the M clients blocked on the stream getting new data.",
+        summary: "Returns entries of streams after the given IDs, and waits for some if there are none.",
+        arguments: &[
+            Arg::integer("count").token("COUNT").optional(),
+            Arg::integer("milliseconds").token("BLOCK").optional(),
+            Arg::block("streams", &STREAMS_ARGUMENTS).token("STREAMS"),
+        ],
+        ..Docs::NONE
+    },
+    ..Command::runs(xread)
+};
+
+/// XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]
+const XREADGROUP: Command<Handler> = Command {
+    name: "xreadgroup",
+    group: Group::Stream,
+    arity: Arity::AtLeast(7),
+    flags: Flags::of(&[Flag::Write, Flag::Blocking]),
+    acl: Acl::of(&[Category::Stream]),
+    keys: &[KeySpec::after("STREAMS", 4, &[Key::Ro, Key::Access]).find(STREAM_KEYS)],
+    docs: &Docs {
+        since: "5.0.0",
+        complexity: "For each stream mentioned: O(M) with M being the number of elements returned. If M is constant \
+                     (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1). On the other \
+                     side when XREADGROUP blocks, XADD will pay the O(N) time in order to serve the N clients blocked \
+                     on the stream getting new data.",
+        summary: "Returns entries of streams that were not delivered to a group yet, or again what a consumer has \
+                  pending.",
+        arguments: &[
+            Arg::block("group_consumer", &[Arg::string("group"), Arg::string("consumer")]).token("GROUP"),
+            Arg::integer("count").token("COUNT").optional(),
+            Arg::integer("milliseconds").token("BLOCK").optional(),
+            Arg::pure_token("noack", "NOACK").optional(),
+            Arg::block("streams", &STREAMS_ARGUMENTS).token("STREAMS"),
+        ],
+        ..Docs::NONE
+    },
+    ..Command::runs(xreadgroup)
+};
+
+/// The first half of what follows `STREAMS`.
+const STREAM_KEYS: FindKeys = FindKeys::Range { last: -1, step: 1, limit: 2 };
+
+/// The arguments of both commands.
+struct ReadArgs<'a> {
+    limit: usize,
+    /// How long to wait, in milliseconds; 0 for ever.
+    block_ms: Option<i64>,
+    group: Option<(&'a [u8], &'a [u8])>,
+    no_ack: bool,
+    keys: Args<'a>,
+    ids: Args<'a>,
+}
+
+/// What a stream is read from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Entries behind this ID; of a group, what the consumer has pending behind it.
+    Id(StreamId),
+    /// What the group has not been given.
+    New,
+}
+
+impl<'a> ReadArgs<'a> {
+    fn parse(argv: Args<'a>, for_group: bool) -> Result<ReadArgs<'a>, CommandError> {
+        let mut args = ReadArgs {
+            limit: usize::MAX,
+            block_ms: None,
+            group: None,
+            no_ack: false,
+            keys: argv.tail(argv.len()),
+            ids: argv.tail(argv.len()),
+        };
+        let only_group = |option: &str| {
+            CommandError::text(format!(
+                "ERR The {option} option is only supported by XREADGROUP. You called XREAD instead."
+            ))
+        };
+        let mut options = Options::new(argv, 1);
+        while let Some(option) = options.next() {
+            let more = options.rest().len();
+            if is_token(option, "BLOCK") && more > 0 {
+                args.block_ms = Some(block_ms(&mut options)?);
+            } else if is_token(option, "COUNT") && more > 0 {
+                let count = usize::try_from(options.int()?).unwrap_or(0);
+                args.limit = if count == 0 { usize::MAX } else { count };
+            } else if is_token(option, "STREAMS") && more > 0 {
+                let streams = options.rest();
+                if !streams.len().is_multiple_of(2) {
+                    return Err(CommandError::fixed(
+                        "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
+                    ));
+                }
+                args.keys = streams.head(streams.len() / 2);
+                args.ids = streams.tail(streams.len() / 2);
+                break;
+            } else if is_token(option, "GROUP") && more >= 2 {
+                if !for_group {
+                    return Err(only_group("GROUP"));
+                }
+                args.group = Some((options.value()?, options.value()?));
+            } else if is_token(option, "NOACK") {
+                if !for_group {
+                    return Err(only_group("NOACK"));
+                }
+                args.no_ack = true;
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        if args.keys.is_empty() {
+            return Err(CommandError::Syntax);
+        }
+        if for_group && args.group.is_none() {
+            return Err(CommandError::fixed("ERR Missing GROUP option for XREADGROUP"));
+        }
+        Ok(args)
+    }
+}
+
+fn block_ms(options: &mut Options<'_>) -> Result<i64, CommandError> {
+    let timeout = options
+        .int()
+        .map_err(|_| CommandError::fixed("ERR timeout is not an integer or out of range"))?;
+    if timeout < 0 {
+        return Err(CommandError::fixed("ERR timeout is negative"));
+    }
+    Ok(timeout)
+}
+
+fn xread(ctx: &mut Ctx<'_>) -> CmdResult {
+    let args = ReadArgs::parse(ctx.argv, false)?;
+    let mut after = Vec::with_capacity(args.ids.len());
+    for (key, id) in args.keys.iter().zip(args.ids.iter()) {
+        let stream = ctx.store.read_stream(keyspace::Key::new(key)).map_err(wrong_type)?;
+        after.push(match id {
+            b"$" => stream.map_or(StreamId::MIN, |stream| stream.last_id),
+            b">" => {
+                return Err(CommandError::fixed(
+                    "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> \
+                     option.",
+                ));
+            }
+            id => parse_strict(id, 0)?,
+        });
+    }
+    let mark = ctx.reply.begin_deferred();
+    let mut served = 0;
+    for (key, after) in args.keys.iter().zip(&after) {
+        let entry = ctx.store.peek(keyspace::Key::new(key));
+        let stream = entry.and_then(|entry| keyspace::EntryExt::as_stream(entry).ok());
+        let Some(stream) = stream.filter(|stream| has_after(stream, *after)) else { continue };
+        served += 1;
+        begin_stream(&mut ctx.reply, key);
+        let start = after.next().expect("there is an entry behind it");
+        reply_entries(&mut ctx.reply, stream.range(start, StreamId::MAX), args.limit);
+    }
+    end_streams(&mut ctx.reply, mark, served);
+    Ok(())
+}
+
+/// Whether the stream has an entry behind `after`.
+fn has_after(stream: &Stream, after: StreamId) -> bool {
+    !stream.is_empty() && after < stream.last_id && stream.last_entry_id() > after
+}
+
+fn begin_stream(reply: &mut Reply<'_>, key: &[u8]) {
+    if reply.proto() == Proto::Resp2 {
+        reply.array(2);
+    }
+    reply.bulk(key);
+}
+
+fn end_streams(reply: &mut Reply<'_>, mark: resp::Mark, served: usize) {
+    match (served, reply.proto()) {
+        (0, _) => reply.null_array(),
+        (_, Proto::Resp2) => reply.end_array(mark, served),
+        (_, Proto::Resp3) => reply.end_map(mark, served),
+    }
+}
+
+fn xreadgroup(ctx: &mut Ctx<'_>) -> CmdResult {
+    let args = ReadArgs::parse(ctx.argv, true)?;
+    let (group, consumer) = args.group.expect("it was required");
+    let mut after = Vec::with_capacity(args.ids.len());
+    for (key, id) in args.keys.iter().zip(args.ids.iter()) {
+        let stream = ctx.store.read_stream(keyspace::Key::new(key)).map_err(wrong_type)?;
+        if stream.and_then(|stream| stream.group(group)).is_none() {
+            return Err(no_group(key, group, " in XREADGROUP with GROUP option"));
+        }
+        after.push(match id {
+            b"$" => {
+                return Err(CommandError::fixed(
+                    "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this \
+                     consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just \
+                     return an empty result set.",
+                ));
+            }
+            b">" => After::New,
+            id => After::Id(parse_strict(id, 0)?),
+        });
+    }
+    let mark = ctx.reply.begin_deferred();
+    let mut served = 0;
+    ctx.store.effects.propagate_nothing();
+    for (key, after) in args.keys.iter().zip(&after) {
+        let delivery =
+            Delivery { key, group, consumer, limit: args.limit, no_ack: args.no_ack, now_ms: ctx.store.now_ms };
+        let entry = ctx.store.peek(keyspace::Key::new(key));
+        let Some(stream) = entry.and_then(|entry| keyspace::EntryExt::as_stream(entry).ok()) else { continue };
+        let Some(read) = stream.group(group) else { continue };
+        if *after == After::New && !has_after(stream, read.last_id) {
+            continue;
+        }
+        served += 1;
+        begin_stream(&mut ctx.reply, key);
+        let reply = &mut ctx.reply;
+        let created = ctx.store.edit_stream(keyspace::Key::new(key), |stream, effects| match after {
+            After::New => delivery.deliver(stream, reply, effects),
+            After::Id(id) => delivery.repeat(stream, *id, reply, effects),
+        });
+        if created {
+            ctx.store.notify(Event::STREAM, "xgroup-createconsumer", key);
+        }
+        ctx.store.effects.dirty += 1 + u64::from(created);
+    }
+    end_streams(&mut ctx.reply, mark, served);
+    Ok(())
+}
+
+/// What a consumer asks of one stream.
+struct Delivery<'a> {
+    key: &'a [u8],
+    group: &'a [u8],
+    consumer: &'a [u8],
+    limit: usize,
+    no_ack: bool,
+    now_ms: i64,
+}
+
+impl Delivery<'_> {
+    /// Gives the consumer what the group has not been given; true if the consumer is new.
+    fn deliver(&self, stream: &mut Stream, reply: &mut Reply<'_>, effects: &mut Effects) -> bool {
+        let (entries, group) = stream.split_group(self.group).expect("the group was just found");
+        let created = group.create(self.consumer, self.now_ms);
+        let consumer = created.or_else(|| group.find(self.consumer)).expect("it is there or was made");
+        group.consumer_mut(consumer).seen_ms = self.now_ms;
+        group.consumer_mut(consumer).active_ms = self.now_ms;
+        if created.is_some() && self.no_ack {
+            self.propagate_consumer(effects);
+        }
+        let start = group.last_id.next().expect("there is an entry behind it");
+        let mut cursor = entries.range(start, StreamId::MAX);
+        let mark = reply.begin_deferred();
+        let mut count = 0;
+        while count < self.limit
+            && let Some(id) = reply_next(reply, &mut cursor)
+        {
+            count += 1;
+            group.advance(id, &entries.counters);
+            if !self.no_ack {
+                group.deliver(id, consumer, self.now_ms);
+                let pending = Pending { delivered_ms: self.now_ms, deliveries: 1, owner: consumer };
+                propagate_claim(effects, self.key, self.group, self.consumer, &id.text(), &pending, id);
+            }
+        }
+        reply.end_array(mark, count);
+        if self.no_ack && count > 0 {
+            propagate_group_id(effects, self.key, self.group, group);
+        }
+        created.is_some()
+    }
+
+    /// Gives the consumer again what it has pending behind `after`.
+    fn repeat(
+        &self,
+        stream: &mut Stream,
+        after: StreamId,
+        reply: &mut Reply<'_>,
+        effects: &mut Effects,
+    ) -> bool {
+        let (entries, group) = stream.split_group(self.group).expect("the group was just found");
+        let created = group.create(self.consumer, self.now_ms);
+        let consumer = created.or_else(|| group.find(self.consumer)).expect("it is there or was made");
+        group.consumer_mut(consumer).seen_ms = self.now_ms;
+        if created.is_some() {
+            // Nothing else would tell replicas of it.
+            self.propagate_consumer(effects);
+        }
+        let mark = reply.begin_deferred();
+        let mut count = 0;
+        // The last ID is followed by the first, as in Redis.
+        let mut from = Some(after.next().unwrap_or(StreamId::MIN));
+        while count < self.limit
+            && let Some(start) = from
+            && let Some(id) = group.consumer(consumer).pending().range(start..).next().copied()
+        {
+            count += 1;
+            from = id.next();
+            if reply_next(reply, &mut entries.range(id, id)).is_some() {
+                let pending = group.pending_mut(id).expect("what a consumer has pending, its group has");
+                pending.delivered_ms = self.now_ms;
+                pending.deliveries = pending.deliveries.wrapping_add(1);
+            } else {
+                reply.array(2);
+                reply_id(reply, id);
+                reply.null_array();
+            }
+        }
+        reply.end_array(mark, count);
+        created.is_some()
+    }
+
+    fn propagate_consumer(&self, effects: &mut Effects) {
+        effects.propagate(&[b"XGROUP", b"CREATECONSUMER", self.key, self.group, self.consumer]);
+    }
+}
+
+/// Tells how far a group has come, where no `XCLAIM` does.
+pub(super) fn propagate_group_id(
+    effects: &mut Effects,
+    key: &[u8],
+    name: &[u8],
+    group: &keyspace::stream::Group,
+) {
+    let mut digits = itoa::Buffer::new();
+    let read = digits.format(group.entries_read.map_or(-1, |read| read as i64)).as_bytes();
+    effects.propagate(&[b"XGROUP", b"SETID", key, name, &group.last_id.text(), b"ENTRIESREAD", read]);
+}
