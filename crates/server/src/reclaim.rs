@@ -76,6 +76,7 @@ fn allocations(object: &Object) -> usize {
         Object::Set(Set::Table(table)) => table.len(),
         Object::Hash(Hash::Table(table)) => table.len(),
         Object::ZSet(ZSet::Ordered(set)) => set.len(),
+        Object::Stream(stream) => stream.free_effort(),
         Object::Set(_) | Object::Hash(_) | Object::ZSet(_) => 1,
     }
 }

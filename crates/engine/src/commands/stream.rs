@@ -3,7 +3,7 @@
 
 use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
-    ParseArgs, is_token,
+    is_token,
 };
 use keyspace::stream::{AddError, NewId};
 use keyspace::{Object, Stream, StreamId};

@@ -59,6 +59,15 @@ fn elements(entry: &Entry) -> Vec<Vec<u8>> {
         Value::ZSet(members) => {
             members.scored().map(|(member, score)| joined(&[member, format!("{score}").as_bytes()])).collect()
         }
+        Value::Stream(stream) => {
+            let mut pieces = Vec::new();
+            let pushed: Result<(), ()> = stream.visit(|piece| {
+                pieces.push(format!("{piece:?}").into_bytes());
+                Ok(())
+            });
+            pushed.expect("nothing refuses a piece");
+            return pieces;
+        }
     };
     elements.sort();
     elements
