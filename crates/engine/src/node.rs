@@ -150,8 +150,8 @@ impl Node {
     pub fn received(&mut self, id: ConnId, count: usize) {
         let Some(mut conn) = self.core.conns.take(id) else { return };
         self.core.stats.reads_processed += 1;
-        let now_ms = self.core.env.unix_ms();
-        conn.session.active_ms = now_ms;
+        self.begin_turn();
+        conn.session.active_ms = self.store.now_ms;
         if conn.input.is_empty() {
             std::mem::swap(&mut conn.input, &mut self.shared_input);
         }
@@ -174,6 +174,7 @@ impl Node {
     /// Runs what stands in the input of a connection that was held back (blocked, paused) and is free again.
     pub fn resume(&mut self, id: ConnId) {
         let Some(mut conn) = self.core.conns.take(id) else { return };
+        self.begin_turn();
         self.run_input(id, &mut conn);
         self.settle(id, conn);
     }
@@ -222,7 +223,6 @@ impl Node {
     fn run_input(&mut self, id: ConnId, conn: &mut Conn) {
         let input = std::mem::take(&mut conn.input);
         let mut start = 0;
-        self.begin_turn();
         while conn.session.blocked.is_none() && conn.session.closing == Closing::No {
             let limits = Limits {
                 bulk_len_max: self.core.config.proto_max_bulk_len as u64,

@@ -421,6 +421,11 @@ impl Store {
         self.dbs[self.selected].remove(key)
     }
 
+    /// Like [`Store::take`], for an entry that goes to another database.
+    pub fn take_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.dbs[self.selected].remove_for_another(key)
+    }
+
     /// Sets or clears the expiry of a key; false if there is none.
     pub fn set_expire(&mut self, key: Key<'_>, at_ms: Option<i64>) -> bool {
         if let (Expiry::Hide, Some(at)) = (self.expiry, at_ms) {

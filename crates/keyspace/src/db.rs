@@ -11,6 +11,7 @@ use structures::table::Table;
 
 use crate::entry::{Entry, EntryExt, new_str};
 use crate::expires::Expires;
+use crate::large::AtOnce;
 use crate::object::Object;
 use crate::snapshot::{Batch, Walk};
 
@@ -118,6 +119,9 @@ impl Db {
     /// Adds `entry` under its own key, which must be absent.
     pub fn insert(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         self.save_preimage(hash);
+        if let Some(walk) = &mut self.walk {
+            walk.follow(&entry);
+        }
         if let Some(at) = entry.expire_at() {
             self.expires.add(at, hash);
         }
@@ -211,21 +215,35 @@ impl Db {
     }
 
     /// Starts a point-in-time walk; the database is number `index` in the snapshot.
-    pub fn begin_walk(&mut self, index: u32) {
+    pub fn begin_walk(&mut self, index: u32, at_once: AtOnce) {
         debug_assert!(self.walk.is_none(), "one snapshot walks a database at a time");
         if !self.table.is_empty() {
-            self.walk = Some(Walk::begin(index, &self.table, self.expires.len()));
+            self.walk = Some(Walk::begin(index, &self.table, self.expires.len(), at_once));
         }
     }
 
     /// Copies about `budget_bytes` more of what the walk has not reached into `out`; true when nothing is left.
     pub fn step_walk(&mut self, budget_bytes: usize, out: &mut Batch) -> bool {
-        step(&self.table, &mut self.walk, budget_bytes, out)
+        step(&mut self.table, &mut self.walk, budget_bytes, out)
     }
 
     /// Pre-images that writes have saved since the last call move to `out`. True if there were any.
     pub fn drain_walk(&mut self, out: &mut Batch) -> bool {
         self.walk.as_mut().is_some_and(|walk| walk.drain(out))
+    }
+
+    /// The parts of a value are to follow each other: until it is complete, nothing else may go to the snapshot.
+    pub fn is_walk_within_value(&self) -> bool {
+        self.walk.as_ref().is_some_and(Walk::is_within_value)
+    }
+
+    /// Like [`Db::remove`], for an entry that goes to another database: a snapshot of this one is done with it then.
+    pub fn remove_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.save_preimage(key.hash);
+        if let Some(walk) = &mut self.walk {
+            walk.finish_value(&mut self.table, key.hash, key.bytes);
+        }
+        self.remove(key)
     }
 
     /// Bytes of pre-images that wait to be drained.
@@ -240,19 +258,24 @@ impl Db {
     #[inline]
     fn save_preimage(&mut self, hash: u64) {
         if let Some(walk) = &mut self.walk {
-            walk.save(&self.table, hash);
+            walk.save(&mut self.table, hash);
         }
     }
 }
 
 impl Detached {
+    /// As [`Db::is_walk_within_value`].
+    pub fn is_walk_within_value(&self) -> bool {
+        self.walk.as_ref().is_some_and(Walk::is_within_value)
+    }
+
     /// True while a snapshot still has to read from it.
     pub fn is_walked(&self) -> bool {
         self.walk.is_some()
     }
 
     pub fn step_walk(&mut self, budget_bytes: usize, out: &mut Batch) -> bool {
-        step(&self.table, &mut self.walk, budget_bytes, out)
+        step(&mut self.table, &mut self.walk, budget_bytes, out)
     }
 
     pub fn abandon_walk(&mut self) {
@@ -269,9 +292,8 @@ impl Detached {
     }
 }
 
-fn step(table: &Table<Entry>, walk: &mut Option<Walk>, budget_bytes: usize, out: &mut Batch) -> bool {
+fn step(table: &mut Table<Entry>, walk: &mut Option<Walk>, budget_bytes: usize, out: &mut Batch) -> bool {
     let Some(running) = walk else { return true };
-    running.drain(out);
     let done = running.step(table, budget_bytes, out);
     if done {
         *walk = None;

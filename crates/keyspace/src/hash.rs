@@ -8,6 +8,7 @@
 //! In the table a value that is the text of an integer is kept as 8 bytes if its text has more than 8: the record is
 //! then never larger, and short numbers, by far the most, are copied to the reply without being printed.
 
+use structures::copying::Copying;
 use structures::hash::hash;
 use structures::listpack::{self, Entry, Listpack, Pos};
 use structures::number::parse_i64;
@@ -341,6 +342,26 @@ impl Fields {
     /// True if one of the fields has an expiry.
     pub fn has_ttl(&self) -> bool {
         self.expiring > 0
+    }
+
+    /// No field's time runs out earlier.
+    pub fn soonest_ms(&self) -> i64 {
+        self.soonest_ms
+    }
+
+    /// As [`Table::begin_copy`].
+    pub fn begin_copy(&mut self, write: impl Fn(&Field, &mut Vec<u8>) + Send + 'static) -> Copying {
+        self.table.begin_copy(write)
+    }
+
+    /// As [`Table::copy_more`].
+    pub fn copy_more(&mut self, budget_bytes: usize) {
+        self.table.copy_more(budget_bytes);
+    }
+
+    /// As [`Table::is_copied_by`].
+    pub fn is_copied_by(&self, copying: &Copying) -> bool {
+        self.table.is_copied_by(copying)
     }
 
     /// The records of all fields, also of those whose time has run out.

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod entry;
 pub mod expires;
 pub mod hash;
+pub mod large;
 pub mod limits;
 pub mod list;
 pub mod object;

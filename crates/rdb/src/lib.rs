@@ -31,7 +31,7 @@ pub use crc::{Crc64, crc64};
 pub use decode::{
     Checksum, DecodeOptions, Decoder, Event, Form, Key, ModuleName, NodeForm, Step, StrRef, StreamHistory,
 };
-pub use encode::{EncodeError, Encoder, EncoderOptions, Node};
+pub use encode::{EncodeError, Encoder, EncoderOptions, Node, TtlFields};
 pub use listpack::Entry;
 pub use opcode::{Kind, ValueType};
 pub use stream::EntryId;

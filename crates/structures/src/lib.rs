@@ -1,6 +1,7 @@
 //! The bytes and memory of the data: compact encodings, tables and ordered sets. They know nothing of commands,
 //! databases or the server; each file is one structure.
 
+pub mod copying;
 pub mod glob;
 pub mod hash;
 pub mod intset;

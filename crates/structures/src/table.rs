@@ -34,6 +34,7 @@ use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull};
 
+use crate::copying::{self, Copying, Intervals, Order, Parts};
 use crate::hash::hash;
 use crate::record::{Record, prefetch_line};
 
@@ -60,8 +61,20 @@ pub struct Table<E: Keyed> {
     buckets: u32,
     /// Memory of overflow nodes, in units of a half node.
     overflow_halves: u32,
+    /// The copy that is being taken; see [`crate::copying`].
+    copy: Option<Box<Copy<E>>>,
     owns: PhantomData<E>,
 }
+
+/// A copy of the table in parts.
+struct Copy<E> {
+    intervals: Intervals,
+    order: Order,
+    write: Write<E>,
+}
+
+/// Appends an entry to the bytes of a copy.
+type Write<E> = Box<dyn Fn(&E, &mut Vec<u8>) + Send>;
 
 // SAFETY: a table is the only owner of its nodes and entries, and has no state tied to a thread.
 unsafe impl<E: Keyed + Send> Send for Table<E> {}
@@ -235,6 +248,7 @@ impl<E: Keyed> Table<E> {
             len: 0,
             buckets: 0,
             overflow_halves: 0,
+            copy: None,
             owns: PhantomData,
         }
     }
@@ -278,12 +292,14 @@ impl<E: Keyed> Table<E> {
     /// The entry to be changed. Its key must stay: an entry with another key would not be found again.
     #[inline(never)]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut E> {
+        self.before_change(hash);
         // SAFETY: as in `get`; `&mut self` makes it the only reference.
         self.find(hash, |entry| entry.key() == key).map(|found| unsafe { &mut *found.place })
     }
 
     /// The first entry with this tag that `pred` accepts; `pred` is also asked about entries of other hashes.
     pub fn find_by_hash(&mut self, hash: u64, mut pred: impl FnMut(&E) -> bool) -> Option<&mut E> {
+        self.before_change(hash);
         // SAFETY: as in `get_mut`.
         self.find(hash, &mut pred).map(|found| unsafe { &mut *found.place })
     }
@@ -292,6 +308,7 @@ impl<E: Keyed> Table<E> {
     pub fn insert(&mut self, hash: u64, entry: E) -> &mut E {
         debug_assert_eq!(hash, crate::hash::hash(entry.key()), "the hash is that of the entry's key");
         debug_assert!(self.get(hash, entry.key()).is_none(), "the key is absent");
+        self.before_change(hash);
         if self.buckets == 0 {
             self.add_bucket();
         }
@@ -307,6 +324,7 @@ impl<E: Keyed> Table<E> {
 
     /// Removes what [`Table::find_by_hash`] would find.
     pub fn remove_by_hash(&mut self, hash: u64, pred: impl FnMut(&E) -> bool) -> Option<E> {
+        self.before_change(hash);
         let Found { node, place } = self.find(hash, pred)?;
         let bucket = self.bucket(self.index(hash));
         // SAFETY: `place` is an occupied slot of `node`, which is in the chain of `bucket`.
@@ -378,32 +396,82 @@ impl<E: Keyed> Table<E> {
     /// Visits every entry whose hash has `index` in its low `bits` bits, whatever the number of buckets is now. The
     /// intervals of all indices below `2^bits` visit every entry exactly once.
     pub fn visit_interval(&self, bits: u32, index: u64, mut visit: impl FnMut(&E)) {
-        let low = if bits >= 64 { u64::MAX } else { (1u64 << bits) - 1 };
-        debug_assert!(index <= low, "an interval's index has as many bits as the interval");
-        if self.buckets == 0 {
+        // SAFETY: places of live entries, which `&self` keeps.
+        self.places_in_interval(bits, index, |place| visit(unsafe { &*place }));
+    }
+
+    /// Like [`Table::visit_interval`]. The keys of the entries must stay.
+    pub fn visit_interval_mut(&mut self, bits: u32, index: u64, mut visit: impl FnMut(&mut E)) {
+        debug_assert!(self.copy.is_none(), "changes behind the back of a copy");
+        // SAFETY: places of live entries, each given once; `&mut self` makes the reference the only one.
+        self.places_in_interval(bits, index, |place| visit(unsafe { &mut *place }));
+    }
+
+    // ---- copies in parts ----
+
+    /// Orders a copy of the entries as they are now, written by `write`; an earlier order becomes void.
+    pub fn begin_copy(&mut self, write: impl Fn(&E, &mut Vec<u8>) + Send + 'static) -> Copying {
+        let (order, copying) = copying::order();
+        let intervals = Intervals::new(self.level());
+        self.copy = Some(Box::new(Copy { intervals, order, write: Box::new(write) }));
+        copying
+    }
+
+    /// Copies about `budget_bytes` more.
+    pub fn copy_more(&mut self, budget_bytes: usize) {
+        let Some(mut copy) = self.copy.take_if(|copy| !copy.order.is_void()) else { return };
+        let mut parts = copy.order.parts();
+        let end = parts.bytes.len() + budget_bytes;
+        while parts.bytes.len() < end {
+            let Some(interval) = copy.intervals.reach_next() else {
+                parts.complete = true;
+                return;
+            };
+            self.write_interval(&copy.write, copy.intervals.bits(), interval, &mut parts);
+        }
+        drop(parts);
+        self.copy = Some(copy);
+    }
+
+    /// True if this is the table that `copying` is being taken of.
+    pub fn is_copied_by(&self, copying: &Copying) -> bool {
+        self.copy.as_ref().is_some_and(|copy| copy.order.is_of(copying))
+    }
+
+    /// True while a copy is being taken.
+    pub fn is_copied(&self) -> bool {
+        self.copy.as_ref().is_some_and(|copy| !copy.order.is_void())
+    }
+
+    /// Copies the interval of `hash` if a copy has yet to reach it: before the first change in it.
+    #[inline]
+    fn before_change(&mut self, hash: u64) {
+        if self.copy.is_some() {
+            self.copy_interval(hash);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn copy_interval(&mut self, hash: u64) {
+        let Some(mut copy) = self.copy.take_if(|copy| !copy.order.is_void()) else {
+            self.copy = None;
             return;
+        };
+        let interval = copy.intervals.of(hash);
+        if copy.intervals.reach(interval) {
+            let mut parts = copy.order.parts();
+            self.write_interval(&copy.write, copy.intervals.bits(), interval, &mut parts);
         }
-        let level = self.level();
-        if bits <= level {
-            // Every bucket is addressed by `level` bits or more, so each lies within one interval.
-            let mut bucket = index;
-            while bucket < u64::from(self.buckets) {
-                self.visit_bucket(bucket as u32, &mut visit);
-                bucket += low + 1;
-            }
-        } else {
-            let bucket = self.index(index);
-            let of_next_level = bucket >= 1 << level || bucket < self.buckets - (1 << level);
-            if bits == level + 1 && of_next_level {
-                self.visit_bucket(bucket, &mut visit);
-            } else {
-                self.visit_bucket(bucket, &mut |entry: &E| {
-                    if hash(entry.key()) & low == index {
-                        visit(entry);
-                    }
-                });
-            }
-        }
+        self.copy = Some(copy);
+    }
+
+    fn write_interval(&self, write: &Write<E>, bits: u32, interval: u64, parts: &mut Parts) {
+        let (bytes, items) = (&mut parts.bytes, &mut parts.items);
+        self.visit_interval(bits, interval, |entry| {
+            write(entry, bytes);
+            *items += 1;
+        });
     }
 
     pub fn iter(&self) -> Iter<'_, E> {
@@ -534,13 +602,49 @@ impl<E: Keyed> Table<E> {
         }
     }
 
+    /// The places of the entries of an interval.
+    fn places_in_interval(&self, bits: u32, index: u64, mut visit: impl FnMut(*mut E)) {
+        let low = if bits >= 64 { u64::MAX } else { (1u64 << bits) - 1 };
+        debug_assert!(index <= low, "an interval's index has as many bits as the interval");
+        if self.buckets == 0 {
+            return;
+        }
+        let level = self.level();
+        if bits <= level {
+            // Every bucket is addressed by `level` bits or more, so each lies within one interval.
+            let mut bucket = index;
+            while bucket < u64::from(self.buckets) {
+                self.places_in_bucket(bucket as u32, &mut visit);
+                bucket += low + 1;
+            }
+        } else {
+            let bucket = self.index(index);
+            let of_next_level = bucket >= 1 << level || bucket < self.buckets - (1 << level);
+            if bits == level + 1 && of_next_level {
+                self.places_in_bucket(bucket, &mut visit);
+            } else {
+                self.places_in_bucket(bucket, &mut |place: *mut E| {
+                    // SAFETY: the place of a live entry, which nobody changes meanwhile.
+                    if hash(unsafe { (*place).key() }) & low == index {
+                        visit(place);
+                    }
+                });
+            }
+        }
+    }
+
     fn visit_bucket(&self, bucket: u32, visit: &mut impl FnMut(&E)) {
+        // SAFETY: places of live entries, which `&self` keeps.
+        self.places_in_bucket(bucket, &mut |place| visit(unsafe { &*place }));
+    }
+
+    fn places_in_bucket(&self, bucket: u32, visit: &mut impl FnMut(*mut E)) {
         let mut node = self.bucket(bucket);
         while !node.is_null() {
             // SAFETY: a live node of this table; occupied slots hold entries.
             unsafe {
                 for slot in slots_in(occupied((*node).word)) {
-                    visit(&*Node::slot(node, slot));
+                    visit(Node::slot(node, slot));
                 }
                 node = Node::next(node);
             }
@@ -859,6 +963,7 @@ impl<E: Keyed> Default for Table<E> {
 
 impl<E: Keyed> Drop for Table<E> {
     fn drop(&mut self) {
+        self.copy_more(usize::MAX / 2);
         // SAFETY: as `IntoIter` takes entries; afterwards the segments go with the layouts they were allocated with.
         unsafe {
             for bucket in 0..self.buckets {
@@ -985,7 +1090,8 @@ impl<E: Keyed> IntoIterator for Table<E> {
     type Item = E;
     type IntoIter = IntoIter<E>;
 
-    fn into_iter(self) -> IntoIter<E> {
+    fn into_iter(mut self) -> IntoIter<E> {
+        self.copy_more(usize::MAX / 2);
         IntoIter { table: self, walk: Walk::new() }
     }
 }
@@ -993,10 +1099,70 @@ impl<E: Keyed> IntoIterator for Table<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{ValueMut, ValueRef};
     use std::collections::{HashMap, HashSet};
     use std::rc::Rc;
 
     use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_copy_is_of_the_moment_when_it_began(
+            before in 0..400u32,
+            steps in proptest::collection::vec((0..4u8, 0..800u32), 0..300),
+            dropped in any::<bool>(),
+        ) {
+            let mut table: Numbers = Table::new();
+            let name = |number: u32| number.to_string().into_bytes();
+            for number in 0..before {
+                let key = name(number);
+                table.insert(hash(&key), Record::new_int(&key, 1, None));
+            }
+            let copying = table.begin_copy(|record, out| {
+                let ValueRef::Int(value) = record.value() else { panic!("all are numbers") };
+                out.extend_from_slice(format!("{}={value},", str::from_utf8(record.key()).unwrap()).as_bytes());
+            });
+            let (mut copied, mut items) = (Vec::new(), 0);
+            for (kind, number) in steps {
+                let key = name(number);
+                match kind {
+                    0 => {
+                        if table.get(hash(&key), &key).is_none() {
+                            table.insert(hash(&key), Record::new_int(&key, 2, None));
+                        }
+                    }
+                    1 => drop(table.remove(hash(&key), &key)),
+                    2 => {
+                        if let Some(record) = table.get_mut(hash(&key), &key) {
+                            let ValueMut::Int(value) = record.value_mut() else { panic!("all are numbers") };
+                            *value += 10;
+                        }
+                    }
+                    _ => {
+                        table.copy_more(number as usize);
+                        let parts = copying.take();
+                        copied.extend(parts.bytes);
+                        items += parts.items;
+                    }
+                }
+            }
+            if dropped {
+                drop(table);
+            } else {
+                table.copy_more(usize::MAX / 2);
+            }
+            let parts = copying.take();
+            copied.extend(parts.bytes);
+            prop_assert!(parts.complete);
+            prop_assert_eq!(items + parts.items, u64::from(before));
+            let mut copied: Vec<String> =
+                String::from_utf8(copied).unwrap().split_terminator(',').map(str::to_owned).collect();
+            copied.sort();
+            let mut expected: Vec<String> = (0..before).map(|number| format!("{number}=1")).collect();
+            expected.sort();
+            prop_assert_eq!(copied, expected);
+        }
+    }
 
     type Numbers = Table<Record<()>>;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keyspace::large::AtOnce;
 use keyspace::snapshot::{Batch, Body, ListNode, Value};
 use keyspace::{Hash, List, Object, Set, ZSet};
 use proptest::prelude::*;
@@ -164,6 +165,83 @@ fn pull(h: &mut Harness, writer: &mut RdbWriter, out: &mut Vec<u8>, budget_bytes
             true
         }
         Some(Pulled::Walked) | None => false,
+    }
+}
+
+/// What commands may do to large values while they are copied in parts; the first letter says the type.
+fn disturb(h: &mut Harness, random: &mut u64) {
+    let mut below = |limit: u64| {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        *random % limit
+    };
+    let (n, m) = (below(400), below(4));
+    let command = match below(26) {
+        0 => format!("SADD s{m} m{n} new{n}"),
+        1 => format!("SREM s{m} m{n}"),
+        2 => format!("SPOP s{m} 3"),
+        3 => format!("SINTERSTORE s{m} s{} s{}", below(4), below(4)),
+        4 => format!("HSET h{m} f{n} changed"),
+        5 => format!("HDEL h{m} f{n} f{}", below(400)),
+        6 => format!("HINCRBY h{m} new{n} 5"),
+        7 => format!("ZADD z{m} {n} m{}", below(400)),
+        8 => format!("ZINCRBY z{m} 7 m{n}"),
+        9 => format!("ZREMRANGEBYRANK z{m} {n} {}", n + 9),
+        10 => format!("ZPOPMIN z{m} 2"),
+        11 => format!("ZUNIONSTORE z{m} 2 z{} z{}", below(4), below(4)),
+        12 => format!("RPUSH l{m} x{n}"),
+        13 => format!("LPUSH l{m} y{n}"),
+        14 => format!("LPOP l{m} 7"),
+        15 => format!("RPOP l{m}"),
+        16 => format!("LSET l{m} {n} set"),
+        17 => format!("LREM l{m} 1 e{n}"),
+        18 => format!("LTRIM l{m} 3 -4"),
+        19 => format!("LMOVE l{m} l{} LEFT RIGHT", below(4)),
+        20 => format!("RENAME {0}{m} {0}{1}", ["s", "h", "z", "l"][below(4) as usize], below(6)),
+        21 => format!("COPY {0}{m} {0}{1} REPLACE", ["s", "h", "z", "l"][below(4) as usize], below(6)),
+        22 => format!("MOVE {}{m} 1", ["s", "h", "z", "l"][below(4) as usize]),
+        23 => {
+            format!("{} {}{m}", ["DEL", "UNLINK"][below(2) as usize], ["s", "h", "z", "l"][below(4) as usize])
+        }
+        24 => format!("SET {}{m} text", ["s", "h", "z", "l"][below(4) as usize]),
+        _ => match below(12) {
+            0 => "SWAPDB 0 1".to_owned(),
+            1 => "FLUSHDB".to_owned(),
+            _ => format!("EXPIRE {}{m} 100", ["s", "h", "z", "l"][below(4) as usize]),
+        },
+    };
+    h.run(&command);
+}
+
+#[test]
+fn values_that_are_copied_in_parts_are_of_one_moment() {
+    for seed in 1..=120u64 {
+        let mut h = Harness::new();
+        h.run("CONFIG SET list-max-listpack-size 5");
+        for value in 0..4 {
+            for n in 0..300 {
+                h.run(&format!("SADD s{value} m{n}"));
+                h.run(&format!("HSET h{value} f{n} v{n}"));
+                h.run(&format!("ZADD z{value} {n}.5 m{n}"));
+                h.run(&format!("RPUSH l{value} e{n}"));
+            }
+        }
+        h.node.core.snapshots.at_once = AtOnce { elements: 100, bytes: usize::MAX, nodes: 3 };
+        let before = content(&h.node.store);
+        h.node.begin_snapshot(Purpose::Background);
+        let plan = h.node.snapshot_plan(Sink::Stream);
+        let (mut writer, mut bytes, mut random) = (RdbWriter::new(&plan), Vec::new(), seed * 0x9e37_79b9);
+        writer.begin(&mut bytes);
+        loop {
+            (0..seed % 7).for_each(|_| disturb(&mut h, &mut random));
+            if !pull(&mut h, &mut writer, &mut bytes, 1 + (seed as usize % 5) * 700) {
+                break;
+            }
+        }
+        writer.end(&mut bytes);
+        let loaded = load(&bytes, 4096).expect("the snapshot is whole");
+        assert!(content(&loaded.node.store) == before, "seed {seed}");
     }
 }
 
