@@ -10,8 +10,8 @@ use resp::Args;
 use crate::commands;
 use crate::config::Protected;
 use crate::core::Core;
-use crate::ctx::{CommandRef, Ctx};
-use crate::session::{Queued, ReplyMode, Session};
+use crate::ctx::{CmdResult, CommandRef, Ctx};
+use crate::session::{Blocked, Queued, ReplyMode, Session};
 use crate::store::Store;
 
 /// The command that `argv` names, given what its first word alone names.
@@ -72,29 +72,77 @@ pub fn refuse(
 /// Calls the handler; counts, replies an error, and collects what is to be propagated. The unit is not ended.
 pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     let dirty = ctx.store.effects.dirty;
-    ctx.store.select(ctx.session.db);
-    ctx.store.effects.begin_command(ctx.session.db as u32);
-    let db = ctx.session.db as u32;
-    ctx.store.effects.apart = !ctx.core.in_exec && ctx.command.flags.has(Flag::TouchesArbitraryKeys);
-    let result = (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx);
+    let result = invoke(ctx);
     let micros = ctx.core.lap_us();
-    let latency_tracking = ctx.core.config.latency_tracking;
     let stats = ctx.core.stats.command(ctx.command);
     stats.calls += 1;
     stats.micros += micros;
-    if latency_tracking {
-        stats.latency.get_or_insert_default().record(micros);
+    if let Err(error) = result {
+        fail(ctx, &error);
+    }
+    match &mut ctx.session.blocked {
+        None => note_time(ctx, micros),
+        // How long it took is known when it has got what it waits for.
+        Some(Blocked::Keys(wait)) => wait.micros = micros,
+        Some(_) => {}
+    }
+    ctx.core.redacted.clear();
+    collect(ctx, dirty, raw);
+}
+
+/// Calls the handler of a command that has waited, as a unit of its own; `waited_us` is what it took until then. Gives
+/// what it took in all. If it waits on, nothing has happened.
+pub(crate) fn run_again(ctx: &mut Ctx<'_>, waited_us: u64) -> u64 {
+    let mark = (ctx.session.reply_mode != ReplyMode::On).then(|| ctx.reply.output().mark());
+    let dirty = ctx.store.effects.dirty;
+    let result = invoke(ctx);
+    let micros = ctx.core.lap_us();
+    ctx.core.stats.command(ctx.command).micros += micros;
+    if ctx.store.key_waits.waits_on() {
+        return waited_us + micros;
     }
     if let Err(error) = result {
-        stats.failed += 1;
-        ctx.core.stats.error(&error);
-        ctx.core.note_error_on_link(ctx.session, &error, ctx.argv);
-        ctx.reply.error(error.wire_text());
+        fail(ctx, &error);
+    }
+    note_time(ctx, waited_us + micros);
+    collect(ctx, dirty, None);
+    end_unit(ctx.store, ctx.core);
+    if let Some(mark) = mark {
+        settle_suppressed(ctx, &mark);
+    }
+    waited_us + micros
+}
+
+#[inline]
+fn invoke(ctx: &mut Ctx<'_>) -> CmdResult {
+    ctx.store.select(ctx.session.db);
+    ctx.store.effects.begin_command(ctx.session.db as u32);
+    ctx.store.effects.apart = !ctx.core.in_exec && ctx.command.flags.has(Flag::TouchesArbitraryKeys);
+    (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx)
+}
+
+/// Counts and replies an error of a handler.
+fn fail(ctx: &mut Ctx<'_>, error: &CommandError) {
+    ctx.core.stats.command(ctx.command).failed += 1;
+    ctx.core.stats.error(error);
+    ctx.core.note_error_on_link(ctx.session, error, ctx.argv);
+    ctx.reply.error(error.wire_text());
+}
+
+#[inline]
+fn note_time(ctx: &mut Ctx<'_>, micros: u64) {
+    if ctx.core.config.latency_tracking {
+        ctx.core.stats.command(ctx.command).latency.get_or_insert_default().record(micros);
     }
     if micros >= ctx.core.slow_us {
         ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
     }
-    ctx.core.redacted.clear();
+}
+
+/// Adds what the command that has just run propagates to the effects of its unit.
+#[inline]
+fn collect(ctx: &mut Ctx<'_>, dirty: u64, raw: Option<&[u8]>) {
+    let db = ctx.session.db as u32;
     let effects = &mut ctx.store.effects;
     if effects.recording && effects.wants_verbatim(dirty) {
         match raw {
@@ -230,7 +278,8 @@ fn settle_suppressed(ctx: &mut Ctx<'_>, mark: &resp::Mark) {
     if ctx.session.is_primary() || ctx.session.reply_mode != ReplyMode::On {
         ctx.reply.output().rewind(mark);
     }
-    if ctx.session.reply_mode == ReplyMode::SkipNext {
+    let waits = matches!(ctx.session.blocked, Some(Blocked::Keys(_)));
+    if ctx.session.reply_mode == ReplyMode::SkipNext && !waits {
         ctx.session.reply_mode = ReplyMode::On;
     }
 }

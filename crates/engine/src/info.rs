@@ -168,7 +168,7 @@ fn clients(s: &Subject<'_>, page: &mut Page) {
     page.field("client_recent_max_output_buffer", largest_output);
     page.field("blocked_clients", blocked);
     page.field("tracking_clients", 0);
-    page.field("clients_in_timeout_table", with_deadline);
+    page.field("clients_in_timeout_table", with_deadline + s.store.key_waits.with_deadline());
 }
 
 fn memory(s: &Subject<'_>, page: &mut Page) {

@@ -12,6 +12,7 @@ pub mod effects;
 pub mod env;
 pub mod following;
 pub mod info;
+pub mod key_waits;
 pub mod load;
 pub mod node;
 pub mod notify;

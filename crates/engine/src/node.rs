@@ -209,6 +209,9 @@ impl Node {
         let session = &conn.session;
         self.store.watched.unwatch(session.id, &session.watched);
         self.core.repl.waiting.remove(&(id, session.id));
+        if let Some(Blocked::Keys(wait)) = &session.blocked {
+            self.store.key_waits.remove(id, session.id, wait);
+        }
         self.core.to_send.retain(|other| *other != id);
         self.core.conns.release(id);
         crate::serving::replica_gone(self, id, &conn);
@@ -387,6 +390,9 @@ impl Node {
             if let Some(rest) = self.core.exec_rest.take() {
                 self.go_on_with_exec(session, output, command, argv, rest);
             }
+        }
+        if self.store.key_waits.has_ready() {
+            self.serve_ready_keys();
         }
     }
 

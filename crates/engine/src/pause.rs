@@ -1,7 +1,8 @@
 //! `CLIENT PAUSE`: commands of clients wait until it ends, and nothing expires meanwhile.
 //!
 //! A client whose command has to wait is blocked as [`Blocked::Paused`] with the command still in its input; when the
-//! pause ends its input is run again from there. Replicas and the primary are never held.
+//! pause ends its input is run again from there. Replicas are never held. Of the primary's stream nothing is executed, nor
+//! acknowledged as executed, until the pause ends.
 
 use command::Flag;
 

@@ -8,6 +8,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use command::CommandError;
 use rdb::{Dialect, Target};
 use replication::primary::{count_acked, count_good, oldest_pinned, plan_snapshot};
 use replication::replica_link::{
@@ -469,17 +470,22 @@ impl Node {
         }
     }
 
-    /// Clients in `WAIT` are let go with an error: this node becomes a replica, so nobody acknowledges to it.
-    pub(crate) fn unblock_waiting(&mut self) {
+    /// Clients that wait, for acknowledgements or for a key, are told and ended: this node becomes a replica, so nobody
+    /// acknowledges to it, and what was to be taken is the primary's to take.
+    pub(crate) fn end_waiting(&mut self) {
+        let why = CommandError::fixed(
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        );
+        self.end_all_waits(&why);
         for (id, session) in self.core.repl.waiting.drain() {
             let Some(conn) = self.core.conns.get_mut(id).filter(|conn| conn.session.id == session) else {
                 continue;
             };
             conn.session.blocked = None;
-            resp::Reply::new(&mut conn.output, conn.session.proto)
-                .error("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
+            resp::Reply::new(&mut conn.output, conn.session.proto).error(why.wire_text());
+            self.core.stats.error(&why);
             self.core.queue_id(id);
-            self.core.resume.push(id);
+            self.core.close_after_reply(id);
         }
     }
 
@@ -658,7 +664,7 @@ impl Core {
         self.to_close.push(id);
     }
 
-    fn close_after_reply(&mut self, id: ConnId) {
+    pub(crate) fn close_after_reply(&mut self, id: ConnId) {
         match self.conns.get_mut(id) {
             Some(conn) if !conn.output.is_empty() => conn.session.closing = Closing::AfterReply,
             _ => self.close(id),

@@ -6,6 +6,7 @@ use command::{Flag, Flags};
 use resp::{ArgsBuf, Output, Parser, Proto};
 
 use crate::ctx::CommandRef;
+use crate::key_waits::KeyWait;
 use crate::replica::ReplicaSession;
 
 /// Counts up from 1 and is never used twice: what `CLIENT ID` answers.
@@ -75,8 +76,9 @@ pub struct Queued {
 }
 
 /// What a blocked session waits for. While it does, its input is not read on.
-#[derive(Debug)]
 pub enum Blocked {
+    /// For a key: see `key_waits`.
+    Keys(Box<KeyWait>),
     /// `WAIT`: see `Replication::waiting`.
     Wait,
     /// `CLIENT PAUSE`: the command that has to wait is still in the input.

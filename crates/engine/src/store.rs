@@ -6,10 +6,11 @@
 
 use keyspace::db::{Detached, ExpireChange};
 use keyspace::{
-    Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Stream, WrongType, ZSet,
+    Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Stream, Type, WrongType, ZSet,
 };
 
 use crate::effects::Effects;
+use crate::key_waits::KeyWaits;
 use crate::notify::{Event, Notifications};
 use crate::own_expiries::OwnExpiries;
 use crate::watch::{Presence, WatchTable};
@@ -73,6 +74,7 @@ pub struct Store {
     pub lazy: LazyFree,
     pub effects: Effects,
     pub watched: WatchTable,
+    pub key_waits: KeyWaits,
     pub notifications: Notifications,
     pub stats: LookupStats,
     pub reclaim: Box<dyn Reclaim + Send>,
@@ -99,6 +101,7 @@ impl Store {
             lazy: LazyFree::default(),
             effects: Effects::default(),
             watched: WatchTable::default(),
+            key_waits: KeyWaits::default(),
             notifications: Notifications::default(),
             stats: LookupStats::default(),
             reclaim: Box::new(DropNow),
@@ -161,6 +164,7 @@ impl Store {
             let now_ms = self.now_ms;
             self.watched
                 .touch_db(db as u32, |key| (presence(there, key, now_ms), presence(here, key, now_ms)));
+            self.key_waits.signal_replaced(db as u32, |key| here.peek(Key::new(key)).is_some());
         }
     }
 
@@ -173,6 +177,7 @@ impl Store {
             let now_ms = self.now_ms;
             self.watched
                 .touch_db(index as u32, |key| (presence(old, key, now_ms), presence(new, key, now_ms)));
+            self.key_waits.signal_replaced(index as u32, |key| new.peek(Key::new(key)).is_some());
         }
         std::mem::replace(&mut self.dbs, dbs)
     }
@@ -184,6 +189,7 @@ impl Store {
         let keys = db.len();
         let now_ms = self.now_ms;
         self.watched.touch_db(index as u32, |key| (presence(db, key, now_ms), Presence::Absent));
+        self.key_waits.signal_replaced(index as u32, |_| false);
         let contents = db.detach();
         if contents.is_walked() {
             self.orphans.push(contents);
@@ -362,6 +368,9 @@ impl Store {
             }
         }
         self.notify(Event::NEW, "new", entry.key());
+        if !self.key_waits.is_empty() && !matches!(entry.type_of(), Type::String | Type::Set | Type::Hash) {
+            self.key_waits.signal(self.selected as u32, entry.key());
+        }
         self.dbs[self.selected].insert(hash, entry)
     }
 
@@ -380,6 +389,7 @@ impl Store {
         }
         let replaced = self.dbs[self.selected].set_str(key, text, expire, self.clock);
         if let Some(object) = replaced.displaced {
+            self.key_waits.signal_gone(self.selected as u32, key.bytes);
             self.reclaim.object(object, self.lazy.server_del);
         }
         let expired = replaced.expire_at.is_some_and(|at| self.now_ms > at) && self.expiry != Expiry::Ignore;
@@ -409,6 +419,7 @@ impl Store {
     pub fn delete_quietly(&mut self, key: Key<'_>, lazily: bool) -> bool {
         match self.dbs[self.selected].remove(key) {
             Some(entry) => {
+                self.key_waits.signal_gone(self.selected as u32, key.bytes);
                 self.free_entry(entry, lazily);
                 true
             }
@@ -418,12 +429,22 @@ impl Store {
 
     /// Removes and returns the entry of `key`, alive or not.
     pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.key_waits.signal_gone(self.selected as u32, key.bytes);
         self.dbs[self.selected].remove(key)
     }
 
     /// Like [`Store::take`], for an entry that goes to another database.
     pub fn take_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.key_waits.signal_gone(self.selected as u32, key.bytes);
         self.dbs[self.selected].remove_for_another(key)
+    }
+
+    /// Says that a value that was there already has got what somebody may wait for. New keys say so by themselves.
+    #[inline]
+    pub fn signal_ready(&mut self, key: &[u8]) {
+        if !self.key_waits.is_empty() {
+            self.key_waits.signal(self.selected as u32, key);
+        }
     }
 
     /// Sets or clears the expiry of a key; false if there is none.

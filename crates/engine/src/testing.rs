@@ -45,6 +45,10 @@ impl Env for TestEnv {
         1
     }
 
+    fn sleep(&mut self, micros: u64) {
+        self.now_ms.fetch_add((micros / 1000) as i64, Ordering::Relaxed);
+    }
+
     fn used_memory(&self) -> u64 {
         1 << 20
     }

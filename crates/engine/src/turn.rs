@@ -11,9 +11,14 @@ impl Node {
     /// After all events of a turn were handled: what they made due is done. Afterwards [`Node::take_to_send`] names the
     /// connections that have something to send, and [`Node::take_actions`] what else is to happen.
     pub fn before_sleep(&mut self) {
+        self.end_long_waits();
+        if self.store.key_waits.has_ready() {
+            self.serve_ready_keys();
+        }
         while let Some(id) = self.core.resume.pop() {
             self.resume(id);
         }
+        self.release_stream();
         if std::mem::take(&mut self.core.repl.acked) {
             self.count_good_replicas();
             self.answer_waiting(false);

@@ -183,7 +183,11 @@ impl EventLoop {
     /// How long to wait: not at all while there is work that no event announces.
     fn timeout(&self) -> Timespec {
         let due = self.load_due_us().map_or(self.next_tick_us, |load| load.min(self.next_tick_us));
-        let micros = if self.can_pull() { 0 } else { due.saturating_sub(self.turn_us) };
+        let mut micros = if self.can_pull() { 0 } else { due.saturating_sub(self.turn_us) };
+        if let Some(at_ms) = self.node.store.key_waits.next_deadline_ms() {
+            let millis = at_ms.saturating_sub(self.node.core.env.unix_ms()).saturating_add(1);
+            micros = micros.min(millis.max(0) as u64 * 1000);
+        }
         // epoll counts in milliseconds: rounded up, so that the tick is due when it wakes.
         let millis = micros.div_ceil(1000);
         Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000 * 1_000_000) as i64 }

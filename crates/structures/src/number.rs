@@ -201,6 +201,13 @@ impl LongDouble {
         LongDouble(X87DoubleExtended::from_i128(i128::from(value)).value)
     }
 
+    /// `self` × `factor`, rounded up to an integer; what is beyond an `i64` becomes the nearest one, and NaN 0.
+    pub fn times_ceil(self, factor: i64) -> i64 {
+        let product = (self.0 * LongDouble::from_i64(factor).0).value;
+        let rounded = product.to_i128_r(64, Round::TowardPositive, &mut true).value;
+        rounded.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    }
+
     pub fn is_nan(self) -> bool {
         self.0.is_nan()
     }

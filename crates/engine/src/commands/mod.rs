@@ -21,6 +21,7 @@ pub mod hash;
 pub mod keys;
 pub mod lcs;
 pub mod list;
+pub mod list_blocking;
 pub mod memory;
 pub mod object;
 pub mod persistence;
@@ -43,6 +44,7 @@ pub mod transaction;
 #[cfg(test)]
 mod transcripts;
 pub mod zset;
+pub mod zset_blocking;
 pub mod zset_ops;
 pub mod zset_pop;
 pub mod zset_range;
@@ -69,6 +71,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     keys::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
+    list_blocking::COMMANDS,
     memory::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
@@ -88,6 +91,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     substring::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,
+    zset_blocking::COMMANDS,
     zset_ops::COMMANDS,
     zset_pop::COMMANDS,
     zset_range::COMMANDS,

@@ -90,6 +90,7 @@ fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     reply_id(&mut ctx.reply, id);
     ctx.store.modified(key.bytes);
+    ctx.store.signal_ready(key.bytes);
     ctx.store.notify(Event::STREAM, "xadd", key.bytes);
     if trimmed.entries > 0 {
         ctx.store.notify(Event::STREAM, "xtrim", key.bytes);

@@ -227,6 +227,8 @@ fn set_id(ctx: &mut Ctx<'_>) -> CmdResult {
         effects.dirty += 1;
     });
     ctx.reply.ok();
+    // The group may have something to read again.
+    ctx.store.signal_ready(key.bytes);
     ctx.store.notify(Event::STREAM, "xgroup-setid", key.bytes);
     Ok(())
 }
@@ -237,6 +239,7 @@ fn destroy(ctx: &mut Ctx<'_>) -> CmdResult {
     let destroyed = stream.destroy_group(name);
     if destroyed {
         ctx.store.effects.dirty += 1;
+        ctx.store.signal_ready(key.bytes);
         ctx.store.notify(Event::STREAM, "xgroup-destroy", key.bytes);
     }
     ctx.reply.int(i64::from(destroyed));

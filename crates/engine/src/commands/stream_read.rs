@@ -2,6 +2,10 @@
 //!
 //! `XREADGROUP` writes: replicas are told of each entry that was delivered by an `XCLAIM` that says all of it, or, with
 //! `NOACK`, of how far the group has come.
+//!
+//! With `BLOCK`, a client that finds nothing waits in the lines of its keys (see [`crate::key_waits`]) and its command
+//! runs again for the one that got an entry. `$` is made the ID that it stands for before that. A consumer waits for a
+//! group, too: it is told when the group, or the stream, has gone.
 
 use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, FindKeys, Flag, Flags, Group, Key, KeySpec,
@@ -9,12 +13,13 @@ use command::{
 };
 use keyspace::stream::Pending;
 use keyspace::{Stream, StreamId};
-use resp::{Args, Proto, Reply};
+use resp::{Args, ArgsBuf, Proto, Reply};
 
 use crate::commands::stream_claim::propagate_claim;
 use crate::commands::stream_id::{no_group, parse_strict, reply_entries, reply_id, reply_next};
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::effects::Effects;
+use crate::key_waits::{Awaited, Timeout};
 use crate::notify::Event;
 
 pub const COMMANDS: &[Command<Handler>] = &[XREAD, XREADGROUP];
@@ -79,8 +84,8 @@ const STREAM_KEYS: FindKeys = FindKeys::Range { last: -1, step: 1, limit: 2 };
 /// The arguments of both commands.
 struct ReadArgs<'a> {
     limit: usize,
-    /// How long to wait, in milliseconds; 0 for ever.
-    block_ms: Option<i64>,
+    /// How long to wait.
+    block: Option<Timeout>,
     group: Option<(&'a [u8], &'a [u8])>,
     no_ack: bool,
     keys: Args<'a>,
@@ -97,10 +102,10 @@ enum After {
 }
 
 impl<'a> ReadArgs<'a> {
-    fn parse(argv: Args<'a>, for_group: bool) -> Result<ReadArgs<'a>, CommandError> {
+    fn parse(argv: Args<'a>, for_group: bool, now_ms: i64) -> Result<ReadArgs<'a>, CommandError> {
         let mut args = ReadArgs {
             limit: usize::MAX,
-            block_ms: None,
+            block: None,
             group: None,
             no_ack: false,
             keys: argv.tail(argv.len()),
@@ -115,7 +120,7 @@ impl<'a> ReadArgs<'a> {
         while let Some(option) = options.next() {
             let more = options.rest().len();
             if is_token(option, "BLOCK") && more > 0 {
-                args.block_ms = Some(block_ms(&mut options)?);
+                args.block = Some(Timeout::millis(options.value()?, now_ms)?);
             } else if is_token(option, "COUNT") && more > 0 {
                 let count = usize::try_from(options.int()?).unwrap_or(0);
                 args.limit = if count == 0 { usize::MAX } else { count };
@@ -151,20 +156,18 @@ impl<'a> ReadArgs<'a> {
         }
         Ok(args)
     }
+
+    /// How many entries of a stream are given: after a wait it is not all that a low ID would give.
+    fn limit_of(&self, ctx: &Ctx<'_>) -> usize {
+        if self.limit == usize::MAX && ctx.runs_again() { WAITED_LIMIT } else { self.limit }
+    }
 }
 
-fn block_ms(options: &mut Options<'_>) -> Result<i64, CommandError> {
-    let timeout = options
-        .int()
-        .map_err(|_| CommandError::fixed("ERR timeout is not an integer or out of range"))?;
-    if timeout < 0 {
-        return Err(CommandError::fixed("ERR timeout is negative"));
-    }
-    Ok(timeout)
-}
+/// Entries of a stream that are given after a wait, if no `COUNT` says otherwise.
+const WAITED_LIMIT: usize = 1000;
 
 fn xread(ctx: &mut Ctx<'_>) -> CmdResult {
-    let args = ReadArgs::parse(ctx.argv, false)?;
+    let args = ReadArgs::parse(ctx.argv, false, ctx.store.now_ms)?;
     let mut after = Vec::with_capacity(args.ids.len());
     for (key, id) in args.keys.iter().zip(args.ids.iter()) {
         let stream = ctx.store.read_stream(keyspace::Key::new(key)).map_err(wrong_type)?;
@@ -179,19 +182,46 @@ fn xread(ctx: &mut Ctx<'_>) -> CmdResult {
             id => parse_strict(id, 0)?,
         });
     }
+    let limit = args.limit_of(ctx);
     let mark = ctx.reply.begin_deferred();
     let mut served = 0;
     for (key, after) in args.keys.iter().zip(&after) {
+        if !ctx.considers(key) {
+            continue;
+        }
         let entry = ctx.store.peek(keyspace::Key::new(key));
         let stream = entry.and_then(|entry| keyspace::EntryExt::as_stream(entry).ok());
         let Some(stream) = stream.filter(|stream| has_after(stream, *after)) else { continue };
         served += 1;
         begin_stream(&mut ctx.reply, key);
         let start = after.next().expect("there is an entry behind it");
-        reply_entries(&mut ctx.reply, stream.range(start, StreamId::MAX), args.limit);
+        reply_entries(&mut ctx.reply, stream.range(start, StreamId::MAX), limit);
     }
-    end_streams(&mut ctx.reply, mark, served);
+    if served > 0 {
+        end_streams(&mut ctx.reply, mark, served);
+    } else if !wait(ctx, &args, Awaited::Stream, |argv| with_ids(argv, &after)) {
+        ctx.reply.null_array();
+    }
     Ok(())
+}
+
+/// The command with the IDs that its last arguments stand for.
+fn with_ids(argv: Args<'_>, ids: &[StreamId]) -> ArgsBuf {
+    let mut resolved: ArgsBuf = argv.head(argv.len() - ids.len()).into();
+    ids.iter().for_each(|id| resolved.push(&id.text()));
+    resolved
+}
+
+/// Waits for the streams, if it was asked for; false if it was not, or cannot be.
+fn wait<'a>(
+    ctx: &mut Ctx<'a>,
+    args: &ReadArgs<'_>,
+    awaited: Awaited,
+    again: impl FnOnce(Args<'a>) -> ArgsBuf,
+) -> bool {
+    let Some(timeout) = args.block else { return false };
+    let argv = (!ctx.runs_again()).then(|| again(ctx.argv));
+    ctx.await_keys(awaited, timeout, args.keys.iter(), argv)
 }
 
 /// Whether the stream has an entry behind `after`.
@@ -207,18 +237,25 @@ fn begin_stream(reply: &mut Reply<'_>, key: &[u8]) {
 }
 
 fn end_streams(reply: &mut Reply<'_>, mark: resp::Mark, served: usize) {
-    match (served, reply.proto()) {
-        (0, _) => reply.null_array(),
-        (_, Proto::Resp2) => reply.end_array(mark, served),
-        (_, Proto::Resp3) => reply.end_map(mark, served),
+    match reply.proto() {
+        Proto::Resp2 => reply.end_array(mark, served),
+        Proto::Resp3 => reply.end_map(mark, served),
     }
 }
 
 fn xreadgroup(ctx: &mut Ctx<'_>) -> CmdResult {
-    let args = ReadArgs::parse(ctx.argv, true)?;
+    let args = ReadArgs::parse(ctx.argv, true, ctx.store.now_ms)?;
     let (group, consumer) = args.group.expect("it was required");
     let mut after = Vec::with_capacity(args.ids.len());
     for (key, id) in args.keys.iter().zip(args.ids.iter()) {
+        if ctx.runs_again() {
+            // It waits for new entries only.
+            after.push(After::New);
+            if ctx.considers(key) {
+                expect_awaited(ctx, key, group)?;
+            }
+            continue;
+        }
         let stream = ctx.store.read_stream(keyspace::Key::new(key)).map_err(wrong_type)?;
         if stream.and_then(|stream| stream.group(group)).is_none() {
             return Err(no_group(key, group, " in XREADGROUP with GROUP option"));
@@ -238,9 +275,13 @@ fn xreadgroup(ctx: &mut Ctx<'_>) -> CmdResult {
     let mark = ctx.reply.begin_deferred();
     let mut served = 0;
     ctx.store.effects.propagate_nothing();
+    let limit = args.limit_of(ctx);
     for (key, after) in args.keys.iter().zip(&after) {
+        if !ctx.considers(key) {
+            continue;
+        }
         let delivery =
-            Delivery { key, group, consumer, limit: args.limit, no_ack: args.no_ack, now_ms: ctx.store.now_ms };
+            Delivery { key, group, consumer, limit, no_ack: args.no_ack, now_ms: ctx.store.now_ms };
         let entry = ctx.store.peek(keyspace::Key::new(key));
         let Some(stream) = entry.and_then(|entry| keyspace::EntryExt::as_stream(entry).ok()) else { continue };
         let Some(read) = stream.group(group) else { continue };
@@ -259,7 +300,24 @@ fn xreadgroup(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         ctx.store.effects.dirty += 1 + u64::from(created);
     }
-    end_streams(&mut ctx.reply, mark, served);
+    if served > 0 {
+        end_streams(&mut ctx.reply, mark, served);
+    } else if !wait(ctx, &args, Awaited::Group, ArgsBuf::from) {
+        ctx.reply.null_array();
+    }
+    Ok(())
+}
+
+/// What the client waits for must still be there.
+fn expect_awaited(ctx: &mut Ctx<'_>, key: &[u8], group: &[u8]) -> CmdResult {
+    let entry = ctx.store.peek(keyspace::Key::new(key));
+    let stream = entry.and_then(|entry| keyspace::EntryExt::as_stream(entry).ok());
+    let stream = stream.ok_or(CommandError::fixed("UNBLOCKED the stream key no longer exists"))?;
+    if stream.group(group).is_none() {
+        return Err(CommandError::fixed(
+            "NOGROUP the consumer group this client was blocked on no longer exists",
+        ));
+    }
     Ok(())
 }
 
