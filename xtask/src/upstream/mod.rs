@@ -97,6 +97,8 @@ const FILES: &[&str] = &[
     "unit/type/hash",
     "unit/type/string",
     "unit/type/incr",
+    "unit/type/stream",
+    "unit/type/stream-cgroups",
     "unit/expire",
     "unit/wait",
     "unit/pause",

@@ -40,6 +40,7 @@ const XREAD: Command<Handler> = Command {
                      that XREAD-ing with a fixed COUNT is O(1). Note that when the BLOCK option is used, XADD will pay \
                      O(M) time in order to serve the M clients blocked on the stream getting new data.",
         summary: "Returns entries of streams after the given IDs, and waits for some if there are none.",
+        history: &[("7.4.0", "Takes `+` for the last entry.")],
         arguments: &[
             Arg::integer("count").token("COUNT").optional(),
             Arg::integer("milliseconds").token("BLOCK").optional(),
@@ -173,6 +174,12 @@ fn xread(ctx: &mut Ctx<'_>) -> CmdResult {
         let stream = ctx.store.read_stream(keyspace::Key::new(key)).map_err(wrong_type)?;
         after.push(match id {
             b"$" => stream.map_or(StreamId::MIN, |stream| stream.last_id),
+            // The last entry there is.
+            b"+" => match stream.map(|stream| (stream.last_entry_id().previous(), stream.last_id)) {
+                Some((Some(before), _)) => before,
+                Some((None, last_id)) => last_id,
+                None => StreamId::MIN,
+            },
             b">" => {
                 return Err(CommandError::fixed(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> \
@@ -265,6 +272,13 @@ fn xreadgroup(ctx: &mut Ctx<'_>) -> CmdResult {
                 return Err(CommandError::fixed(
                     "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this \
                      consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just \
+                     return an empty result set.",
+                ));
+            }
+            b"+" => {
+                return Err(CommandError::fixed(
+                    "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this \
+                     consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just \
                      return an empty result set.",
                 ));
             }
@@ -419,4 +433,127 @@ pub(super) fn propagate_group_id(
     let mut digits = itoa::Buffer::new();
     let read = digits.format(group.entries_read.map_or(-1, |read| read as i64)).as_bytes();
     effects.propagate(&[b"XGROUP", b"SETID", key, name, &group.last_id.text(), b"ENTRIESREAD", read]);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    fn with_stream() -> Harness {
+        let mut h = Harness::new();
+        for line in ["XADD s 1-1 a 1", "XADD s 1-2 b 2", "XADD s 2-0 a 3", "XGROUP CREATE s g 0"] {
+            h.run(line);
+        }
+        h.propagated();
+        h
+    }
+
+    const E1: &str = r"*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n";
+    const E2: &str = r"*2\r\n$3\r\n1-2\r\n*2\r\n$1\r\nb\r\n$1\r\n2\r\n";
+    const E3: &str = r"*2\r\n$3\r\n2-0\r\n*2\r\n$1\r\na\r\n$1\r\n3\r\n";
+
+    fn of_s(entries: &[&str]) -> String {
+        format!(r"*1\r\n*2\r\n$1\r\ns\r\n*{}\r\n{}", entries.len(), entries.concat())
+    }
+
+    #[test]
+    fn what_is_new_is_read_from_each_id() {
+        let mut h = with_stream();
+        assert_eq!(h.run("XREAD COUNT 2 STREAMS s 0"), of_s(&[E1, E2]));
+        assert_eq!(h.run("XREAD STREAMS s 1-2"), of_s(&[E3]));
+        assert_eq!(h.run("XREAD STREAMS s +"), of_s(&[E3]));
+        assert_eq!(h.run("XREAD STREAMS s $"), r"*-1\r\n");
+        assert_eq!(h.run("XREAD STREAMS none s + 2-0"), r"*-1\r\n");
+        assert!(h.run("XREAD STREAMS s >").starts_with("-ERR The > ID can be specified only"));
+        assert!(h.run("XREADGROUP GROUP g c STREAMS s $").starts_with("-ERR The $ ID is meaningless"));
+        assert!(h.run("XREADGROUP GROUP no c STREAMS s >").starts_with("-NOGROUP No such key \\'s\\' or consumer"));
+        h.resp3();
+        assert_eq!(h.run("XREAD STREAMS s 1-2"), format!(r"%1\r\n$1\r\ns\r\n*1\r\n{E3}"));
+    }
+
+    #[test]
+    fn replicas_are_told_what_a_group_was_given() {
+        let mut h = with_stream();
+        assert_eq!(h.run("XREADGROUP GROUP g c COUNT 2 STREAMS s >"), of_s(&[E1, E2]));
+        let claim = |id, last| {
+            format!("XCLAIM s g c 0 {id} TIME 1700000000000 RETRYCOUNT 1 FORCE JUSTID LASTID {last}")
+        };
+        assert_eq!(
+            h.propagated(),
+            ["MULTI".to_owned(), claim("1-1", "1-1"), claim("1-2", "1-2"), "EXEC".to_owned()]
+        );
+        assert_eq!(h.run("XREADGROUP GROUP g new NOACK STREAMS s >"), of_s(&[E3]));
+        assert_eq!(
+            h.propagated(),
+            ["MULTI", "XGROUP CREATECONSUMER s g new", "XGROUP SETID s g 2-0 ENTRIESREAD 3", "EXEC"]
+        );
+        // History is not told, but that there is a consumer is.
+        h.run("XDEL s 1-2");
+        h.propagated();
+        assert_eq!(
+            h.run("XREADGROUP GROUP g c STREAMS s 0"),
+            of_s(&[E1, r"*2\r\n$3\r\n1-2\r\n*-1\r\n"])
+        );
+        assert_eq!(h.propagated(), Vec::<String>::new());
+        assert_eq!(h.run("XREADGROUP GROUP g late STREAMS s 0"), of_s(&[]));
+        assert_eq!(h.propagated(), ["XGROUP CREATECONSUMER s g late"]);
+        assert_eq!(h.run("XREADGROUP GROUP g c STREAMS s >"), r"*-1\r\n");
+        assert_eq!(h.propagated(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_reader_waits_for_what_comes_after_its_id() {
+        let mut h = with_stream();
+        let writer = h.connect();
+        assert_eq!(h.run("XREAD BLOCK 0 STREAMS s t $ 0"), "");
+        h.run_on(writer, "XADD s 3-0 a 4");
+        let conn = h.conn;
+        let e4 = r"*2\r\n$3\r\n3-0\r\n*2\r\n$1\r\na\r\n$1\r\n4\r\n";
+        assert_eq!(h.output(conn).escape_ascii().to_string(), of_s(&[e4]));
+        // A list is not a stream; a stream that is made then is.
+        assert_eq!(h.run("XREAD BLOCK 0 STREAMS t 0"), "");
+        h.run_on(writer, "RPUSH t a");
+        assert_eq!(h.output(conn), b"");
+        h.run_on(writer, "DEL t");
+        h.run_on(writer, "XADD t 1-0 a 1");
+        assert!(!h.output(conn).is_empty());
+        assert_eq!(h.run("MULTI"), r"+OK\r\n");
+        h.run("XREAD BLOCK 0 STREAMS s $");
+        assert_eq!(h.run("EXEC"), r"*1\r\n*-1\r\n");
+        assert!(h.run("XREAD BLOCK -1 STREAMS s $").starts_with("-ERR timeout is negative"));
+    }
+
+    #[test]
+    fn consumers_wait_in_line_and_learn_that_their_group_has_gone() {
+        let mut h = with_stream();
+        let (writer, second, first) = (h.connect(), h.connect(), h.conn);
+        h.run("XGROUP SETID s g $");
+        for (conn, name) in [(first, "a"), (second, "b")] {
+            assert_eq!(h.run_on(conn, &format!("XREADGROUP GROUP g {name} BLOCK 0 STREAMS s >")), "");
+        }
+        h.propagated();
+        h.run_on(writer, "XADD s 3-0 a 4");
+        assert!(!h.output(first).is_empty() && h.output(second).is_empty());
+        assert_eq!(
+            h.propagated(),
+            [
+                "XADD s 3-0 a 4",
+                "XCLAIM s g a 0 3-0 TIME 1700000000000 RETRYCOUNT 1 FORCE JUSTID LASTID 3-0"
+            ]
+        );
+        h.run_on(writer, "XGROUP SETID s g 2-0");
+        assert!(!h.output(second).is_empty());
+        for (way, error) in [
+            ("XGROUP DESTROY s g", "-NOGROUP the consumer group this client was blocked on no longer exists"),
+            ("DEL s", "-UNBLOCKED the stream key no longer exists"),
+            ("SET s 1", "-UNBLOCKED the stream key no longer exists"),
+            ("FLUSHALL", "-UNBLOCKED the stream key no longer exists"),
+        ] {
+            h.run_on(writer, "DEL s");
+            h.run_on(writer, "XGROUP CREATE s g $ MKSTREAM");
+            assert_eq!(h.run("XREADGROUP GROUP g a BLOCK 0 STREAMS s >"), "");
+            h.run_on(writer, way);
+            assert_eq!(h.output(first).escape_ascii().to_string(), format!(r"{error}\r\n"), "{way}");
+        }
+    }
 }

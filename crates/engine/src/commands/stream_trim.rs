@@ -544,3 +544,81 @@ fn reply_absent(ctx: &mut Ctx<'_>, count: usize) {
     ctx.reply.array(count);
     (0..count).for_each(|_| ctx.reply.int(REPLY_ABSENT));
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    #[test]
+    fn trimming_is_told_as_it_came_out() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET stream-node-max-entries 2");
+        h.run("XADD s 1-1 a 1");
+        assert_eq!(h.propagated(), ["SELECT 0", "XADD s 1-1 a 1"]);
+        h.run("XADD s * a 1");
+        h.run("XADD s 1700000000000-* a 1");
+        h.run("XADD s MAXLEN ~ 2 LIMIT 5 * a 1");
+        h.run("xadd s minid ~ 1700000000000-1 * a 1");
+        h.run("XADD s MAXLEN = 1 1700000000009 a 1");
+        assert_eq!(
+            h.propagated(),
+            [
+                "XADD s 1700000000000-0 a 1",
+                "XADD s 1700000000000-1 a 1",
+                "XADD s MAXLEN = 2 LIMIT 5 1700000000000-2 a 1",
+                "xadd s minid = 1700000000000-1 1700000000000-3 a 1",
+                "XADD s MAXLEN = 1 1700000000009 a 1",
+            ]
+        );
+        h.run("XTRIM s MAXLEN ~ 1");
+        assert_eq!(h.propagated(), Vec::<String>::new());
+        (0..5).for_each(|_| drop(h.run("XADD s * a 1")));
+        h.propagated();
+        assert_eq!(h.run("XTRIM s MAXLEN ~ 1"), r":4\r\n");
+        assert_eq!(h.propagated(), ["XTRIM s MAXLEN = 2"]);
+    }
+
+    #[test]
+    fn what_8_2_brought_is_told_in_words_of_7_0() {
+        let mut h = Harness::new();
+        for seq in 1..=8 {
+            h.run(&format!("XADD s 0-{seq} a 1"));
+        }
+        for line in ["XGROUP CREATE s g 0", "XGROUP CREATE s h 0", "XREADGROUP GROUP g c COUNT 6 STREAMS s >"] {
+            h.run(line);
+        }
+        h.run("XREADGROUP GROUP h c COUNT 6 STREAMS s >");
+        h.run("XACK s g 0-2");
+        h.run("XACK s h 0-2");
+        h.propagated();
+        // Of the first six only one is acknowledged by both.
+        assert_eq!(h.run("XTRIM s MAXLEN = 1 ACKED"), r":1\r\n");
+        assert_eq!(h.propagated(), ["XDEL s 0-2"]);
+        assert_eq!(h.run("XTRIM s MINID 0-3 DELREF"), r":1\r\n");
+        assert_eq!(h.propagated(), ["MULTI", "XTRIM s MINID 0-3", "XACK s g 0-1", "XACK s h 0-1", "EXEC"]);
+        assert_eq!(h.run("XDELEX s ACKED IDS 2 0-3 0-9"), r"*2\r\n:2\r\n:2\r\n");
+        assert_eq!(h.run("XACKDEL s g ACKED IDS 2 0-3 0-8"), r"*2\r\n:2\r\n:-1\r\n");
+        assert_eq!(h.propagated(), ["XACK s g 0-3"]);
+        assert_eq!(h.run("XACKDEL s h ACKED IDS 1 0-3"), r"*1\r\n:1\r\n");
+        assert_eq!(h.propagated(), ["MULTI", "XACK s h 0-3", "XDEL s 0-3", "EXEC"]);
+        assert_eq!(h.run("XDELEX s DELREF IDS 2 0-4 0-4"), r"*2\r\n:1\r\n:-1\r\n");
+        assert_eq!(h.propagated(), ["MULTI", "XACK s g 0-4", "XACK s h 0-4", "XDEL s 0-4", "EXEC"]);
+        assert_eq!(h.run("XADD s MAXLEN 3 DELREF 1-* a 1"), r"$3\r\n1-0\r\n");
+        assert_eq!(
+            h.propagated(),
+            [
+                "MULTI",
+                "XADD s MAXLEN 3 1-0 a 1",
+                "XACK s g 0-5",
+                "XACK s h 0-5",
+                "XACK s g 0-6",
+                "XACK s h 0-6",
+                "EXEC"
+            ]
+        );
+        assert_eq!(h.run("XPENDING s g"), r"*4\r\n:0\r\n$-1\r\n$-1\r\n*-1\r\n");
+        for line in ["XDELEX s IDS 2 0-1", "XDELEX s KEEPREF 0-1 0-2", "XDELEX s KEEPREF ACKED IDS 1 1"] {
+            assert!(h.run(line).starts_with("-ERR"), "{line}");
+        }
+    }
+}
