@@ -339,11 +339,7 @@ impl Store {
     }
 
     /// Changes the stream at `key`, which was just found, and the effects beside it.
-    pub fn edit_stream<R>(
-        &mut self,
-        key: Key<'_>,
-        change: impl FnOnce(&mut Stream, &mut Effects) -> R,
-    ) -> R {
+    pub fn edit_stream<R>(&mut self, key: Key<'_>, change: impl FnOnce(&mut Stream, &mut Effects) -> R) -> R {
         const FOUND: &str = "the stream was just found";
         let entry = self.dbs[self.selected].edit(key).expect(FOUND);
         entry.set_clock(self.clock);

@@ -29,8 +29,7 @@ pub enum Type {
 }
 
 impl Type {
-    pub const ALL: [Type; 6] =
-        [Type::String, Type::List, Type::Set, Type::ZSet, Type::Hash, Type::Stream];
+    pub const ALL: [Type; 6] = [Type::String, Type::List, Type::Set, Type::ZSet, Type::Hash, Type::Stream];
 
     /// The name as `TYPE` and `SCAN … TYPE` spell it.
     pub fn name(self) -> &'static str {

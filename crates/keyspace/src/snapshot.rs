@@ -583,16 +583,36 @@ pub struct StreamCopy<'a> {
 pub enum StreamPiece<'a> {
     /// So many nodes follow.
     Nodes(u64),
-    Node { key: StreamId, bytes: &'a [u8] },
+    Node {
+        key: StreamId,
+        bytes: &'a [u8],
+    },
     /// So many groups follow.
-    Counters { counters: Counters, groups: u64 },
+    Counters {
+        counters: Counters,
+        groups: u64,
+    },
     /// So many pending entries of it follow.
-    Group { name: &'a [u8], last_id: StreamId, entries_read: Option<u64>, pending: u64 },
-    Pending { id: StreamId, delivered_ms: i64, deliveries: u64 },
+    Group {
+        name: &'a [u8],
+        last_id: StreamId,
+        entries_read: Option<u64>,
+        pending: u64,
+    },
+    Pending {
+        id: StreamId,
+        delivered_ms: i64,
+        deliveries: u64,
+    },
     /// So many consumers of the group follow.
     Consumers(u64),
     /// So many of its pending entries follow.
-    Consumer { name: &'a [u8], seen_ms: i64, active_ms: i64, pending: u64 },
+    Consumer {
+        name: &'a [u8],
+        seen_ms: i64,
+        active_ms: i64,
+        pending: u64,
+    },
     Owned(StreamId),
 }
 

@@ -402,8 +402,11 @@ impl Stream {
     pub fn heap_bytes(&self) -> usize {
         let nodes: usize = self.nodes().map(|node| node.pack.capacity()).sum();
         let map = self.full.len() * size_of::<(StreamId, Node)>() * 3 / 2;
-        let groups: usize =
-            self.groups.iter().map(|(name, group)| name.len() + size_of::<Group>() + group.heap_bytes()).sum();
+        let groups: usize = self
+            .groups
+            .iter()
+            .map(|(name, group)| name.len() + size_of::<Group>() + group.heap_bytes())
+            .sum();
         nodes + map + groups
     }
 

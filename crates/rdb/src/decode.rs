@@ -673,7 +673,10 @@ impl Core {
                 let last_id = stream::id(input)?;
                 let entries_read = if parts.history { Some(input.length()? as i64) } else { None };
                 let pending = input.length()?;
-                (Event::Group { name, last_id, entries_read }, At::Pending { left: pending, groups: left - 1 })
+                (
+                    Event::Group { name, last_id, entries_read },
+                    At::Pending { left: pending, groups: left - 1 },
+                )
             }
             At::Pending { left, groups } => {
                 let id = stream::raw_id(input)?;

@@ -132,7 +132,8 @@ mod tests {
         for target in Target::ALL {
             let payload = payload(target);
             let seen = events(&payload);
-            let history = "Some(StreamHistory { first_id: (1, 2), max_deleted_id: (0, 9), entries_added: 5 })";
+            let history =
+                "Some(StreamHistory { first_id: (1, 2), max_deleted_id: (0, 9), entries_added: 5 })";
             let old = target == Target::V9;
             let (history, unknown, one) =
                 if old { ("None", "None", "None") } else { (history, "Some(-1)", "Some(1)") };

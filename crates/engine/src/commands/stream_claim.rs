@@ -258,7 +258,8 @@ impl ClaimOptions {
             force: false,
             just_id: false,
         };
-        let invalid = |what: &str| CommandError::text(format!("ERR Invalid {what} option argument for XCLAIM"));
+        let invalid =
+            |what: &str| CommandError::text(format!("ERR Invalid {what} option argument for XCLAIM"));
         while let Some(option) = options.next() {
             let has_value = !options.rest().is_empty();
             if is_token(option, "FORCE") {
@@ -293,8 +294,7 @@ fn xclaim(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let invalid = CommandError::fixed("ERR Invalid min-idle-time argument for XCLAIM");
     let min_idle_ms = argv.int(4).map_err(|_| invalid)?.max(0);
-    let ids: SmallVec<[StreamId; 8]> =
-        argv.tail(5).iter().map_while(|id| parse_strict(id, 0).ok()).collect();
+    let ids: SmallVec<[StreamId; 8]> = argv.tail(5).iter().map_while(|id| parse_strict(id, 0).ok()).collect();
     let options = ClaimOptions::parse(Options::new(argv, 5 + ids.len()), now_ms)?;
     let sane = |delivered_ms: &i64| (0..=now_ms).contains(delivered_ms);
     let claim = Claim {
@@ -355,7 +355,10 @@ enum Outcome {
 
 impl Claim<'_> {
     /// Claims an entry and replies it. `text` is its ID as it is to be propagated.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one stream, and the three places it is told to")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one stream, and the three places it is told to"
+    )]
     fn one(
         &self,
         id: StreamId,

@@ -175,7 +175,10 @@ mod tests {
         assert_eq!((parse_start(b"(5"), parse_start(b"(5-7")), (Ok(id(5, 1)), Ok(id(5, 8))));
         assert_eq!((parse_end(b"(5"), parse_end(b"5")), (Ok(id(5, u64::MAX - 1)), Ok(id(5, u64::MAX))));
         assert_eq!(parse_start(b"(-"), Err(INVALID));
-        assert!(parse_end(b"(0-0").is_err() && parse_start(b"(18446744073709551615-18446744073709551615").is_err());
+        assert!(
+            parse_end(b"(0-0").is_err()
+                && parse_start(b"(18446744073709551615-18446744073709551615").is_err()
+        );
         assert_eq!(parse_strict("1".repeat(128).as_bytes(), 0), Err(INVALID));
     }
 }

@@ -297,7 +297,9 @@ fn xreadgroup(ctx: &mut Ctx<'_>) -> CmdResult {
         let delivery =
             Delivery { key, group, consumer, limit, no_ack: args.no_ack, now_ms: ctx.store.now_ms };
         let entry = ctx.store.peek(keyspace::Key::new(key));
-        let Some(stream) = entry.and_then(|entry| keyspace::EntryExt::as_stream(entry).ok()) else { continue };
+        let Some(stream) = entry.and_then(|entry| keyspace::EntryExt::as_stream(entry).ok()) else {
+            continue;
+        };
         let Some(read) = stream.group(group) else { continue };
         if *after == After::New && !has_after(stream, read.last_id) {
             continue;
@@ -466,7 +468,10 @@ mod tests {
         assert_eq!(h.run("XREAD STREAMS none s + 2-0"), r"*-1\r\n");
         assert!(h.run("XREAD STREAMS s >").starts_with("-ERR The > ID can be specified only"));
         assert!(h.run("XREADGROUP GROUP g c STREAMS s $").starts_with("-ERR The $ ID is meaningless"));
-        assert!(h.run("XREADGROUP GROUP no c STREAMS s >").starts_with("-NOGROUP No such key \\'s\\' or consumer"));
+        assert!(
+            h.run("XREADGROUP GROUP no c STREAMS s >")
+                .starts_with("-NOGROUP No such key \\'s\\' or consumer")
+        );
         h.resp3();
         assert_eq!(h.run("XREAD STREAMS s 1-2"), format!(r"%1\r\n$1\r\ns\r\n*1\r\n{E3}"));
     }
@@ -490,10 +495,7 @@ mod tests {
         // History is not told, but that there is a consumer is.
         h.run("XDEL s 1-2");
         h.propagated();
-        assert_eq!(
-            h.run("XREADGROUP GROUP g c STREAMS s 0"),
-            of_s(&[E1, r"*2\r\n$3\r\n1-2\r\n*-1\r\n"])
-        );
+        assert_eq!(h.run("XREADGROUP GROUP g c STREAMS s 0"), of_s(&[E1, r"*2\r\n$3\r\n1-2\r\n*-1\r\n"]));
         assert_eq!(h.propagated(), Vec::<String>::new());
         assert_eq!(h.run("XREADGROUP GROUP g late STREAMS s 0"), of_s(&[]));
         assert_eq!(h.propagated(), ["XGROUP CREATECONSUMER s g late"]);
@@ -536,10 +538,7 @@ mod tests {
         assert!(!h.output(first).is_empty() && h.output(second).is_empty());
         assert_eq!(
             h.propagated(),
-            [
-                "XADD s 3-0 a 4",
-                "XCLAIM s g a 0 3-0 TIME 1700000000000 RETRYCOUNT 1 FORCE JUSTID LASTID 3-0"
-            ]
+            ["XADD s 3-0 a 4", "XCLAIM s g a 0 3-0 TIME 1700000000000 RETRYCOUNT 1 FORCE JUSTID LASTID 3-0"]
         );
         h.run_on(writer, "XGROUP SETID s g 2-0");
         assert!(!h.output(second).is_empty());

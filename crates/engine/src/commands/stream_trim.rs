@@ -574,8 +574,8 @@ mod tests {
         assert_eq!(h.propagated(), Vec::<String>::new());
         (0..5).for_each(|_| drop(h.run("XADD s * a 1")));
         h.propagated();
-        assert_eq!(h.run("XTRIM s MAXLEN ~ 1"), r":4\r\n");
-        assert_eq!(h.propagated(), ["XTRIM s MAXLEN = 2"]);
+        assert_eq!(h.run("XTRIM s MAXLEN ~ 1"), r":5\r\n");
+        assert_eq!(h.propagated(), ["XTRIM s MAXLEN = 1"]);
     }
 
     #[test]
@@ -584,7 +584,8 @@ mod tests {
         for seq in 1..=8 {
             h.run(&format!("XADD s 0-{seq} a 1"));
         }
-        for line in ["XGROUP CREATE s g 0", "XGROUP CREATE s h 0", "XREADGROUP GROUP g c COUNT 6 STREAMS s >"] {
+        for line in ["XGROUP CREATE s g 0", "XGROUP CREATE s h 0", "XREADGROUP GROUP g c COUNT 6 STREAMS s >"]
+        {
             h.run(line);
         }
         h.run("XREADGROUP GROUP h c COUNT 6 STREAMS s >");

@@ -74,7 +74,8 @@ impl<'a> Cursor<'a> {
             full.range(first..)
         };
         let mut tail = tail;
-        let node = if in_tail { tail.take() } else { nodes.next().map(|(_, node)| node).or_else(|| tail.take()) };
+        let node =
+            if in_tail { tail.take() } else { nodes.next().map(|(_, node)| node).or_else(|| tail.take()) };
         let node = node.map(|node| {
             let shared = node.shared();
             Inside::new(node, shared, node.seek(&shared, start))
@@ -138,8 +139,11 @@ impl<'a> Cursor<'a> {
             if head.deleted {
                 continue;
             }
-            let (beyond, before) =
-                if self.backward { (head.id < self.start, head.id > self.end) } else { (head.id > self.end, head.id < self.start) };
+            let (beyond, before) = if self.backward {
+                (head.id < self.start, head.id > self.end)
+            } else {
+                (head.id > self.end, head.id < self.start)
+            };
             if beyond {
                 self.node = None;
                 return None;

@@ -20,7 +20,11 @@ pub struct StreamLoad {
 pub enum History {
     /// Nothing: it is guessed, as Redis does.
     Unknown,
-    Known { first_id: StreamId, max_deleted_id: StreamId, entries_added: u64 },
+    Known {
+        first_id: StreamId,
+        max_deleted_id: StreamId,
+        entries_added: u64,
+    },
 }
 
 impl StreamLoad {
@@ -30,7 +34,12 @@ impl StreamLoad {
 
     pub fn node(&mut self, key: StreamId, bytes: Vec<u8>) -> Result<(), Malformed> {
         let node = Node::load(key, bytes)?;
-        if self.stream.tail.as_ref().is_some_and(|tail| tail.last_id().unwrap_or(tail.key).max(tail.key) >= key) {
+        if self
+            .stream
+            .tail
+            .as_ref()
+            .is_some_and(|tail| tail.last_id().unwrap_or(tail.key).max(tail.key) >= key)
+        {
             return Err(Malformed("Stream nodes overlap"));
         }
         self.stream.length += node.live();
@@ -84,7 +93,11 @@ impl StreamLoad {
     /// An entry is pending in the group.
     pub fn pending(&mut self, id: StreamId, delivered_ms: i64, deliveries: u64) -> Result<(), Malformed> {
         let fresh = self.open_group()?.load_pending(id, delivered_ms, deliveries);
-        if fresh { Ok(()) } else { Err(Malformed("Duplicated global PEL entry loading stream consumer group")) }
+        if fresh {
+            Ok(())
+        } else {
+            Err(Malformed("Duplicated global PEL entry loading stream consumer group"))
+        }
     }
 
     /// A consumer of the group follows. Without `active_ms` the snapshot does not tell it.

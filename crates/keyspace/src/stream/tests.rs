@@ -7,11 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn limits(entries: usize, bytes: usize) -> EncodingLimits {
-    EncodingLimits {
-        stream_node_entries: entries,
-        stream_node_bytes: bytes,
-        ..EncodingLimits::default()
-    }
+    EncodingLimits { stream_node_entries: entries, stream_node_bytes: bytes, ..EncodingLimits::default() }
 }
 
 type Fields = Vec<Vec<u8>>;
@@ -155,7 +151,12 @@ fn loads_what_fits_together_only() {
                 let mut backward = read(stream.range_rev(StreamId::MIN, StreamId::MAX), false);
                 backward.reverse();
                 assert_eq!(forward, backward);
-                let trim = Trim { keep: Keep::Length(1), approximate: false, limit: 0, references: References::Keep };
+                let trim = Trim {
+                    keep: Keep::Length(1),
+                    approximate: false,
+                    limit: 0,
+                    references: References::Keep,
+                };
                 stream.trim(&trim, &mut |_| {});
                 add(&mut stream, StreamId::MAX, &fields(&["a", "1"]), &EncodingLimits::default());
             }
