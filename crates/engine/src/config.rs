@@ -117,6 +117,8 @@ pub struct Config {
     pub lazyfree_lazy_user_flush: bool,
     // encodings
     pub encodings: keyspace::EncodingLimits,
+    /// A sparse HyperLogLog that would be longer becomes dense.
+    pub hll_sparse_max_bytes: usize,
     // slow log and latency
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: i64,
@@ -205,6 +207,7 @@ impl Default for Config {
             lazyfree_lazy_user_del: false,
             lazyfree_lazy_user_flush: false,
             encodings: keyspace::EncodingLimits::default(),
+            hll_sparse_max_bytes: 3000,
             slowlog_log_slower_than_us: 10_000,
             slowlog_max_len: 128,
             latency_tracking: true,

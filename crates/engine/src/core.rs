@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::conns::Conns;
 use crate::env::Env;
 use crate::load::Loading;
+use crate::migrate::Migrations;
 use crate::repl::Replication;
 use crate::session::{Closing, Conn, Queued, Role, Session};
 use crate::snapshot::Snapshots;
@@ -45,6 +46,7 @@ pub struct Core {
     pub pause: Option<Pause>,
     /// The end of the process was asked for. Writes of clients are held back as in a pause.
     pub shutdown: Option<crate::shutdown::Waiting>,
+    pub migrations: Migrations,
     pub memory_peak_bytes: u64,
     /// The connection whose command runs; it is not in the table meanwhile.
     pub running: Option<ConnId>,
@@ -131,6 +133,7 @@ impl Core {
             to_send: Vec::new(),
             pause: None,
             shutdown: None,
+            migrations: Migrations::default(),
             memory_peak_bytes: 0,
             running: None,
             slow_us: u64::MAX,

@@ -166,20 +166,28 @@ pub fn end_unit(store: &mut Store, core: &mut Core) {
     if core.in_exec || store.effects.is_empty() {
         return;
     }
-    // A command that may touch any key deletes what it finds expired: nobody asked for that to be one change.
-    let transaction = store.effects.op_count() > 1 && !store.effects.apart;
-    if transaction {
-        let (db, _) = store.effects.ops().next().expect("several commands are at least one");
-        core.repl.state_db(db);
-        core.repl.feed_bare(b"*1\r\n$5\r\nMULTI\r\n");
+    if core.repl.may_have_old_readers {
+        store.effects.runs().for_each(|run| feed_unit(core, run, store.effects.apart));
+    } else {
+        feed_unit(core, store.effects.ops(), store.effects.apart);
     }
-    for (db, bytes) in store.effects.ops() {
+    store.effects.end_unit();
+}
+
+fn feed_unit<'e>(core: &mut Core, ops: impl ExactSizeIterator<Item = (u32, &'e [u8])>, apart: bool) {
+    // A command that may touch any key deletes what it finds expired: nobody asked for that to be one change.
+    let transaction = ops.len() > 1 && !apart;
+    let mut first = true;
+    for (db, bytes) in ops {
+        if transaction && std::mem::take(&mut first) {
+            core.repl.state_db(db);
+            core.repl.feed_bare(b"*1\r\n$5\r\nMULTI\r\n");
+        }
         core.repl.feed(db, bytes);
     }
     if transaction {
         core.repl.feed_bare(b"*1\r\n$4\r\nEXEC\r\n");
     }
-    store.effects.end_unit();
 }
 
 fn queues(ctx: &Ctx<'_>) -> bool {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::config::Config;
 use crate::params::Rewrite;
 
 /// Clocks, randomness, files that are written or read as a whole while everything waits, and what little else must be
@@ -39,6 +40,12 @@ pub trait Env {
 
     /// Makes room for so many clients: `CONFIG SET maxclients`. The error is how many the operating system allows.
     fn allow_clients(&mut self, _clients: u64) -> Result<(), u64> {
+        Ok(())
+    }
+
+    /// Listens where `new` says instead of where `old` says: `CONFIG SET port` and `bind`. After an error, the reason
+    /// of which is for the log, everything is as before.
+    fn listen(&mut self, _old: &Config, _new: &Config) -> Result<(), String> {
         Ok(())
     }
 

@@ -309,6 +309,7 @@ fn stats(s: &Subject<'_>, page: &mut Page) {
     page.field("sync_partial_ok", stats.sync_partial_ok);
     page.field("sync_partial_err", stats.sync_partial_err);
     page.field("expired_keys", lookups.expired_keys);
+    page.field("expired_subkeys", lookups.expired_fields);
     page.decimals("expired_stale_perc", 0.0);
     page.field("expired_time_cap_reached_count", stats.expired_time_cap_reached);
     page.zeros(&["expire_cycle_cpu_milliseconds"]);
@@ -322,8 +323,8 @@ fn stats(s: &Subject<'_>, page: &mut Page) {
         "pubsubshard_channels",
         "latest_fork_usec",
         "total_forks",
-        "migrate_cached_sockets",
     ]);
+    page.field("migrate_cached_sockets", s.core.migrations.cached_sockets);
     page.field("slave_expires_tracked_keys", s.store.own_expiries.len());
     page.zeros(&[
         "active_defrag_hits",
@@ -469,14 +470,21 @@ fn keyspace(s: &Subject<'_>, page: &mut Page) {
             page.field(
                 &format!("db{index}"),
                 format_args!(
-                    "keys={},expires={},avg_ttl={}",
+                    "keys={},expires={},avg_ttl={}{}",
                     db.len(),
                     db.expires().len(),
-                    db.expires().average_ttl_ms(s.now_ms, TTL_SAMPLES)
+                    db.expires().average_ttl_ms(s.now_ms, TTL_SAMPLES),
+                    subexpiry(db.hashes_with_ttl())
                 ),
             );
         }
     }
+}
+
+/// What Redis 8 adds for hashes whose fields have an expiry. Redis 7.2 does not know it: it is left out where there are
+/// none.
+fn subexpiry(hashes: usize) -> String {
+    if hashes == 0 { String::new() } else { format!(",subexpiry={hashes}") }
 }
 
 #[cfg(test)]
@@ -641,6 +649,7 @@ mod tests {
             sync_partial_ok
             sync_partial_err
             expired_keys
+            expired_subkeys
             expired_stale_perc
             expired_time_cap_reached_count
             expire_cycle_cpu_milliseconds

@@ -173,22 +173,21 @@ impl KeyWaits {
 
     /// `key` may have become what somebody waits for. Nothing is looked at before the unit has ended.
     pub fn signal(&mut self, db: u32, key: &[u8]) {
-        if let Some((name, line)) = self.lines.get_mut(db as usize).and_then(|lines| {
-            let name = lines.get_key_value(key)?.0.clone();
-            Some((name, lines.get_mut(key)?))
-        }) && !line.ready
+        if let Some(line) = self.lines.get_mut(db as usize).and_then(|lines| lines.get_mut(key))
+            && !line.ready
         {
             line.ready = true;
-            self.ready.push((db, name));
+            self.ready.push((db, key.into()));
         }
     }
 
     /// `key` has gone, or its value was replaced.
     pub fn signal_gone(&mut self, db: u32, key: &[u8]) {
-        if self.groups > 0
-            && self.lines.get(db as usize).is_some_and(|lines| lines.get(key).is_some_and(Line::has_group))
-        {
-            self.signal(db, key);
+        if self.groups > 0 {
+            let line = self.lines.get(db as usize).and_then(|lines| lines.get(key));
+            if line.is_some_and(Line::has_group) {
+                self.signal(db, key);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ pub mod following;
 pub mod info;
 pub mod key_waits;
 pub mod load;
+pub mod migrate;
 pub mod node;
 pub mod notify;
 pub mod output_limit;

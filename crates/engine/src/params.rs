@@ -902,7 +902,7 @@ pub static PARAMS: &[Param] = &[
     field("stream-node-max-entries", Kind::Int(0, LONG_MAX), |c| {
         Slot::Number(&mut encodings(c).stream_node_entries)
     }),
-    kept("hll-sparse-max-bytes", Kind::Memory(0, LONG_MAX), "3000"),
+    field("hll-sparse-max-bytes", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.hll_sparse_max_bytes)),
     // slow log and latency
     field("slowlog-log-slower-than", Kind::Int(-1, LONG_MAX), |c| {
         Slot::Number(&mut c.slowlog_log_slower_than_us)

@@ -145,7 +145,7 @@ impl Node {
         }
         let (mut config, now) = (self.core.primary_config(), self.core.monotonic());
         // Only then do the forms of the two differ.
-        config.apart = self.store.has_field_ttl;
+        config.apart = self.store.has_field_ttl();
         let Some(plan) = plan_snapshot(&config, now, self.core.replica_links()) else { return };
         // The encoder may be done with a stream long before its slowest reader: the next one takes its place then.
         if plan.to_sockets && self.core.streams_snapshot() {
@@ -512,6 +512,7 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
     };
     let mut actions = Vec::new();
     let link = link.sync(now, request, context, &mut actions);
+    let may_be_old = link.is_attached() && !link.knows_field_expiries();
     if link.is_attached() {
         let id = ctx.core.running.expect("a session that runs a command has a connection");
         ctx.session.role = Role::Replica(Box::new(ReplicaSession { link, payload_at: None, file: None }));
@@ -526,6 +527,8 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
             ctx.core.replica_action(None, action, Some(ctx.reply.reborrow()));
         }
     }
+    // Last, for the first replica begins the history.
+    ctx.core.repl.may_have_old_readers |= may_be_old;
     ctx.store.effects.recording = ctx.core.repl.records();
 }
 

@@ -83,6 +83,8 @@ pub enum Blocked {
     Wait,
     /// `CLIENT PAUSE`: the command that has to wait is still in the input.
     Paused,
+    /// `MIGRATE`: for the other server, see [`crate::migrate`].
+    Migrate,
     /// `SHUTDOWN`: for the end of the process, or an error.
     Shutdown,
 }

@@ -145,7 +145,7 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dial
 /// What an encoder needs for a snapshot of this moment.
 pub fn plan(store: &Store, core: &Core, sink: Sink, dialect: Dialect) -> Plan {
     let features = rdb::Features {
-        hash_field_ttl: store.has_field_ttl,
+        hash_field_ttl: store.has_field_ttl(),
         streams: store.has_streams,
         ..rdb::Features::default()
     };

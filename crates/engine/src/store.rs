@@ -33,6 +33,8 @@ pub struct LookupStats {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    /// Fields of hashes: `expired_subkeys`.
+    pub expired_fields: u64,
     pub evicted_keys: u64,
 }
 
@@ -78,8 +80,6 @@ pub struct Store {
     pub notifications: Notifications,
     pub stats: LookupStats,
     pub reclaim: Box<dyn Reclaim + Send>,
-    /// A hash with a field that has an expiry may be in the data: snapshots need a version that can hold it.
-    pub has_field_ttl: bool,
     /// A stream may be in the data: snapshots need a version that holds all of it.
     pub has_streams: bool,
     /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
@@ -105,7 +105,6 @@ impl Store {
             notifications: Notifications::default(),
             stats: LookupStats::default(),
             reclaim: Box::new(DropNow),
-            has_field_ttl: false,
             has_streams: false,
             orphans: Vec::new(),
             own_expiries: OwnExpiries::default(),
@@ -202,6 +201,11 @@ impl Store {
     /// Keys in all databases.
     pub fn total_keys(&self) -> usize {
         self.dbs.iter().map(Db::len).sum()
+    }
+
+    /// True if a field of a hash has an expiry: snapshots need a version that can hold it.
+    pub fn has_field_ttl(&self) -> bool {
+        self.dbs.iter().any(|db| db.hashes_with_ttl() > 0)
     }
 
     /// A random number from the store's own generator (xorshift64*), seeded once by the owner.
@@ -355,6 +359,12 @@ impl Store {
 
     /// Adds a ready entry under its own key, which must not exist.
     pub fn add_entry(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+        self.notify(Event::NEW, "new", entry.key());
+        self.place(hash, entry)
+    }
+
+    /// Inserts an entry whose key was there a moment ago, or has been announced.
+    fn place(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         entry.set_clock(self.clock);
         if self.expiry == Expiry::Hide {
             let key = Key { bytes: entry.key(), hash };
@@ -363,17 +373,22 @@ impl Store {
                 self.own_expiries.note(self.selected as u32, entry.key(), at);
             }
         }
-        self.notify(Event::NEW, "new", entry.key());
         if !self.key_waits.is_empty() && !matches!(entry.type_of(), Type::String | Type::Set | Type::Hash) {
             self.key_waits.signal(self.selected as u32, entry.key());
         }
         self.dbs[self.selected].insert(hash, entry)
     }
 
-    /// Stores `object` under `key` whatever it held, without an expiry.
+    /// Stores `object` under `key` whatever it held, without an expiry. A key that was alive is not a new one.
     pub fn put(&mut self, key: Key<'_>, object: Object) {
+        let is_new = !self.is_alive(key);
         self.delete_quietly(key, self.lazy.server_del);
-        self.add(key, object);
+        let entry = Entry::new_payload(key.bytes, object, None);
+        if is_new {
+            self.add_entry(key.hash, entry);
+        } else {
+            self.place(key.hash, entry);
+        }
     }
 
     /// Stores a string under `key` whatever it held. One look-up; two if an expiry is to be kept.
@@ -429,18 +444,18 @@ impl Store {
         self.dbs[self.selected].remove(key)
     }
 
-    /// Like [`Store::take`], for an entry that goes to another database.
-    pub fn take_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
-        self.key_waits.signal_gone(self.selected as u32, key.bytes);
-        self.dbs[self.selected].remove_for_another(key)
-    }
-
     /// Says that a value that was there already has got what somebody may wait for. New keys say so by themselves.
     #[inline]
     pub fn signal_ready(&mut self, key: &[u8]) {
         if !self.key_waits.is_empty() {
             self.key_waits.signal(self.selected as u32, key);
         }
+    }
+
+    /// Like [`Store::take`], for an entry that goes to another database.
+    pub fn take_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.key_waits.signal_gone(self.selected as u32, key.bytes);
+        self.dbs[self.selected].remove_for_another(key)
     }
 
     /// Sets or clears the expiry of a key; false if there is none.
@@ -511,6 +526,52 @@ impl Store {
             }
         }
         deleted
+    }
+
+    /// Deletes fields whose time has run out from one hash, at most `budget`; the work done in fields, 0 when no hash has
+    /// any. For the periodic cycle, as [`Store::expire_due`].
+    pub fn expire_due_fields(&mut self, budget: usize) -> usize {
+        for index in 0..self.dbs.len() {
+            let Some(entry) = self.dbs[index].first_due_fields(self.now_ms) else { continue };
+            let name = entry.key().to_vec();
+            let key = Key::new(&name);
+            self.select(index);
+            self.effects.db = index as u32;
+            let hash = self.dbs[index].edit(key).map(EntryExt::as_hash_mut);
+            let Some(Ok(hash)) = hash else { unreachable!("the index of field expiries names hashes") };
+            let fields = hash.take_due(self.now_ms, budget);
+            let fields: Vec<&[u8]> = fields.iter().map(|field| &**field).collect();
+            self.fields_expired(key, &fields);
+            return fields.len().max(1);
+        }
+        0
+    }
+
+    /// Fields of the hash `key` were removed because their time has run out: counts, propagates and notifies that. The
+    /// deletion goes out as `HDEL`, which servers without field expiries know as well.
+    pub fn fields_expired(&mut self, key: Key<'_>, fields: &[&[u8]]) {
+        self.settle_fields(key);
+        self.stats.expired_fields += fields.len() as u64;
+        let mut command: Vec<&[u8]> = vec![b"HDEL", key.bytes];
+        command.extend(fields);
+        self.effects.propagate_in(self.selected as u32, &command);
+        self.notify(Event::HASH, "hexpired", key.bytes);
+        self.delete_if_empty(key);
+        self.touch_watchers(key.bytes);
+    }
+
+    /// To be called when the expiries of fields of the hash `key` may have changed.
+    #[inline]
+    pub fn settle_fields(&mut self, key: Key<'_>) {
+        self.dbs[self.selected].settle_fields(key);
+    }
+
+    /// Like [`Store::settle_fields`], after a write that gives no field an expiry but may take some off.
+    #[inline]
+    pub fn settle_cleared_fields(&mut self, key: Key<'_>) {
+        if self.db().hashes_with_ttl() > 0 {
+            self.settle_fields(key);
+        }
     }
 
     /// Like [`Store::expire_due`] on a replica: deletes the keys that its own clients gave an expiry.

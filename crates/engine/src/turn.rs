@@ -4,7 +4,7 @@ use crate::action::{Action, ConnId};
 use crate::node::Node;
 use crate::session::Closing;
 
-/// Keys deleted by one active expiry cycle at most, so that it never becomes a pause.
+/// Keys and fields deleted by one active expiry cycle at most, so that it never becomes a pause.
 const EXPIRE_BUDGET: usize = 1000;
 
 impl Node {
@@ -69,7 +69,8 @@ impl Node {
         self.answer_waiting(true);
     }
 
-    /// Deletes keys whose time has run out; each deletion is a unit of its own in the log.
+    /// Deletes keys and fields of hashes whose time has run out; the deletion of a key, and of the fields of one hash, is a
+    /// unit of its own in the log.
     fn expire_cycle(&mut self) {
         let core = &self.core;
         if !core.config.active_expire_enabled || core.is_loading() || core.holds_writes() {
@@ -83,6 +84,14 @@ impl Node {
         let mut deleted = 0;
         while deleted < EXPIRE_BUDGET && self.store.expire_due(1) == 1 {
             deleted += 1;
+            crate::dispatch::end_unit(&mut self.store, &mut self.core);
+        }
+        while deleted < EXPIRE_BUDGET {
+            let fields = self.store.expire_due_fields(EXPIRE_BUDGET - deleted);
+            if fields == 0 {
+                break;
+            }
+            deleted += fields;
             crate::dispatch::end_unit(&mut self.store, &mut self.core);
         }
     }

@@ -24,8 +24,6 @@ const OUT_OF_ORDER: Malformed = Malformed("Value parts of another type than the 
 pub(crate) struct ValueBuilder {
     kind: Kind,
     part: Part,
-    /// A field with an expiry was seen since the builder was made.
-    pub field_ttl: bool,
     /// A stream was seen since the builder was made.
     pub streams: bool,
 }
@@ -69,7 +67,7 @@ impl Built<'_> {
 
 impl ValueBuilder {
     pub fn new() -> ValueBuilder {
-        ValueBuilder { kind: Kind::String, part: Part::Start, field_ttl: false, streams: false }
+        ValueBuilder { kind: Kind::String, part: Part::Start, streams: false }
     }
 
     /// A value of this kind follows.
@@ -130,7 +128,6 @@ impl ValueBuilder {
                 check(zset.load_member(member, score, limits), DUPLICATE_SCORED)?;
             }
             (Part::Object(Object::Hash(hash)), Event::Field { name, value, expire_at_ms }) => {
-                self.field_ttl |= expire_at_ms.is_some();
                 check(hash.load_field(name, value, expire_at_ms, limits), DUPLICATE_FIELD)?;
             }
             (Part::Object(_), Event::End) => {
@@ -187,7 +184,6 @@ impl ValueBuilder {
         while let (Some(name), Some(value), Some(at)) = (entries.next(), entries.next(), entries.next()) {
             let at = at.as_i64().filter(|at| *at >= 0).ok_or(BROKEN)?;
             let at = (at > 0).then_some(at);
-            self.field_ttl |= at.is_some();
             check(hash.load_field(&name.to_vec(), &value.to_vec(), at, limits), BROKEN)?;
         }
         Ok(hash)

@@ -1,4 +1,5 @@
-//! The index of expiries of one database: which keys are due, in the order of time.
+//! An index of expiries: which keys of a database are due, in the order of time; which fields of a hash; and which hashes
+//! of a database have a field that is due.
 //!
 //! Redis samples a second hash table; an ordered index finds exactly the keys that are due and nothing else, so
 //! active expiry costs what it deletes, and a key never outlives its time because the sampler was unlucky.
@@ -8,7 +9,7 @@
 use std::collections::BTreeMap;
 
 /// Rows of (expiry in milliseconds since the epoch, key hash) → number of keys that share the row.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Expires {
     rows: BTreeMap<(i64, u64), u32>,
     keys: usize,
@@ -43,10 +44,19 @@ impl Expires {
         self.keys -= 1;
     }
 
+    /// The earliest row.
+    pub fn first(&self) -> Option<(i64, u64)> {
+        self.rows.first_key_value().map(|(row, _)| *row)
+    }
+
     /// The earliest row, if it is due: its time is before `now_ms`.
     pub fn first_due(&self, now_ms: i64) -> Option<(i64, u64)> {
-        let (&(at, hash), _) = self.rows.first_key_value()?;
-        (now_ms > at).then_some((at, hash))
+        self.first().filter(|(at, _)| now_ms > *at)
+    }
+
+    /// How many are due at `now_ms`. Walks over them.
+    pub fn due_len(&self, now_ms: i64) -> usize {
+        self.rows.range(..(now_ms, 0)).map(|(_, count)| *count as usize).sum()
     }
 
     /// Mean time to live in milliseconds over at most `samples` rows, 0 when there is none: `avg_ttl` of `INFO`.
@@ -81,6 +91,7 @@ mod tests {
         expires.add(20, 2);
         assert_eq!(expires.first_due(10), None, "a key lives through its last millisecond");
         assert_eq!(expires.first_due(11), Some((10, 1)));
+        assert_eq!([10, 11, 30, 31].map(|now_ms| expires.due_len(now_ms)), [0, 1, 2, 3]);
         expires.remove(10, 1);
         assert_eq!(expires.first_due(100), Some((20, 2)));
         assert_eq!(expires.len(), 2);

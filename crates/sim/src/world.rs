@@ -538,6 +538,11 @@ impl World {
                 let data = lock(&server.disk).open(&path).expect("the file was just written");
                 process.load = Some(Load { data, at: 0, at_start: false });
             }
+            // Nobody moves keys here, and nobody would take them.
+            Action::Migrate(_) => {
+                let failure = Some(engine::migrate::Failure::Connect);
+                process.node.migrated(&engine::migrate::Outcome { restored: Vec::new(), failure });
+            }
             Action::Exit { code } => panic!("server {n} ends itself with {code}"),
             Action::ConfigChanged { .. } => {}
         }

@@ -146,6 +146,10 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
             return Err(failed(param.name, &reason));
         }
     }
+    if let Err(error) = listen(ctx, &pairs, &old) {
+        ctx.core.config = old;
+        return Err(error);
+    }
     params::apply(ctx.store, ctx.core);
     let (config, mut old) = (&mut ctx.core.config, old);
     let changed: Vec<&'static str> = pairs
@@ -226,6 +230,28 @@ fn set_one(ctx: &mut Ctx<'_>, param: &Param, value: &[u8]) -> Result<(), String>
         })?;
     }
     Ok(())
+}
+
+/// Listens elsewhere if that is among what is set.
+fn listen(ctx: &mut Ctx<'_>, pairs: &[(&'static Param, &[u8])], old: &Config) -> Result<(), CommandError> {
+    let core = &mut *ctx.core;
+    if core.config.port == old.port && core.config.bind == old.bind {
+        return Ok(());
+    }
+    let Some((param, _)) = pairs.iter().find(|(param, _)| matches!(param.name, "port" | "bind")) else {
+        return Ok(());
+    };
+    core.env.listen(old, &core.config).map_err(|why| {
+        core.warning(why);
+        // The old sockets may be others now.
+        core.actions.push(Action::ConfigChanged { name: param.name });
+        let reason = if param.name == "port" {
+            "Unable to listen on this port. Check server logs."
+        } else {
+            "Failed to bind to specified addresses."
+        };
+        failed(param.name, reason)
+    })
 }
 
 fn unknown(name: &[u8]) -> CommandError {

@@ -138,7 +138,7 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
     let (mut decoder, value) = rdb::dump::open(ctx.argv.at(3))
         .map_err(|_| CommandError::fixed("ERR DUMP payload version or checksum are wrong"))?;
     let restored = load::restore(&mut decoder, value, key.bytes, expire_at_ms, &ctx.store.limits);
-    let (entry, field_ttl) = restored.ok_or(CommandError::fixed("ERR Bad data format"))?;
+    let entry = restored.ok_or(CommandError::fixed("ERR Bad data format"))?;
 
     let lazily = ctx.store.lazy.server_del;
     // Not alive means not there, except on a replica, where a key may be hidden.
@@ -152,7 +152,6 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.ok();
         return Ok(());
     }
-    ctx.store.has_field_ttl |= field_ttl;
     ctx.store.has_streams |= entry.type_of() == Type::Stream;
     let clock = ctx.store.clock.wrapping_sub(options.idle_s.unwrap_or(0) as u32) & 0x00ff_ffff;
     ctx.store.add_entry(key.hash, entry).set_clock(clock);

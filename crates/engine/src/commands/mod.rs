@@ -6,6 +6,8 @@ use ::command::{Command, Registry};
 
 use crate::ctx::{Ctx, Handler};
 
+pub mod bitfield;
+pub mod bitmap;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -16,13 +18,17 @@ pub mod debug;
 pub mod dump;
 pub mod elements;
 pub mod expire;
-pub mod foreign;
+pub mod geo;
+pub mod geo_search;
 pub mod hash;
+pub mod hash_ttl;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod list;
 pub mod list_blocking;
 pub mod memory;
+pub mod migrate;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -31,6 +37,7 @@ pub mod server;
 pub mod set;
 pub mod set_ops;
 pub mod set_random;
+pub mod sort;
 pub mod stream;
 pub mod stream_claim;
 pub mod stream_group;
@@ -57,6 +64,8 @@ pub fn registry() -> &'static Registry<Handler> {
 }
 
 const GROUPS: &[&[Command<Handler>]] = &[
+    bitfield::COMMANDS,
+    bitmap::COMMANDS,
     client::COMMANDS,
     self::command::COMMANDS,
     config::COMMANDS,
@@ -66,13 +75,17 @@ const GROUPS: &[&[Command<Handler>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
-    foreign::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
     hash::COMMANDS,
+    hash_ttl::COMMANDS,
+    hyperloglog::COMMANDS,
     keys::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     replication::COMMANDS,
@@ -81,6 +94,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     set::COMMANDS,
     set_ops::COMMANDS,
     set_random::COMMANDS,
+    sort::COMMANDS,
     stream::COMMANDS,
     stream_claim::COMMANDS,
     stream_group::COMMANDS,

@@ -1,3 +1,5 @@
+//! What waiting clients get, when, and what is propagated for them: at the level of the engine.
+
 use keyspace::Key;
 
 use super::{Awaited, KeyWait, Timeout};
