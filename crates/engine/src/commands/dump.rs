@@ -133,7 +133,8 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
     let expire_at_ms = match (ttl, options.absolute) {
         (0, _) => None,
         (at, true) => Some(at),
-        (ttl, false) => Some(ttl.saturating_add(now_ms)),
+        // Beyond the end of time lies the past, as in Redis: nothing is created.
+        (ttl, false) => Some(ttl.wrapping_add(now_ms)),
     };
     let (mut decoder, value) = rdb::dump::open(ctx.argv.at(3))
         .map_err(|_| CommandError::fixed("ERR DUMP payload version or checksum are wrong"))?;
@@ -254,6 +255,9 @@ mod tests {
         assert_eq!(restore(&mut h, "a", "1", TEN, &["ABSTTL", "REPLACE"]), r"+OK\r\n");
         assert_eq!(h.propagated(), ["DEL a"]);
         assert_eq!(h.run("GET a"), r"$-1\r\n");
+        // So is what would be over after the end of time.
+        assert_eq!(restore(&mut h, "e", "9223372036854775807", TEN, &[]), r"+OK\r\n");
+        assert_eq!(h.run("EXISTS e"), r":0\r\n");
     }
 
     #[test]
