@@ -166,6 +166,8 @@ fn intset(bytes: &[u8]) {
 
 /// Reads and changes a value by each command of its type that walks over it.
 fn use_value(h: &mut Harness, key: &[u8]) {
+    // An expiry is no part of a payload, and it is of the digest.
+    h.run_args(&[b"PERSIST", key]);
     let digest = |h: &mut Harness, key: &[u8]| h.run_args(&[b"DEBUG", b"DIGEST-VALUE", key]);
     let before = digest(h, key);
     let dumped = h.run_args(&[b"DUMP", key]);

@@ -47,7 +47,7 @@ use crate::version::{Dialect, Version};
 pub const STRING_WHOLE_MAX: usize = 1 << 20;
 
 /// The greatest expiry of a hash field in Redis's forms: 48 bits of milliseconds.
-const FIELD_EXPIRE_MAX: u64 = (1 << 48) - 1;
+pub const FIELD_EXPIRE_MAX: u64 = (1 << 48) - 1;
 /// What Valkey writes for a field without expiry.
 const VALKEY_NO_EXPIRE: i64 = -1;
 

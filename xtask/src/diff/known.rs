@@ -119,12 +119,12 @@ pub const KNOWN: &[Known] = &[
         compat: "`OBJECT ENCODING` of a string of up to",
         applies: |case| {
             let short = |value: &Value| matches!(value.text(), Some(b"embstr" | b"raw"));
-            case.valkey && case.is(&["object", "encoding"]) && short(case.kindred) && short(case.peer)
+            !case.old && case.is(&["object", "encoding"]) && short(case.kindred) && short(case.peer)
         },
     },
     Known {
         compat: "a `LIMIT` with an offset below 0",
-        applies: |case| case.valkey && case.argv[0].contains("lex") && case.has(|arg| arg == "limit"),
+        applies: |case| case.valkey && case.argv[0].starts_with('z') && case.has(|arg| arg == "limit"),
     },
     Known {
         compat: "`GETEX` with a time that makes no sense",

@@ -56,7 +56,7 @@ impl Options {
     pub fn short() -> Options {
         Options {
             seed: 1,
-            commands: 150_000,
+            commands: 400_000,
             against: ["redis70", "redis82", "valkey91"].map(str::to_owned).to_vec(),
             episode: 1000,
             only_episode: None,

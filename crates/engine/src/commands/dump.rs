@@ -122,7 +122,8 @@ impl RestoreOptions {
 fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
     let options = RestoreOptions::parse(Options::new(ctx.argv, 4))?;
     let key = ctx.key(1);
-    if !options.replace && ctx.store.is_alive(key) {
+    // That it is looked up counts as an access, as in Redis.
+    if !options.replace && ctx.store.write(key).is_some() {
         return Err(CommandError::BusyKey);
     }
     let ttl = ctx.argv.int(2)?;

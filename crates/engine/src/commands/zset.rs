@@ -93,6 +93,10 @@ const ZINCRBY: Command<Handler> = Command {
 };
 
 fn zincrby(ctx: &mut Ctx<'_>) -> CmdResult {
+    // Redis reads ZADD's options here too, and then misses the score.
+    if ["NX", "XX", "GT", "LT", "CH", "INCR"].iter().any(|option| is_token(&ctx.argv[2], option)) {
+        return Err(CommandError::Syntax);
+    }
     add(ctx, 2, AddRule { increment: true, ..AddRule::default() }, false)
 }
 
@@ -416,6 +420,13 @@ mod tests {
         h.run("ZADD z 1 a 2 b");
         assert_eq!(h.run("ZSCAN z 0 noscores"), r"*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n");
         assert_eq!(h.run("ZSCAN z 0 NOVALUES"), "-ERR syntax error\\r\\n");
+    }
+
+    #[test]
+    fn an_increment_that_reads_as_an_option_is_a_syntax_error() {
+        let mut h = Harness::new();
+        assert_eq!(h.run("ZINCRBY z nx a"), r"-ERR syntax error\r\n");
+        assert_eq!(h.run("ZINCRBY z x a"), r"-ERR value is not a valid float\r\n");
     }
 
     #[test]
