@@ -198,10 +198,8 @@ impl<'t> Generator<'t> {
     }
 
     fn value(&mut self, command: &Command, arg: &Arg, call: &Call) -> Vec<u8> {
-        if arg.kind != Kind::Key && self.random.per_mille(15) {
-            if !is_touchy(command) && !call.level {
-                return self.odd_text();
-            }
+        if arg.kind != Kind::Key && self.random.per_mille(15) && !is_touchy(command) && !call.level {
+            return self.odd_text();
         }
         let name = arg.name.as_str();
         match arg.kind {
@@ -623,7 +621,7 @@ impl<'t> Generator<'t> {
                 .to_vec(),
             8 => b"1e400".to_vec(),
             9 => b"\"quoted \\ text\"".to_vec(),
-            10 => b"7".to_vec(),
+            10 => b"7.5".to_vec(),
             _ => b"abc".to_vec(),
         }
     }
