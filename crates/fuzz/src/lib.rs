@@ -11,9 +11,10 @@ use rdb::dump::FOOTER_LEN;
 use structures::intset::Intset;
 use structures::listpack::Listpack;
 
-/// A target by the name of its program and of its directory of inputs.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
-    &[("resp", resp), ("restore", restore), ("rdb", rdb), ("packed", packed)];
+/// A function of some bytes, by the name of its program and of its directory of inputs.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[("resp", resp), ("restore", restore), ("rdb", rdb), ("packed", packed)];
 
 fn node() -> Harness {
     let config = Config {
