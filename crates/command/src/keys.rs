@@ -129,7 +129,7 @@ impl KeySpec {
                     usize::try_from(begin).ok().and_then(|begin| args.get(begin + usize::from(count_at)));
                 let Some(count) = count.and_then(parse_i64).filter(|count| *count >= 0) else { return false };
                 let first = begin + i64::from(first);
-                (first, first.saturating_add(count - 1), step)
+                (first, first.saturating_add((count - 1).saturating_mul(i64::from(step.max(1)))), step)
             }
             FindKeys::Unknown => return false,
         };
@@ -273,6 +273,9 @@ mod tests {
             assert_eq!(indices(&zunionstore, line), None, "{line}");
         }
         assert_eq!(indices(&[KeySpec::count_at(2, RO)], "eval s 9223372036854775807 k"), None);
+        let msetex = KeySpec::count_at(1, RO).find(FindKeys::Count { count_at: 0, first: 1, step: 2 });
+        assert_eq!(indices(&[msetex], "msetex 2 a 1 b 2 nx"), Some(vec![2, 4]));
+        assert_eq!(indices(&[msetex], "msetex 9223372036854775807 a 1"), None);
     }
 
     #[test]

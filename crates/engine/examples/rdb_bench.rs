@@ -41,7 +41,7 @@ fn measure(keys: usize, random: bool) {
         for piece in file.chunks(64 * 1024) {
             loading.feed(&mut fresh, piece).expect("our own file is read");
         }
-        loading.finish(&mut fresh).expect("our own file is complete");
+        loading.finish().expect("our own file is complete");
         let load = start.elapsed();
         assert_eq!(fresh.total_keys(), keys);
         println!(
@@ -75,6 +75,7 @@ fn strings(keys: usize, random: bool) -> Store {
 /// The file, and the time that the encoding thread needs of it all.
 fn save(store: &Store, compress: bool) -> (Vec<u8>, Duration) {
     let plan = Plan {
+        access: None,
         sink: Sink::Stream,
         target: rdb::Target::V9,
         compress,

@@ -81,6 +81,8 @@ pub enum Action {
     LoadFile {
         path: PathBuf,
     },
+    /// Send keys to another server, answered by `Node::migrated`.
+    Migrate(Box<crate::migrate::Request>),
     /// End the process.
     Exit {
         code: i32,

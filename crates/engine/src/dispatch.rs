@@ -10,8 +10,9 @@ use resp::Args;
 use crate::commands;
 use crate::config::Protected;
 use crate::core::Core;
-use crate::ctx::{CommandRef, Ctx};
-use crate::session::{Queued, ReplyMode, Session};
+use crate::ctx::{CmdResult, CommandRef, Ctx};
+use crate::evict;
+use crate::session::{Blocked, Queued, ReplyMode, Session};
 use crate::store::Store;
 
 /// The command that `argv` names, given what its first word alone names.
@@ -72,29 +73,81 @@ pub fn refuse(
 /// Calls the handler; counts, replies an error, and collects what is to be propagated. The unit is not ended.
 pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     let dirty = ctx.store.effects.dirty;
-    ctx.store.select(ctx.session.db);
-    ctx.store.effects.begin_command(ctx.session.db as u32);
-    let db = ctx.session.db as u32;
-    ctx.store.effects.apart = !ctx.core.in_exec && ctx.command.flags.has(Flag::TouchesArbitraryKeys);
-    let result = (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx);
+    let result = invoke(ctx);
     let micros = ctx.core.lap_us();
-    let latency_tracking = ctx.core.config.latency_tracking;
     let stats = ctx.core.stats.command(ctx.command);
     stats.calls += 1;
     stats.micros += micros;
-    if latency_tracking {
-        stats.latency.get_or_insert_default().record(micros);
-    }
     if let Err(error) = result {
-        stats.failed += 1;
-        ctx.core.stats.error(&error);
-        ctx.core.note_error_on_link(ctx.session, &error, ctx.argv);
-        ctx.reply.error(error.wire_text());
+        fail(ctx, &error);
     }
-    if micros >= ctx.core.slow_us {
-        ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
+    match &mut ctx.session.blocked {
+        None => note_time(ctx, micros),
+        // How long it took is known when it has got what it waits for.
+        Some(Blocked::Keys(wait)) => wait.micros = micros,
+        Some(_) => {}
     }
     ctx.core.redacted.clear();
+    collect(ctx, dirty, raw);
+}
+
+/// Calls the handler of a command that has waited, as a unit of its own; `waited_us` is what it took until then. Gives
+/// what it took in all. If it waits on, nothing has happened.
+pub(crate) fn run_again(ctx: &mut Ctx<'_>, waited_us: u64) -> u64 {
+    let mark = (ctx.session.reply_mode != ReplyMode::On).then(|| ctx.reply.output().mark());
+    let dirty = ctx.store.effects.dirty;
+    let result = invoke(ctx);
+    let micros = ctx.core.lap_us();
+    ctx.core.stats.command(ctx.command).micros += micros;
+    if ctx.store.key_waits.waits_on() {
+        return waited_us + micros;
+    }
+    if let Err(error) = result {
+        fail(ctx, &error);
+    }
+    note_time(ctx, waited_us + micros);
+    collect(ctx, dirty, None);
+    end_unit(ctx.store, ctx.core);
+    if let Some(mark) = mark {
+        settle_suppressed(ctx, &mark);
+    }
+    waited_us + micros
+}
+
+#[inline]
+fn invoke(ctx: &mut Ctx<'_>) -> CmdResult {
+    ctx.store.select(ctx.session.db);
+    ctx.store.effects.begin_command(ctx.session.db as u32);
+    ctx.store.no_touch = ctx.session.no_touch && ctx.command.command.name != "touch";
+    ctx.store.effects.apart = !ctx.core.in_exec && ctx.command.flags.has(Flag::TouchesArbitraryKeys);
+    (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx)
+}
+
+/// Counts and replies an error of a handler.
+fn fail(ctx: &mut Ctx<'_>, error: &CommandError) {
+    ctx.core.stats.command(ctx.command).failed += 1;
+    ctx.core.stats.error(error);
+    ctx.core.note_error_on_link(ctx.session, error, ctx.argv);
+    ctx.reply.error(error.wire_text());
+}
+
+#[inline]
+fn note_time(ctx: &mut Ctx<'_>, micros: u64) {
+    if ctx.core.config.latency_tracking {
+        ctx.core.stats.command(ctx.command).latency.get_or_insert_default().record(micros);
+    }
+    if micros >= ctx.core.noted_us {
+        note_long(ctx, micros);
+    }
+    if !ctx.core.monitors.is_empty() {
+        commands::monitor::show(ctx);
+    }
+}
+
+/// Adds what the command that has just run propagates to the effects of its unit.
+#[inline]
+fn collect(ctx: &mut Ctx<'_>, dirty: u64, raw: Option<&[u8]>) {
+    let db = ctx.session.db as u32;
     let effects = &mut ctx.store.effects;
     if effects.recording && effects.wants_verbatim(dirty) {
         match raw {
@@ -112,26 +165,45 @@ pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     }
 }
 
+/// A command took so long that the slow log, the latency monitor or both want to know.
+#[cold]
+fn note_long(ctx: &mut Ctx<'_>, micros: u64) {
+    if micros >= ctx.core.slow_us {
+        ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
+    }
+    let event = if ctx.command.flags.has(Flag::Fast) { "fast-command" } else { "command" };
+    let now_ms = ctx.core.env.unix_ms();
+    ctx.core.latency.note(event, micros, now_ms);
+}
+
 /// Sends what the unit has changed to the log: alone, or in a transaction if it is more than one command.
 pub fn end_unit(store: &mut Store, core: &mut Core) {
     store.notifications.clear();
     if core.in_exec || store.effects.is_empty() {
         return;
     }
-    // A command that may touch any key deletes what it finds expired: nobody asked for that to be one change.
-    let transaction = store.effects.op_count() > 1 && !store.effects.apart;
-    if transaction {
-        let (db, _) = store.effects.ops().next().expect("several commands are at least one");
-        core.repl.state_db(db);
-        core.repl.feed_bare(b"*1\r\n$5\r\nMULTI\r\n");
+    if core.repl.may_have_old_readers {
+        store.effects.runs().for_each(|run| feed_unit(core, run, store.effects.apart));
+    } else {
+        feed_unit(core, store.effects.ops(), store.effects.apart);
     }
-    for (db, bytes) in store.effects.ops() {
+    store.effects.end_unit();
+}
+
+fn feed_unit<'e>(core: &mut Core, ops: impl ExactSizeIterator<Item = (u32, &'e [u8])>, apart: bool) {
+    // A command that may touch any key deletes what it finds expired: nobody asked for that to be one change.
+    let transaction = ops.len() > 1 && !apart;
+    let mut first = true;
+    for (db, bytes) in ops {
+        if transaction && std::mem::take(&mut first) {
+            core.repl.state_db(db);
+            core.repl.feed_bare(b"*1\r\n$5\r\nMULTI\r\n");
+        }
         core.repl.feed(db, bytes);
     }
     if transaction {
         core.repl.feed_bare(b"*1\r\n$4\r\nEXEC\r\n");
     }
-    store.effects.end_unit();
 }
 
 fn queues(ctx: &Ctx<'_>) -> bool {
@@ -153,7 +225,7 @@ fn queue(ctx: &mut Ctx<'_>) {
     ctx.reply.simple("QUEUED");
 }
 
-fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
+fn gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
     ctx.command.check_arity(ctx.argv.len())?;
     if session.is_primary() {
@@ -172,6 +244,7 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     if !core.state_gates_open() {
         state_gates(ctx)?;
     }
+    let session = &*ctx.session;
     let touches_keys = [Flag::Write, Flag::Readonly, Flag::MayReplicate].iter().any(|flag| flags.has(*flag));
     if session.is_replica() && touches_keys {
         return Err(CommandError::fixed("ERR Replica can't interact with the keyspace"));
@@ -180,13 +253,16 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
 }
 
 /// The gates that depend on the state of the node, in order. `EXEC` is judged by what it has queued.
-fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
-    let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
-    let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
-    let grows = flags.has(Flag::Denyoom) || queued.is_some_and(|multi| multi.some.has(Flag::Denyoom));
-    if grows && !core.is_replica() && core.is_out_of_memory() {
+fn state_gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
+    ctx.core.evict_clients();
+    if ctx.core.config.maxmemory > 0
+        && evict::perform(ctx.store, ctx.core) == evict::Outcome::Failed
+        && may_grow(ctx.session, ctx.command)
+    {
         return Err(CommandError::OutOfMemory);
     }
+    let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
+    let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
     let writes = flags.has(Flag::Write) || queued.is_some_and(|multi| multi.some.has(Flag::Write));
     if writes && !core.is_replica() {
         if core.refuses_writes_for_disk() {
@@ -216,6 +292,16 @@ fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// A command that may make memory grow: by what it does, by being queued, or by what it has queued.
+fn may_grow(session: &Session, command: CommandRef) -> bool {
+    let Some(multi) = &session.multi else { return command.flags.has(Flag::Denyoom) };
+    match command.command.name {
+        "exec" => multi.some.has(Flag::Denyoom),
+        "discard" | "quit" | "reset" => false,
+        _ => true,
+    }
+}
+
 fn protection_allows(setting: Protected, session: &Session) -> bool {
     match setting {
         Protected::No => false,
@@ -230,7 +316,8 @@ fn settle_suppressed(ctx: &mut Ctx<'_>, mark: &resp::Mark) {
     if ctx.session.is_primary() || ctx.session.reply_mode != ReplyMode::On {
         ctx.reply.output().rewind(mark);
     }
-    if ctx.session.reply_mode == ReplyMode::SkipNext {
+    let waits = matches!(ctx.session.blocked, Some(Blocked::Keys(_)));
+    if ctx.session.reply_mode == ReplyMode::SkipNext && !waits {
         ctx.session.reply_mode = ReplyMode::On;
     }
 }

@@ -24,6 +24,8 @@ enum Verbatim {
 struct Op {
     db: u32,
     bytes: Range<usize>,
+    /// A server that knows no expiries of hash fields answers it with an error: [`Effects::propagate_field_expiry`].
+    newer: bool,
 }
 
 /// The effects of the unit that runs. Buffers are kept from unit to unit.
@@ -53,7 +55,18 @@ impl Effects {
         if self.recording {
             let start = self.bytes.len();
             resp::encode_command(&mut self.bytes, args.iter().copied());
-            self.ops.push(Op { db, bytes: start..self.bytes.len() });
+            self.ops.push(Op { db, bytes: start..self.bytes.len(), newer: false });
+        }
+    }
+
+    /// Like [`Effects::propagate_as`], for a command that is about expiries of hash fields and nothing else: where it is
+    /// not known, all else of the unit is to have its effect.
+    pub fn propagate_field_expiry(&mut self, args: &[&[u8]]) {
+        self.propagate_as(args);
+        if self.recording
+            && let Some(op) = self.ops.last_mut()
+        {
+            op.newer = true;
         }
     }
 
@@ -92,20 +105,23 @@ impl Effects {
     pub(crate) fn propagate_raw(&mut self, db: u32, raw: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(raw);
-        self.ops.push(Op { db, bytes: start..self.bytes.len() });
+        self.ops.push(Op { db, bytes: start..self.bytes.len(), newer: false });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
 
-    pub(crate) fn op_count(&self) -> usize {
-        self.ops.len()
+    /// What was collected, in order: (database, RESP bytes).
+    pub(crate) fn ops(&self) -> impl ExactSizeIterator<Item = (u32, &[u8])> {
+        self.ops.iter().map(|op| (op.db, &self.bytes[op.bytes.clone()]))
     }
 
-    /// What was collected, in order: (database, RESP bytes).
-    pub(crate) fn ops(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.ops.iter().map(|op| (op.db, &self.bytes[op.bytes.clone()]))
+    /// The runs of commands that a server without expiries of hash fields can be given as one transaction each. Such a
+    /// server drops a transaction as a whole that has a command in it which it does not know.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = impl ExactSizeIterator<Item = (u32, &[u8])>> {
+        let same = |a: &Op, b: &Op| !a.newer && !b.newer;
+        self.ops.chunk_by(same).map(|run| run.iter().map(|op| (op.db, &self.bytes[op.bytes.clone()])))
     }
 
     /// Called when the unit's effects have reached the log.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::config::Config;
 use crate::params::Rewrite;
 
 /// Clocks, randomness, files that are written or read as a whole while everything waits, and what little else must be
@@ -42,9 +43,25 @@ pub trait Env {
         Ok(())
     }
 
+    /// Listens where `new` says instead of where `old` says: `CONFIG SET port` and `bind`. After an error, the reason
+    /// of which is for the log, everything is as before.
+    fn listen(&mut self, _old: &Config, _new: &Config) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Puts the settings that `rows` name into the configuration file at `path`, as `CONFIG REWRITE` does it.
     fn rewrite_config(&mut self, _path: &Path, _rows: &[Rewrite]) -> Result<(), String> {
         Err("there is no configuration file here".to_owned())
+    }
+
+    /// The allocator's own report: `MEMORY MALLOC-STATS`. `None` if it has none.
+    fn allocator_report(&self) -> Option<String> {
+        None
+    }
+
+    /// Asks the allocator to give free pages back to the operating system: `MEMORY PURGE`. False if it could not.
+    fn purge_allocator(&mut self) -> bool {
+        true
     }
 
     /// What `INFO` tells of the process. Costs system calls.

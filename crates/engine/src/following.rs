@@ -45,6 +45,8 @@ pub struct Following {
     applied: u64,
     /// The data set and the position agree: what arrives may be executed.
     in_step: bool,
+    /// Bytes of the stream wait for the end of a pause.
+    held: bool,
     transfer: Option<Transfer>,
 }
 
@@ -80,6 +82,7 @@ impl Following {
             queued: 0,
             applied: 0,
             in_step: false,
+            held: false,
             transfer: None,
         }
     }
@@ -113,7 +116,7 @@ impl Node {
             }
         };
         self.core.repl.following = Some(following);
-        self.unblock_waiting();
+        self.end_waiting();
         self.carry_out(actions, &[]);
         self.role_changed();
     }
@@ -433,10 +436,19 @@ impl Node {
 
     // ---- the stream ----
 
+    /// Executes what a pause has held back, if it has ended.
+    pub(crate) fn release_stream(&mut self) {
+        let held = self.core.repl.following.as_ref().is_some_and(|following| following.held);
+        if held && self.core.pause.is_none() {
+            self.run_stream();
+        }
+    }
+
     /// Executes what has arrived of the stream, command by command, and relays it.
     fn run_stream(&mut self) {
         let Some(mut following) = self.core.repl.following.take() else { return };
-        if !following.in_step || following.stream.is_empty() {
+        following.held = self.core.pause.is_some();
+        if !following.in_step || following.stream.is_empty() || following.held {
             self.core.repl.following = Some(following);
             return;
         }

@@ -247,13 +247,12 @@ impl Loading {
     }
 
     /// All bytes have been fed: the snapshot must be complete.
-    pub fn finish(&mut self, store: &mut Store) -> Result<(), String> {
+    pub fn finish(&mut self) -> Result<(), String> {
         if !self.state.ended {
             let short = "Short read or OOM loading DB. Unrecoverable error, aborting now.";
             self.state.note(Level::Warning, short.to_owned());
             return Err(message(&self.decoder.truncated()));
         }
-        store.has_field_ttl |= self.state.builder.field_ttl && self.refuses_commands();
         self.state.note_end();
         Ok(())
     }
@@ -321,8 +320,7 @@ impl State {
                 self.key.clear();
                 self.key.extend_from_slice(key.key);
                 self.expire_at_ms = key.expire_at_ms;
-                let idle_s = key.idle_s.unwrap_or(0) as i64;
-                self.clock = (self.started_ms / 1000 - idle_s) as u32 & 0x00ff_ffff;
+                self.clock = store.access.restored(key.idle_s, key.freq);
                 let expired = key.expire_at_ms.is_some_and(|at| at < self.started_ms);
                 self.skips = self.drops_expired && expired;
                 if self.skips {
@@ -516,15 +514,15 @@ fn internal(offset: u64, what: &str) -> String {
     format!("Internal error in RDB reading offset {offset}, {what}")
 }
 
-/// The value of a `DUMP` payload under `key`; the flag says that it is a hash with an expiry on a field. `None` when
-/// the payload, of which version and checksum were found right, holds no good value.
+/// The value of a `DUMP` payload under `key`. `None` when the payload, of which version and checksum were found right,
+/// holds no good value.
 pub(crate) fn restore(
     decoder: &mut Decoder,
     mut bytes: &[u8],
     key: &[u8],
     expire_at_ms: Option<i64>,
     limits: &EncodingLimits,
-) -> Option<(Entry, bool)> {
+) -> Option<Entry> {
     let mut builder = ValueBuilder::new();
     let mut entry = None;
     loop {
@@ -532,7 +530,7 @@ pub(crate) fn restore(
         bytes = &bytes[consumed..];
         match event {
             Event::Key(key) => builder.begin(key.kind()),
-            Event::Eof { .. } => return entry.map(|entry| (entry, builder.field_ttl)),
+            Event::Eof { .. } => return entry,
             event => {
                 if let Some(built) = builder.take(event, limits).ok()? {
                     if built.is_empty_collection() {
@@ -677,7 +675,7 @@ impl Node {
 
     pub(crate) fn end_loading(&mut self) -> Result<(), String> {
         let Some(mut loading) = self.core.loading.take() else { return Ok(()) };
-        let result = loading.finish(&mut self.store);
+        let result = loading.finish();
         for (level, line) in loading.take_notes() {
             self.core.log(level, line);
         }
@@ -706,7 +704,6 @@ impl Node {
         let stream_db = loading.state.saved_db.unwrap_or(0).min(self.store.databases() - 1);
         if let Target::Fresh(dbs) = loading.state.target {
             let old = self.store.replace_dbs(dbs);
-            self.store.has_field_ttl = loading.state.builder.field_ttl;
             self.drop_databases(old);
         }
         if loading.state.paused_until_us.is_some() {
@@ -721,7 +718,6 @@ impl Node {
         for index in 0..self.store.databases() {
             self.store.flush_db(index, lazily);
         }
-        self.store.has_field_ttl = false;
     }
 
     /// Frees databases elsewhere; those that a snapshot has not finished with are left to it.

@@ -1,7 +1,8 @@
 //! `CLIENT PAUSE`: commands of clients wait until it ends, and nothing expires meanwhile.
 //!
 //! A client whose command has to wait is blocked as [`Blocked::Paused`] with the command still in its input; when the
-//! pause ends its input is run again from there. Replicas and the primary are never held.
+//! pause ends its input is run again from there. Replicas are never held. Of the primary's stream nothing is executed, nor
+//! acknowledged as executed, until the pause ends.
 
 use command::Flag;
 
@@ -56,18 +57,15 @@ impl Core {
     /// Whether the pause holds this command of this session back.
     #[inline]
     pub(crate) fn postpones(&self, session: &Session, command: Option<CommandRef>) -> bool {
-        match self.pause {
-            None => self.shutdown.is_some() && WRITES_HELD.holds(session, command),
-            Some(pause) => {
-                pause.holds(session, command)
-                    || (self.shutdown.is_some() && WRITES_HELD.holds(session, command))
-            }
+        if self.pause.is_some_and(|pause| pause.holds(session, command)) {
+            return true;
         }
+        (self.shutdown.is_some() || self.migrations.running.is_some()) && WRITES_HELD.holds(session, command)
     }
 
-    /// Clients' writes wait: for the end of a pause, or of the process.
+    /// Clients' writes wait: for the end of a pause, of a transfer of keys, or of the process.
     pub(crate) fn holds_writes(&self) -> bool {
-        self.pause.is_some() || self.shutdown.is_some()
+        self.pause.is_some() || self.shutdown.is_some() || self.migrations.running.is_some()
     }
 }
 

@@ -71,7 +71,6 @@ pub fn reload(store: &mut Store, core: &mut Core, options: ReloadOptions) -> Res
         for index in 0..store.databases() {
             store.flush_db(index, false);
         }
-        store.has_field_ttl = false;
     }
     let now_ms = core.env.unix_ms();
     let mut loading = Loading::reload(&core.config, core.is_replica(), options.merge, now_ms);
@@ -80,7 +79,7 @@ pub fn reload(store: &mut Store, core: &mut Core, options: ReloadOptions) -> Res
         .env
         .read_file(&path, &mut |bytes| loading.feed(store, bytes).map_err(io::Error::other))
         .map_err(|error| error.to_string())
-        .and_then(|()| loading.finish(store));
+        .and_then(|()| loading.finish());
     for (level, line) in loading.take_notes() {
         core.log(level, line);
     }

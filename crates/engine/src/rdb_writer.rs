@@ -5,9 +5,9 @@
 //! begin → batch* → end        each appends to the caller's buffer, which may be taken away between any two calls
 //! ```
 
-use keyspace::Entry;
-use keyspace::snapshot::{Batch, Body, ListNode, Value};
-use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, Node, StrRef};
+use keyspace::snapshot::{Batch, Body, ListNode, Shape, Value};
+use keyspace::{AccessClock, Entry};
+use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, Node, StrRef, TtlFields};
 
 use crate::snapshot::Plan;
 
@@ -18,6 +18,15 @@ pub struct RdbWriter {
     crc: Option<Crc64>,
     aux: Vec<(&'static str, String)>,
     selected: Option<u32>,
+    access: Option<AccessClock>,
+    /// The value whose elements come in parts, and how many are to come.
+    in_parts: Option<(Begun, u64)>,
+}
+
+/// A value in parts whose beginning was written.
+enum Begun {
+    Plain,
+    HashTtl(TtlFields),
 }
 
 impl RdbWriter {
@@ -27,6 +36,8 @@ impl RdbWriter {
             crc: plan.checksum.then(Crc64::new),
             aux: plan.aux.clone(),
             selected: None,
+            access: plan.access,
+            in_parts: None,
         }
     }
 
@@ -53,14 +64,28 @@ impl RdbWriter {
         let from = out.len();
         for item in batch.items() {
             match item.body {
+                _ if self.in_parts.is_some() && !matches!(item.body, Body::Part(_)) => {
+                    return Err("a value has fewer elements than it began with".into());
+                }
                 Body::Sizes { db, keys, expires } => self.open(db, keys, expires, out),
                 Body::Select { db } => self.select(db, out),
-                Body::Key { key, expire_at_ms, value, .. } => {
-                    if expire_at_ms.is_some() {
-                        self.encoder.key_attributes(out, expire_at_ms, None, None);
-                    }
+                Body::Key { key, expire_at_ms, clock, value } => {
+                    self.attributes(expire_at_ms, clock, out);
                     push_value(&mut self.encoder, Some(key), &value, out)
-                        .map_err(|error| format!("key '{}': {error}", key.escape_ascii()))?;
+                        .map_err(|error| at_key(key, error))?;
+                }
+                Body::Begin { key, expire_at_ms, clock, shape, count } => {
+                    self.attributes(expire_at_ms, clock, out);
+                    let begun = begin_value(&mut self.encoder, Some(key), shape, count, out);
+                    self.in_parts = Some((begun.map_err(|error| at_key(key, error))?, count));
+                }
+                Body::Part(elements) => {
+                    let (begun, left) = self.in_parts.take().ok_or("elements of no value")?;
+                    let count = push_elements(&mut self.encoder, &begun, &elements, out)
+                        .map_err(|error| error.to_string())?;
+                    let left =
+                        left.checked_sub(count).ok_or("a value has more elements than it began with")?;
+                    self.in_parts = (left > 0).then_some((begun, left));
                 }
             }
         }
@@ -70,9 +95,20 @@ impl RdbWriter {
 
     /// Appends the end of the file: nothing may follow.
     pub fn end(&mut self, out: &mut Vec<u8>) {
+        assert!(self.in_parts.is_none(), "a walk ends when each value is complete");
         let mut end = Vec::new();
         self.encoder.eof(&mut end, self.crc.take());
         out.extend_from_slice(&end);
+    }
+
+    /// What is known of a key besides its value, as far as it is to be kept.
+    fn attributes(&self, expire_at_ms: Option<i64>, clock: u32, out: &mut Vec<u8>) {
+        let (idle_s, frequency) = match &self.access {
+            None => (None, None),
+            Some(access) if access.lfu.is_some() => (None, Some(access.frequency(clock))),
+            Some(access) => (Some(u64::from(access.idle_s(clock))), None),
+        };
+        self.encoder.key_attributes(out, expire_at_ms, idle_s, frequency);
     }
 
     fn open(&mut self, index: u32, keys: u64, expires: u64, out: &mut Vec<u8>) {
@@ -110,51 +146,103 @@ pub fn dump(entry: &Entry, compress: bool) -> Result<Vec<u8>, EncodeError> {
     Ok(out)
 }
 
+fn at_key(key: &[u8], error: EncodeError) -> String {
+    format!("key '{}': {error}", key.escape_ascii())
+}
+
+fn begin_value(
+    encoder: &mut Encoder,
+    key: Option<&[u8]>,
+    shape: Shape,
+    count: u64,
+    out: &mut Vec<u8>,
+) -> Result<Begun, EncodeError> {
+    match shape {
+        Shape::List => encoder.list_begin(out, key, count),
+        Shape::Set => encoder.set_begin(out, key, count),
+        Shape::Hash => encoder.hash_begin(out, key, count),
+        Shape::HashTtl { soonest_ms } => {
+            return encoder.hash_ttl_begin(out, key, count, soonest_ms).map(Begun::HashTtl);
+        }
+        Shape::ZSet => encoder.zset_begin(out, key, count),
+    }
+    Ok(Begun::Plain)
+}
+
+/// Writes some elements of a value that was begun; their number.
+fn push_elements(
+    encoder: &mut Encoder,
+    begun: &Begun,
+    value: &Value<'_>,
+    out: &mut Vec<u8>,
+) -> Result<u64, EncodeError> {
+    let elements = match value {
+        Value::List(nodes) => {
+            for node in nodes.nodes() {
+                let node = match node {
+                    ListNode::Packed(bytes) => Node::Packed(bytes),
+                    ListNode::Plain(bytes) => Node::Plain(bytes),
+                };
+                encoder.list_node(out, node)?;
+            }
+            nodes
+        }
+        Value::Set(members) => {
+            members.members().for_each(|member| encoder.element(out, member));
+            members
+        }
+        Value::Hash(fields) => {
+            fields.pairs().for_each(|(name, value)| encoder.field(out, name, value));
+            fields
+        }
+        Value::HashTtl(fields) => {
+            let Begun::HashTtl(writer) = begun else { unreachable!("the value began as its elements go on") };
+            for (name, value, at) in fields.expiring_pairs() {
+                writer.field(encoder, out, name, value, at);
+            }
+            fields
+        }
+        Value::ZSet(members) => {
+            members.scored().for_each(|(member, score)| encoder.scored(out, member, score));
+            members
+        }
+        _ => unreachable!("what has elements is written one by one"),
+    };
+    Ok(elements.count as u64)
+}
+
 fn push_value(
     encoder: &mut Encoder,
     key: Option<&[u8]>,
     value: &Value<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    match value {
-        Value::Int(int) => encoder.string(out, key, StrRef::Int(*int)),
-        Value::Str(text) | Value::Shared { text, .. } => encoder.string(out, key, StrRef::Bytes(text)),
-        Value::List(nodes) => {
-            encoder.list_begin(out, key, nodes.count as u64);
-            for node in nodes.nodes() {
-                encoder.list_node(
-                    out,
-                    match node {
-                        ListNode::Packed(bytes) => Node::Packed(bytes),
-                        ListNode::Plain(bytes) => Node::Plain(bytes),
-                    },
-                )?;
-            }
+    let (shape, elements) = match value {
+        Value::Int(int) => {
+            encoder.string(out, key, StrRef::Int(*int));
+            return Ok(());
         }
-        Value::Intset(bytes) => encoder.set_intset(out, key, bytes),
-        Value::SetListpack(bytes) => encoder.set_listpack(out, key, bytes)?,
-        Value::Set(members) => {
-            encoder.set_begin(out, key, members.count as u64);
-            members.members().for_each(|member| encoder.element(out, member));
+        Value::Str(text) | Value::Shared { text, .. } => {
+            encoder.string(out, key, StrRef::Bytes(text));
+            return Ok(());
         }
-        Value::HashListpack(bytes) => encoder.hash_listpack(out, key, bytes)?,
-        Value::Hash(fields) => {
-            encoder.hash_begin(out, key, fields.count as u64);
-            fields.pairs().for_each(|(name, value)| encoder.field(out, name, value));
+        Value::Intset(bytes) => {
+            encoder.set_intset(out, key, bytes);
+            return Ok(());
         }
+        Value::SetListpack(bytes) => return encoder.set_listpack(out, key, bytes),
+        Value::HashListpack(bytes) => return encoder.hash_listpack(out, key, bytes),
+        Value::ZSetListpack(bytes) => return encoder.zset_listpack(out, key, bytes),
+        Value::List(nodes) => (Shape::List, nodes),
+        Value::Set(members) => (Shape::Set, members),
+        Value::Hash(fields) => (Shape::Hash, fields),
         Value::HashTtl(fields) => {
-            let least = fields.expiring_pairs().filter_map(|(_, _, at)| at).min();
-            let least = least.expect("such a hash has a field with an expiry");
-            let writer = encoder.hash_ttl_begin(out, key, fields.count as u64, least)?;
-            for (name, value, at) in fields.expiring_pairs() {
-                writer.field(encoder, out, name, value, at);
-            }
+            let soonest = fields.expiring_pairs().filter_map(|(_, _, at)| at).min();
+            let soonest_ms = soonest.expect("such a hash has a field with an expiry");
+            (Shape::HashTtl { soonest_ms }, fields)
         }
-        Value::ZSetListpack(bytes) => encoder.zset_listpack(out, key, bytes)?,
-        Value::ZSet(members) => {
-            encoder.zset_begin(out, key, members.count as u64);
-            members.scored().for_each(|(member, score)| encoder.scored(out, member, score));
-        }
-    }
-    Ok(())
+        Value::ZSet(members) => (Shape::ZSet, members),
+    };
+    let begun = begin_value(encoder, key, shape, elements.count as u64, out)?;
+    push_elements(encoder, &begun, value, out).map(drop)
 }

@@ -37,6 +37,9 @@ pub struct Replication {
     pub restored: Option<Position>,
     /// The database that readers of the log have selected.
     selected: i64,
+    /// A replica that may not know expiries of hash fields has come since this history began: units are written to the
+    /// log so that it loses nothing but those.
+    pub may_have_old_readers: bool,
     /// The end of the log when replicas were last put on the list of those to send to.
     pub announced_end: u64,
 }
@@ -58,6 +61,7 @@ impl Replication {
             last_full_resync: None,
             restored: None,
             selected: NO_DB,
+            may_have_old_readers: false,
             announced_end: 0,
         }
     }
@@ -145,6 +149,7 @@ impl Replication {
         self.log.reset(self.log.end());
         self.history.begin(id);
         self.log.activate();
+        self.may_have_old_readers = false;
         self.selected = NO_DB;
     }
 

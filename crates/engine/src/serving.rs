@@ -8,6 +8,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use command::CommandError;
 use rdb::{Dialect, Target};
 use replication::primary::{count_acked, count_good, oldest_pinned, plan_snapshot};
 use replication::replica_link::{
@@ -80,6 +81,7 @@ impl Node {
         let Some(conn) = self.core.conns.get_mut(id) else { return };
         let from_output = count.min(conn.output.pending_bytes());
         conn.output.consume(from_output);
+        self.core.client_memory.recount(conn);
         count -= from_output;
         self.core.stats.writes_processed += 1;
         self.core.stats.net_output_bytes += from_output as u64;
@@ -144,7 +146,7 @@ impl Node {
         }
         let (mut config, now) = (self.core.primary_config(), self.core.monotonic());
         // Only then do the forms of the two differ.
-        config.apart = self.store.has_field_ttl;
+        config.apart = self.store.has_field_ttl();
         let Some(plan) = plan_snapshot(&config, now, self.core.replica_links()) else { return };
         // The encoder may be done with a stream long before its slowest reader: the next one takes its place then.
         if plan.to_sockets && self.core.streams_snapshot() {
@@ -469,17 +471,22 @@ impl Node {
         }
     }
 
-    /// Clients in `WAIT` are let go with an error: this node becomes a replica, so nobody acknowledges to it.
-    pub(crate) fn unblock_waiting(&mut self) {
+    /// Clients that wait, for acknowledgements or for a key, are told and ended: this node becomes a replica, so nobody
+    /// acknowledges to it, and what was to be taken is the primary's to take.
+    pub(crate) fn end_waiting(&mut self) {
+        let why = CommandError::fixed(
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        );
+        self.end_all_waits(&why);
         for (id, session) in self.core.repl.waiting.drain() {
             let Some(conn) = self.core.conns.get_mut(id).filter(|conn| conn.session.id == session) else {
                 continue;
             };
             conn.session.blocked = None;
-            resp::Reply::new(&mut conn.output, conn.session.proto)
-                .error("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
+            resp::Reply::new(&mut conn.output, conn.session.proto).error(why.wire_text());
+            self.core.stats.error(&why);
             self.core.queue_id(id);
-            self.core.resume.push(id);
+            self.core.close_after_reply(id);
         }
     }
 
@@ -506,6 +513,7 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
     };
     let mut actions = Vec::new();
     let link = link.sync(now, request, context, &mut actions);
+    let may_be_old = link.is_attached() && !link.knows_field_expiries();
     if link.is_attached() {
         let id = ctx.core.running.expect("a session that runs a command has a connection");
         ctx.session.role = Role::Replica(Box::new(ReplicaSession { link, payload_at: None, file: None }));
@@ -520,6 +528,8 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
             ctx.core.replica_action(None, action, Some(ctx.reply.reborrow()));
         }
     }
+    // Last, for the first replica begins the history.
+    ctx.core.repl.may_have_old_readers |= may_be_old;
     ctx.store.effects.recording = ctx.core.repl.records();
 }
 
@@ -658,7 +668,7 @@ impl Core {
         self.to_close.push(id);
     }
 
-    fn close_after_reply(&mut self, id: ConnId) {
+    pub(crate) fn close_after_reply(&mut self, id: ConnId) {
         match self.conns.get_mut(id) {
             Some(conn) if !conn.output.is_empty() => conn.session.closing = Closing::AfterReply,
             _ => self.close(id),

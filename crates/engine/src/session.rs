@@ -6,6 +6,7 @@ use command::{Flag, Flags};
 use resp::{ArgsBuf, Output, Parser, Proto};
 
 use crate::ctx::CommandRef;
+use crate::key_waits::KeyWait;
 use crate::replica::ReplicaSession;
 
 /// Counts up from 1 and is never used twice: what `CLIENT ID` answers.
@@ -75,12 +76,15 @@ pub struct Queued {
 }
 
 /// What a blocked session waits for. While it does, its input is not read on.
-#[derive(Debug)]
 pub enum Blocked {
+    /// For a key: see `key_waits`.
+    Keys(Box<KeyWait>),
     /// `WAIT`: see `Replication::waiting`.
     Wait,
     /// `CLIENT PAUSE`: the command that has to wait is still in the input.
     Paused,
+    /// `MIGRATE`: for the other server, see [`crate::migrate`].
+    Migrate,
     /// `SHUTDOWN`: for the end of the process, or an error.
     Shutdown,
 }
@@ -114,6 +118,8 @@ pub struct Session {
     pub lib_ver: Vec<u8>,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// Commands of all sessions are shown to it: `MONITOR`.
+    pub monitors: bool,
     pub created_ms: i64,
     pub active_ms: i64,
     pub last_command: Option<CommandRef>,
@@ -138,6 +144,8 @@ pub struct Conn {
     pub queued_to_send: bool,
     /// Bytes that the unfinished command is known to need.
     pub wants: usize,
+    /// What it counts as against `maxmemory-clients`.
+    pub counted_bytes: usize,
 }
 
 impl Conn {
@@ -149,6 +157,7 @@ impl Conn {
             output: Output::new(),
             queued_to_send: false,
             wants: 0,
+            counted_bytes: 0,
         }
     }
 }
@@ -175,6 +184,7 @@ impl Session {
             lib_ver: Vec::new(),
             no_evict: false,
             no_touch: false,
+            monitors: false,
             created_ms: now_ms,
             active_ms: now_ms,
             last_command: None,

@@ -6,7 +6,9 @@
 
 use std::path::PathBuf;
 
+use keyspace::AccessClock;
 use keyspace::db::Detached;
+use keyspace::large::AtOnce;
 use keyspace::snapshot::Batch;
 use log::Position;
 use rdb::Dialect;
@@ -39,6 +41,8 @@ pub struct Plan {
     pub key_delay_us: i64,
     /// Auxiliary fields in the order they are written.
     pub aux: Vec<(&'static str, String)>,
+    /// What the access clocks mean, where the eviction policy makes them worth keeping.
+    pub access: Option<AccessClock>,
 }
 
 /// For whom a snapshot is taken.
@@ -86,6 +90,8 @@ pub struct Snapshots {
     /// `rdb_last_load_keys_loaded` and `rdb_last_load_keys_expired`.
     pub last_load_keys_loaded: u64,
     pub last_load_keys_expired: u64,
+    /// What a value may have to be copied at once.
+    pub at_once: AtOnce,
     /// `BGSAVE SCHEDULE` or `BGSAVE` while a replica is being fed: begins when the running one ends.
     pub scheduled: bool,
 }
@@ -121,7 +127,7 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dial
     };
     let plan = plan(store, core, sink, dialect);
     for index in 0..store.databases() {
-        store.db_at_mut(index).begin_walk(index as u32);
+        store.db_at_mut(index).begin_walk(index as u32, core.snapshots.at_once);
     }
     let started_ms = core.env.unix_ms();
     let what = if purpose == Purpose::SyncStream { "RDB transfer" } else { "saving" };
@@ -141,7 +147,7 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dial
 
 /// What an encoder needs for a snapshot of this moment.
 pub fn plan(store: &Store, core: &Core, sink: Sink, dialect: Dialect) -> Plan {
-    let features = rdb::Features { hash_field_ttl: store.has_field_ttl, ..rdb::Features::default() };
+    let features = rdb::Features { hash_field_ttl: store.has_field_ttl(), ..rdb::Features::default() };
     Plan {
         sink,
         target: rdb::oldest_version_for(features, dialect),
@@ -149,6 +155,7 @@ pub fn plan(store: &Store, core: &Core, sink: Sink, dialect: Dialect) -> Plan {
         checksum: core.config.rdbchecksum,
         key_delay_us: core.config.rdb_key_save_delay_us,
         aux: aux(core),
+        access: core.config.maxmemory_policy.reads_clocks().then_some(store.access),
     }
 }
 
@@ -193,6 +200,19 @@ impl Node {
         let running = self.core.snapshots.running.as_mut().filter(|running| !running.walked)?;
         running.orphans.append(&mut self.store.orphans);
         let mut batch = Batch::default();
+        // The parts of a value follow each other: whoever has begun one goes on first.
+        let within =
+            (0..self.store.databases()).find(|index| self.store.db_at(*index).is_walk_within_value());
+        if let Some(index) = within
+            && !self.store.db_at_mut(index).step_walk(budget_bytes, &mut batch)
+        {
+            return Some(Step::Batch(batch));
+        }
+        if let Some(orphan) = running.orphans.iter_mut().find(|orphan| orphan.is_walk_within_value())
+            && !orphan.step_walk(budget_bytes, &mut batch)
+        {
+            return Some(Step::Batch(batch));
+        }
         for index in 0..self.store.databases() {
             self.store.db_at_mut(index).drain_walk(&mut batch);
         }

@@ -5,9 +5,13 @@
 //! watched, notified and propagated; handlers borrow the store apart from their reply and arguments.
 
 use keyspace::db::{Detached, ExpireChange};
-use keyspace::{Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, WrongType, ZSet};
+use keyspace::{
+    AccessClock, Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Touch, Type,
+    WrongType, ZSet,
+};
 
 use crate::effects::Effects;
+use crate::key_waits::KeyWaits;
 use crate::notify::{Event, Notifications};
 use crate::own_expiries::OwnExpiries;
 use crate::watch::{Presence, WatchTable};
@@ -30,6 +34,8 @@ pub struct LookupStats {
     pub keyspace_hits: u64,
     pub keyspace_misses: u64,
     pub expired_keys: u64,
+    /// Fields of hashes: `expired_subkeys`.
+    pub expired_fields: u64,
     pub evicted_keys: u64,
 }
 
@@ -39,6 +45,16 @@ pub trait Reclaim {
     fn object(&mut self, object: Object, lazily: bool);
     /// Takes the contents of a whole database.
     fn database(&mut self, contents: Detached, lazily: bool);
+    /// Objects that wait to be freed elsewhere, a database counted by its keys: `lazyfree_pending_objects`.
+    fn pending(&self) -> u64 {
+        0
+    }
+    /// Objects that were freed elsewhere: `lazyfreed_objects`.
+    fn freed(&self) -> u64 {
+        0
+    }
+    /// `CONFIG RESETSTAT`: counts freed objects from 0.
+    fn reset_freed(&mut self) {}
 }
 
 /// Drops everything at once, on the thread that asks.
@@ -57,6 +73,7 @@ pub struct LazyFree {
     pub server_del: bool,
     pub user_del: bool,
     pub user_flush: bool,
+    pub eviction: bool,
 }
 
 pub struct Store {
@@ -64,18 +81,19 @@ pub struct Store {
     selected: usize,
     /// Wall clock of the running unit in milliseconds: taken once, so that a unit sees one time.
     pub now_ms: i64,
-    /// The 24-bit access clock of the running unit.
-    pub clock: u32,
+    /// How accesses are counted, and the time of the running unit for it.
+    pub access: AccessClock,
+    /// The session that runs leaves access clocks alone: `CLIENT NO-TOUCH`.
+    pub no_touch: bool,
     pub expiry: Expiry,
     pub limits: EncodingLimits,
     pub lazy: LazyFree,
     pub effects: Effects,
     pub watched: WatchTable,
+    pub key_waits: KeyWaits,
     pub notifications: Notifications,
     pub stats: LookupStats,
     pub reclaim: Box<dyn Reclaim + Send>,
-    /// A hash with a field that has an expiry may be in the data: snapshots need a version that can hold it.
-    pub has_field_ttl: bool,
     /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
     pub orphans: Vec<Detached>,
     /// What this node has to delete although it is a replica.
@@ -89,16 +107,17 @@ impl Store {
             dbs: (0..databases).map(|_| Db::new()).collect(),
             selected: 0,
             now_ms: 0,
-            clock: 0,
+            access: AccessClock::default(),
+            no_touch: false,
             expiry: Expiry::default(),
             limits: EncodingLimits::default(),
             lazy: LazyFree::default(),
             effects: Effects::default(),
             watched: WatchTable::default(),
+            key_waits: KeyWaits::default(),
             notifications: Notifications::default(),
             stats: LookupStats::default(),
             reclaim: Box::new(DropNow),
-            has_field_ttl: false,
             orphans: Vec::new(),
             own_expiries: OwnExpiries::default(),
             rng: seed | 1,
@@ -156,6 +175,7 @@ impl Store {
             let now_ms = self.now_ms;
             self.watched
                 .touch_db(db as u32, |key| (presence(there, key, now_ms), presence(here, key, now_ms)));
+            self.key_waits.signal_replaced(db as u32, |key| here.peek(Key::new(key)).is_some());
         }
     }
 
@@ -168,6 +188,7 @@ impl Store {
             let now_ms = self.now_ms;
             self.watched
                 .touch_db(index as u32, |key| (presence(old, key, now_ms), presence(new, key, now_ms)));
+            self.key_waits.signal_replaced(index as u32, |key| new.peek(Key::new(key)).is_some());
         }
         std::mem::replace(&mut self.dbs, dbs)
     }
@@ -179,6 +200,7 @@ impl Store {
         let keys = db.len();
         let now_ms = self.now_ms;
         self.watched.touch_db(index as u32, |key| (presence(db, key, now_ms), Presence::Absent));
+        self.key_waits.signal_replaced(index as u32, |_| false);
         let contents = db.detach();
         if contents.is_walked() {
             self.orphans.push(contents);
@@ -191,6 +213,11 @@ impl Store {
     /// Keys in all databases.
     pub fn total_keys(&self) -> usize {
         self.dbs.iter().map(Db::len).sum()
+    }
+
+    /// True if a field of a hash has an expiry: snapshots need a version that can hold it.
+    pub fn has_field_ttl(&self) -> bool {
+        self.dbs.iter().any(|db| db.hashes_with_ttl() > 0)
     }
 
     /// A random number from the store's own generator (xorshift64*), seeded once by the owner.
@@ -215,12 +242,22 @@ impl Store {
 
     // ---- look-ups ----
 
+    /// A use of a key by the session that runs.
+    #[inline]
+    fn touch(&mut self) -> Touch {
+        if self.no_touch {
+            return Touch::No;
+        }
+        let access = self.access;
+        access.touch(|| self.random())
+    }
+
     /// The entry of `key` for reading: alive, counted as hit or miss, its access clock touched.
     #[inline]
     pub fn read(&mut self, key: Key<'_>) -> Option<&Entry> {
-        let clock = self.clock;
+        let touch = self.touch();
         let entry = self.read_untouched(key)?;
-        entry.set_clock(clock);
+        entry.set_clock(touch.apply(entry.clock()));
         Some(entry)
     }
 
@@ -259,9 +296,9 @@ impl Store {
             }
             return None;
         }
-        let clock = self.clock;
+        let touch = self.touch();
         let entry = self.dbs[self.selected].edit(key)?;
-        entry.set_clock(clock);
+        entry.set_clock(touch.apply(entry.clock()));
         Some(entry)
     }
 
@@ -327,7 +364,13 @@ impl Store {
 
     /// Adds a ready entry under its own key, which must not exist.
     pub fn add_entry(&mut self, hash: u64, entry: Entry) -> &mut Entry {
-        entry.set_clock(self.clock);
+        self.notify(Event::NEW, "new", entry.key());
+        self.place(hash, entry)
+    }
+
+    /// Inserts an entry whose key was there a moment ago, or has been announced.
+    fn place(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+        entry.set_clock(self.access.fresh());
         if self.expiry == Expiry::Hide {
             let key = Key { bytes: entry.key(), hash };
             self.dbs[self.selected].remove(key);
@@ -335,14 +378,26 @@ impl Store {
                 self.own_expiries.note(self.selected as u32, entry.key(), at);
             }
         }
-        self.notify(Event::NEW, "new", entry.key());
+        if !self.key_waits.is_empty() && !matches!(entry.type_of(), Type::String | Type::Set | Type::Hash) {
+            self.key_waits.signal(self.selected as u32, entry.key());
+        }
         self.dbs[self.selected].insert(hash, entry)
     }
 
-    /// Stores `object` under `key` whatever it held, without an expiry.
+    /// Stores `object` under `key` whatever it held, without an expiry. A key that was alive is not a new one.
     pub fn put(&mut self, key: Key<'_>, object: Object) {
-        self.delete_quietly(key, self.lazy.server_del);
-        self.add(key, object);
+        let is_new = !self.is_alive(key);
+        let mut clock = self.access.fresh();
+        if let Some(entry) = self.take(key) {
+            // Another value is as often asked for as the one before it.
+            if self.access.lfu.is_some() {
+                clock = self.touch().apply(entry.clock());
+            }
+            self.free_entry(entry, self.lazy.server_del);
+        }
+        let entry = Entry::new_payload(key.bytes, object, None);
+        let entry = if is_new { self.add_entry(key.hash, entry) } else { self.place(key.hash, entry) };
+        entry.set_clock(clock);
     }
 
     /// Stores a string under `key` whatever it held. One look-up; two if an expiry is to be kept.
@@ -352,8 +407,12 @@ impl Store {
             // What has expired is no expiry to keep.
             self.write(key);
         }
-        let replaced = self.dbs[self.selected].set_str(key, text, expire, self.clock);
+        let fresh = self.access.fresh();
+        // Without counts a new value is a new start, whoever sets it.
+        let touch = if self.access.lfu.is_some() { self.touch() } else { Touch::Lru(fresh) };
+        let replaced = self.dbs[self.selected].set_str(key, text, expire, fresh, touch);
         if let Some(object) = replaced.displaced {
+            self.key_waits.signal_gone(self.selected as u32, key.bytes);
             self.reclaim.object(object, self.lazy.server_del);
         }
         let expired = replaced.expire_at.is_some_and(|at| self.now_ms > at) && self.expiry != Expiry::Ignore;
@@ -383,6 +442,7 @@ impl Store {
     pub fn delete_quietly(&mut self, key: Key<'_>, lazily: bool) -> bool {
         match self.dbs[self.selected].remove(key) {
             Some(entry) => {
+                self.key_waits.signal_gone(self.selected as u32, key.bytes);
                 self.free_entry(entry, lazily);
                 true
             }
@@ -392,7 +452,22 @@ impl Store {
 
     /// Removes and returns the entry of `key`, alive or not.
     pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.key_waits.signal_gone(self.selected as u32, key.bytes);
         self.dbs[self.selected].remove(key)
+    }
+
+    /// Says that a value that was there already has got what somebody may wait for. New keys say so by themselves.
+    #[inline]
+    pub fn signal_ready(&mut self, key: &[u8]) {
+        if !self.key_waits.is_empty() {
+            self.key_waits.signal(self.selected as u32, key);
+        }
+    }
+
+    /// Like [`Store::take`], for an entry that goes to another database.
+    pub fn take_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.key_waits.signal_gone(self.selected as u32, key.bytes);
+        self.dbs[self.selected].remove_for_another(key)
     }
 
     /// Sets or clears the expiry of a key; false if there is none.
@@ -465,6 +540,52 @@ impl Store {
         deleted
     }
 
+    /// Deletes fields whose time has run out from one hash, at most `budget`; the work done in fields, 0 when no hash has
+    /// any. For the periodic cycle, as [`Store::expire_due`].
+    pub fn expire_due_fields(&mut self, budget: usize) -> usize {
+        for index in 0..self.dbs.len() {
+            let Some(entry) = self.dbs[index].first_due_fields(self.now_ms) else { continue };
+            let name = entry.key().to_vec();
+            let key = Key::new(&name);
+            self.select(index);
+            self.effects.db = index as u32;
+            let hash = self.dbs[index].edit(key).map(EntryExt::as_hash_mut);
+            let Some(Ok(hash)) = hash else { unreachable!("the index of field expiries names hashes") };
+            let fields = hash.take_due(self.now_ms, budget);
+            let fields: Vec<&[u8]> = fields.iter().map(|field| &**field).collect();
+            self.fields_expired(key, &fields);
+            return fields.len().max(1);
+        }
+        0
+    }
+
+    /// Fields of the hash `key` were removed because their time has run out: counts, propagates and notifies that. The
+    /// deletion goes out as `HDEL`, which servers without field expiries know as well.
+    pub fn fields_expired(&mut self, key: Key<'_>, fields: &[&[u8]]) {
+        self.settle_fields(key);
+        self.stats.expired_fields += fields.len() as u64;
+        let mut command: Vec<&[u8]> = vec![b"HDEL", key.bytes];
+        command.extend(fields);
+        self.effects.propagate_in(self.selected as u32, &command);
+        self.notify(Event::HASH, "hexpired", key.bytes);
+        self.delete_if_empty(key);
+        self.touch_watchers(key.bytes);
+    }
+
+    /// To be called when the expiries of fields of the hash `key` may have changed.
+    #[inline]
+    pub fn settle_fields(&mut self, key: Key<'_>) {
+        self.dbs[self.selected].settle_fields(key);
+    }
+
+    /// Like [`Store::settle_fields`], after a write that gives no field an expiry but may take some off.
+    #[inline]
+    pub fn settle_cleared_fields(&mut self, key: Key<'_>) {
+        if self.db().hashes_with_ttl() > 0 {
+            self.settle_fields(key);
+        }
+    }
+
     /// Like [`Store::expire_due`] on a replica: deletes the keys that its own clients gave an expiry.
     pub fn expire_own(&mut self, budget: usize) {
         for _ in 0..budget {
@@ -489,6 +610,20 @@ impl Store {
         let verb = self.expiry_verb();
         self.effects.propagate_in(self.selected as u32, &[verb, key]);
         self.notify(Event::EXPIRED, "expired", key);
+        self.touch_watchers(key);
+    }
+
+    /// Deletes a key of the selected database to make room; what it was is for [`Store::note_evicted`] to tell.
+    pub fn evict(&mut self, key: Key<'_>) {
+        self.delete_quietly(key, self.lazy.eviction);
+    }
+
+    /// An evicted key is gone: counts, propagates and notifies that.
+    pub fn note_evicted(&mut self, key: &[u8]) {
+        self.stats.evicted_keys += 1;
+        let verb: &[u8] = if self.lazy.eviction { b"UNLINK" } else { b"DEL" };
+        self.effects.propagate_in(self.selected as u32, &[verb, key]);
+        self.notify(Event::EVICTED, "evicted", key);
         self.touch_watchers(key);
     }
 

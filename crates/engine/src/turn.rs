@@ -4,19 +4,28 @@ use crate::action::{Action, ConnId};
 use crate::node::Node;
 use crate::session::Closing;
 
-/// Keys deleted by one active expiry cycle at most, so that it never becomes a pause.
+/// Keys and fields deleted by one active expiry cycle at most, so that it never becomes a pause.
 const EXPIRE_BUDGET: usize = 1000;
 
 impl Node {
     /// After all events of a turn were handled: what they made due is done. Afterwards [`Node::take_to_send`] names the
     /// connections that have something to send, and [`Node::take_actions`] what else is to happen.
     pub fn before_sleep(&mut self) {
+        self.end_long_waits();
+        if self.store.key_waits.has_ready() {
+            self.serve_ready_keys();
+        }
         while let Some(id) = self.core.resume.pop() {
             self.resume(id);
         }
+        self.release_stream();
         if std::mem::take(&mut self.core.repl.acked) {
             self.count_good_replicas();
             self.answer_waiting(false);
+        }
+        self.core.evict_clients();
+        if self.core.eviction.due {
+            crate::evict::perform(&mut self.store, &mut self.core);
         }
         self.shutdown_step();
         self.maybe_begin_sync();
@@ -24,6 +33,11 @@ impl Node {
         self.core.enforce_output_limits(false);
         self.trim_log();
         self.close_ended();
+    }
+
+    /// There is work for the next turn that nothing outside will announce.
+    pub fn is_busy(&self) -> bool {
+        self.core.eviction.due
     }
 
     /// Connections that have something to send, each once.
@@ -50,6 +64,10 @@ impl Node {
         }
         self.pause_tick();
         self.expire_cycle();
+        if self.core.is_replica() {
+            // Commands of the primary wait for nothing: what they brought is evicted here.
+            crate::evict::perform(&mut self.store, &mut self.core);
+        }
         self.following_tick();
         self.load_tick();
         self.sample_rates();
@@ -59,12 +77,14 @@ impl Node {
             self.serving_tick();
             self.save_points();
             self.idle_clients();
+            self.trim_shared_input();
             self.core.enforce_output_limits(true);
         }
         self.answer_waiting(true);
     }
 
-    /// Deletes keys whose time has run out; each deletion is a unit of its own in the log.
+    /// Deletes keys and fields of hashes whose time has run out; the deletion of a key, and of the fields of one hash, is a
+    /// unit of its own in the log.
     fn expire_cycle(&mut self) {
         let core = &self.core;
         if !core.config.active_expire_enabled || core.is_loading() || core.holds_writes() {
@@ -75,11 +95,22 @@ impl Node {
             self.store.notifications.clear();
             return;
         }
+        let start_us = core.env.monotonic_us();
         let mut deleted = 0;
         while deleted < EXPIRE_BUDGET && self.store.expire_due(1) == 1 {
             deleted += 1;
             crate::dispatch::end_unit(&mut self.store, &mut self.core);
         }
+        while deleted < EXPIRE_BUDGET {
+            let fields = self.store.expire_due_fields(EXPIRE_BUDGET - deleted);
+            if fields == 0 {
+                break;
+            }
+            deleted += fields;
+            crate::dispatch::end_unit(&mut self.store, &mut self.core);
+        }
+        let micros = self.core.env.monotonic_us() - start_us;
+        self.core.latency.note("expire-cycle", micros, self.store.now_ms);
     }
 
     fn sample_rates(&mut self) {

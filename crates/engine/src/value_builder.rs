@@ -22,8 +22,6 @@ const OUT_OF_ORDER: Malformed = Malformed("Value parts of another type than the 
 pub(crate) struct ValueBuilder {
     kind: Kind,
     part: Part,
-    /// A field with an expiry was seen since the builder was made.
-    pub field_ttl: bool,
 }
 
 enum Part {
@@ -62,7 +60,7 @@ impl Built<'_> {
 
 impl ValueBuilder {
     pub fn new() -> ValueBuilder {
-        ValueBuilder { kind: Kind::String, part: Part::Start, field_ttl: false }
+        ValueBuilder { kind: Kind::String, part: Part::Start }
     }
 
     /// A value of this kind follows.
@@ -112,7 +110,6 @@ impl ValueBuilder {
                 check(zset.load_member(member, score, limits), DUPLICATE_SCORED)?;
             }
             (Part::Object(Object::Hash(hash)), Event::Field { name, value, expire_at_ms }) => {
-                self.field_ttl |= expire_at_ms.is_some();
                 check(hash.load_field(name, value, expire_at_ms, limits), DUPLICATE_FIELD)?;
             }
             (Part::Object(_), Event::End) => {
@@ -171,7 +168,6 @@ impl ValueBuilder {
             let beyond = rdb::decode::FIELD_EXPIRE_MAX as i64 + 1;
             let at = at.as_i64().filter(|at| (0..beyond).contains(at)).ok_or(BROKEN)?;
             let at = (at > 0).then_some(at);
-            self.field_ttl |= at.is_some();
             check(hash.load_field(&name.to_vec(), &value.to_vec(), at, limits), BROKEN)?;
         }
         Ok(hash)

@@ -3,16 +3,29 @@
 //! What must stay true:
 //! - every entry with an expiry has its row in [`Expires`], and no other row exists: expiries change only through
 //!   [`Db::set_expire`], never through the entry itself;
+//! - a hash with field expiries has a row of the earliest of them in a second index. Who changes them through
+//!   [`Db::edit`] calls [`Db::settle_fields`] afterwards;
 //! - nothing mutable is handed out, inserted or removed before [`Walk::save`] has copied the interval of the table
 //!   that it lies in, so a snapshot sees the database as it was when it began.
 
 use structures::hash::hash;
+use structures::record::{ValueMut, ValueRef};
 use structures::table::Table;
 
+use crate::Hash;
+use crate::access::Touch;
 use crate::entry::{Entry, EntryExt, new_str};
 use crate::expires::Expires;
+use crate::large::AtOnce;
 use crate::object::Object;
 use crate::snapshot::{Batch, Walk};
+
+/// Buckets that a sample looks at before it gives up on finding enough.
+const SAMPLED_BUCKETS_MAX: usize = 16;
+
+/// Where at least one key in so many has an expiry, those that have one are found by looking at random keys; where they
+/// are fewer, in the index of expiries.
+const VOLATILE_DENSE: usize = 16;
 
 /// A key with its hash, computed once per command.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +64,8 @@ pub struct Replaced {
 pub struct Db {
     table: Table<Entry>,
     expires: Expires,
+    /// A row for each hash that has fields with an expiry: the time of the first.
+    field_expires: Expires,
     walk: Option<Walk>,
 }
 
@@ -64,7 +79,7 @@ pub struct Detached {
 
 impl Db {
     pub const fn new() -> Self {
-        Db { table: Table::new(), expires: Expires::new(), walk: None }
+        Db { table: Table::new(), expires: Expires::new(), field_expires: Expires::new(), walk: None }
     }
 
     /// Number of keys, expired ones that were not deleted yet included.
@@ -80,9 +95,15 @@ impl Db {
         &self.expires
     }
 
+    /// Number of hashes that have a field with an expiry.
+    #[inline]
+    pub fn hashes_with_ttl(&self) -> usize {
+        self.field_expires.len()
+    }
+
     /// Bytes of the tables themselves, entries not included.
     pub fn overhead_bytes(&self) -> usize {
-        self.table.bytes() + self.expires.bytes()
+        self.table.bytes() + self.expires.bytes() + self.field_expires.bytes()
     }
 
     /// Makes room for `keys` keys at once, before a load.
@@ -108,7 +129,8 @@ impl Db {
         self.table.get(key.hash, key.bytes)
     }
 
-    /// The entry of `key` to be changed, expired or not. The caller must not touch its expiry.
+    /// The entry of `key` to be changed, expired or not. The caller must not touch its expiry, and settles those of its
+    /// fields.
     #[inline]
     pub fn edit(&mut self, key: Key<'_>) -> Option<&mut Entry> {
         self.save_preimage(key.hash);
@@ -118,19 +140,41 @@ impl Db {
     /// Adds `entry` under its own key, which must be absent.
     pub fn insert(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         self.save_preimage(hash);
+        if let Some(walk) = &mut self.walk {
+            walk.follow(&entry);
+        }
         if let Some(at) = entry.expire_at() {
             self.expires.add(at, hash);
         }
-        self.table.insert(hash, entry)
+        let entry = self.table.insert(hash, entry);
+        settle(&mut self.field_expires, entry, hash);
+        entry
     }
 
     pub fn remove(&mut self, key: Key<'_>) -> Option<Entry> {
         self.save_preimage(key.hash);
-        let entry = self.table.remove(key.hash, key.bytes)?;
+        let mut entry = self.table.remove(key.hash, key.bytes)?;
         if let Some(at) = entry.expire_at() {
             self.expires.remove(at, key.hash);
         }
+        if let ValueMut::Payload(object) = entry.value_mut() {
+            forget(&mut self.field_expires, object, key.hash);
+        }
         Some(entry)
+    }
+
+    /// The expiries of fields of the hash `key` may have changed: puts its row where it belongs.
+    pub fn settle_fields(&mut self, key: Key<'_>) {
+        if let Some(entry) = self.table.get_mut(key.hash, key.bytes) {
+            settle(&mut self.field_expires, entry, key.hash);
+        }
+    }
+
+    /// The hash whose next field is due first, if any is due at `now_ms`.
+    pub fn first_due_fields(&mut self, now_ms: i64) -> Option<&Entry> {
+        let (at, hash) = self.field_expires.first_due(now_ms)?;
+        let entry = self.table.find_by_hash(hash, |entry| noted_ms(entry) == Some(at));
+        Some(entry.expect("each row of the index of field expiries names a hash"))
     }
 
     /// Sets or clears the expiry; false if there is no such key.
@@ -148,7 +192,15 @@ impl Db {
     }
 
     /// `SET`: stores a string whatever the key held. One look-up, and in place when the sizes allow it.
-    pub fn set_str(&mut self, key: Key<'_>, text: &[u8], expire: ExpireChange, clock: u32) -> Replaced {
+    /// A new key gets the clock `fresh`, one that was there is used by `touch`.
+    pub fn set_str(
+        &mut self,
+        key: Key<'_>,
+        text: &[u8],
+        expire: ExpireChange,
+        fresh: u32,
+        touch: Touch,
+    ) -> Replaced {
         self.save_preimage(key.hash);
         let Some(entry) = self.table.get_mut(key.hash, key.bytes) else {
             let at = match expire {
@@ -156,15 +208,18 @@ impl Db {
                 ExpireChange::Keep | ExpireChange::Clear => None,
             };
             let entry = new_str(key.bytes, text, at);
-            entry.set_clock(clock);
+            entry.set_clock(fresh);
             if let Some(at) = at {
                 self.expires.add(at, key.hash);
             }
             self.table.insert(key.hash, entry);
             return Replaced { found: false, expire_at: None, displaced: None };
         };
-        let displaced = entry.store_str(text);
-        entry.set_clock(clock);
+        let mut displaced = entry.store_str(text);
+        if let Some(object) = &mut displaced {
+            forget(&mut self.field_expires, object, key.hash);
+        }
+        entry.set_clock(touch.apply(entry.clock()));
         let old = entry.expire_at();
         let new = match expire {
             ExpireChange::Keep => old,
@@ -204,28 +259,102 @@ impl Db {
         self.table.random(rng)
     }
 
+    /// Visits a random part of the database with at least `least` entries, if it has so many: whole buckets, so that
+    /// each entry has the same chance.
+    pub fn sample(&self, least: usize, rng: &mut dyn FnMut() -> u64, mut visit: impl FnMut(&Entry)) {
+        let (mut cursor, mut seen) = (rng(), 0);
+        for _ in 0..SAMPLED_BUCKETS_MAX.max(least) {
+            cursor = self.table.scan(cursor, |entry| {
+                seen += 1;
+                visit(entry);
+            });
+            if seen >= least.min(self.table.len()) {
+                return;
+            }
+        }
+        // A table that was emptied has buckets without entries.
+        if seen == 0
+            && let Some(entry) = self.table.random(rng)
+        {
+            visit(entry);
+        }
+    }
+
+    /// Like [`Db::sample`] among the entries that have an expiry.
+    pub fn sample_volatile(
+        &mut self,
+        least: usize,
+        rng: &mut dyn FnMut() -> u64,
+        mut visit: impl FnMut(&Entry),
+    ) {
+        let least = least.min(self.expires.len());
+        let mut seen = 0;
+        if self.expires.len() >= self.table.len() / VOLATILE_DENSE {
+            let mut cursor = rng();
+            for _ in 0..least * VOLATILE_DENSE {
+                cursor = self.table.scan(cursor, |entry| {
+                    if entry.expire_at().is_some() {
+                        seen += 1;
+                        visit(entry);
+                    }
+                });
+                if seen >= least {
+                    return;
+                }
+            }
+        }
+        while seen < least {
+            let Some((at, hash)) = self.expires.draw(rng) else { return };
+            let entry = self.table.find_by_hash(hash, |entry| entry.expire_at() == Some(at));
+            visit(entry.expect("each row of the expiry index names an entry"));
+            seen += 1;
+        }
+    }
+
+    /// The entry whose time runs out first.
+    pub fn first_to_expire(&mut self) -> Option<&Entry> {
+        let (at, hash) = self.expires.first()?;
+        let entry = self.table.find_by_hash(hash, |entry| entry.expire_at() == Some(at));
+        Some(entry.expect("each row of the expiry index names an entry"))
+    }
+
     /// Empties the database and gives back what it held.
     pub fn detach(&mut self) -> Detached {
         self.expires = Expires::new();
+        self.field_expires = Expires::new();
         Detached { table: std::mem::take(&mut self.table), walk: self.walk.take() }
     }
 
     /// Starts a point-in-time walk; the database is number `index` in the snapshot.
-    pub fn begin_walk(&mut self, index: u32) {
+    pub fn begin_walk(&mut self, index: u32, at_once: AtOnce) {
         debug_assert!(self.walk.is_none(), "one snapshot walks a database at a time");
         if !self.table.is_empty() {
-            self.walk = Some(Walk::begin(index, &self.table, self.expires.len()));
+            self.walk = Some(Walk::begin(index, &self.table, self.expires.len(), at_once));
         }
     }
 
     /// Copies about `budget_bytes` more of what the walk has not reached into `out`; true when nothing is left.
     pub fn step_walk(&mut self, budget_bytes: usize, out: &mut Batch) -> bool {
-        step(&self.table, &mut self.walk, budget_bytes, out)
+        step(&mut self.table, &mut self.walk, budget_bytes, out)
     }
 
     /// Pre-images that writes have saved since the last call move to `out`. True if there were any.
     pub fn drain_walk(&mut self, out: &mut Batch) -> bool {
         self.walk.as_mut().is_some_and(|walk| walk.drain(out))
+    }
+
+    /// The parts of a value are to follow each other: until it is complete, nothing else may go to the snapshot.
+    pub fn is_walk_within_value(&self) -> bool {
+        self.walk.as_ref().is_some_and(Walk::is_within_value)
+    }
+
+    /// Like [`Db::remove`], for an entry that goes to another database: a snapshot of this one is done with it then.
+    pub fn remove_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
+        self.save_preimage(key.hash);
+        if let Some(walk) = &mut self.walk {
+            walk.finish_value(&mut self.table, key.hash, key.bytes);
+        }
+        self.remove(key)
     }
 
     /// Bytes of pre-images that wait to be drained.
@@ -240,19 +369,24 @@ impl Db {
     #[inline]
     fn save_preimage(&mut self, hash: u64) {
         if let Some(walk) = &mut self.walk {
-            walk.save(&self.table, hash);
+            walk.save(&mut self.table, hash);
         }
     }
 }
 
 impl Detached {
+    /// As [`Db::is_walk_within_value`].
+    pub fn is_walk_within_value(&self) -> bool {
+        self.walk.as_ref().is_some_and(Walk::is_within_value)
+    }
+
     /// True while a snapshot still has to read from it.
     pub fn is_walked(&self) -> bool {
         self.walk.is_some()
     }
 
     pub fn step_walk(&mut self, budget_bytes: usize, out: &mut Batch) -> bool {
-        step(&self.table, &mut self.walk, budget_bytes, out)
+        step(&mut self.table, &mut self.walk, budget_bytes, out)
     }
 
     pub fn abandon_walk(&mut self) {
@@ -269,12 +403,108 @@ impl Detached {
     }
 }
 
-fn step(table: &Table<Entry>, walk: &mut Option<Walk>, budget_bytes: usize, out: &mut Batch) -> bool {
+/// The row that a hash has in the index of field expiries.
+fn noted_ms(entry: &Entry) -> Option<i64> {
+    match entry.value() {
+        ValueRef::Payload(Object::Hash(Hash::Table(fields))) => fields.noted_ms,
+        _ => None,
+    }
+}
+
+/// Makes the row of a hash in the index of field expiries that of its first field to go.
+#[inline]
+fn settle(index: &mut Expires, entry: &mut Entry, hash: u64) {
+    let ValueMut::Payload(Object::Hash(value)) = entry.value_mut() else { return };
+    let soonest_ms = value.soonest_ms();
+    let Hash::Table(fields) = value else { return };
+    let before = std::mem::replace(&mut fields.noted_ms, soonest_ms);
+    if before != soonest_ms {
+        if let Some(at) = before {
+            index.remove(at, hash);
+        }
+        if let Some(at) = soonest_ms {
+            index.add(at, hash);
+        }
+    }
+}
+
+/// Takes the row of a value out of the index of field expiries: it leaves the database.
+#[inline]
+fn forget(index: &mut Expires, object: &mut Object, hash: u64) {
+    if let Object::Hash(Hash::Table(fields)) = object
+        && let Some(at) = fields.noted_ms.take()
+    {
+        index.remove(at, hash);
+    }
+}
+
+fn step(table: &mut Table<Entry>, walk: &mut Option<Walk>, budget_bytes: usize, out: &mut Batch) -> bool {
     let Some(running) = walk else { return true };
-    running.drain(out);
     let done = running.step(table, budget_bytes, out);
     if done {
         *walk = None;
     }
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EncodingLimits;
+
+    /// A hash of the fields `names`, one letter each, that go at 1000, 2000, …
+    fn hash_of(names: &str) -> Object {
+        let mut hash = Hash::new();
+        for (at, name) in (1..).zip(names.chars()) {
+            hash.load_field(name.to_string().as_bytes(), b"v", Some(at * 1000), &EncodingLimits::default());
+        }
+        Object::Hash(hash)
+    }
+
+    fn add(db: &mut Db, key: &str, names: &str) {
+        let entry = Entry::new_payload(key.as_bytes(), hash_of(names), None);
+        db.insert(hash(key.as_bytes()), entry);
+    }
+
+    fn edit(db: &mut Db, key: &str, change: impl FnOnce(&mut Hash)) {
+        let key = Key::new(key.as_bytes());
+        change(db.edit(key).unwrap().as_hash_mut().unwrap());
+        db.settle_fields(key);
+    }
+
+    #[test]
+    fn hashes_come_due_by_their_first_field_and_leave_the_index_with_their_last() {
+        let mut db = Db::new();
+        add(&mut db, "a", "abc");
+        add(&mut db, "b", "x");
+        edit(&mut db, "b", |hash| assert!(hash.set_expire(b"x", Some(1500))));
+        assert_eq!((db.hashes_with_ttl(), db.first_due_fields(1000).is_none()), (2, true));
+        assert_eq!(db.first_due_fields(1001).unwrap().key(), b"a");
+        edit(&mut db, "a", |hash| assert_eq!(hash.take_due(1001, 10).len(), 1));
+        assert!(db.first_due_fields(1500).is_none());
+        assert_eq!(db.first_due_fields(9000).unwrap().key(), b"b");
+        edit(&mut db, "b", |hash| assert!(hash.set_expire(b"x", None)));
+        assert_eq!((db.hashes_with_ttl(), db.first_due_fields(9000).unwrap().key()), (1, &b"a"[..]));
+        edit(&mut db, "a", |hash| assert_eq!(hash.take_due(9000, 1), [Box::from(*b"b")]));
+        edit(&mut db, "a", |hash| assert!(hash.remove(b"c")));
+        assert_eq!((db.hashes_with_ttl(), db.first_due_fields(i64::MAX).is_none()), (0, true));
+    }
+
+    #[test]
+    fn whatever_takes_a_hash_away_takes_its_row() {
+        let mut db = Db::new();
+        for key in ["removed", "overwritten", "renamed"] {
+            add(&mut db, key, "ab");
+        }
+        db.remove(Key::new(b"removed"));
+        db.set_str(Key::new(b"overwritten"), b"text", ExpireChange::Clear, 0, Touch::Lru(0));
+        assert_eq!(db.hashes_with_ttl(), 1);
+        let entry = db.remove(Key::new(b"renamed")).unwrap();
+        let copy = entry.duplicate(b"copy");
+        db.insert(hash(b"name"), entry.renamed(b"name"));
+        db.insert(hash(b"copy"), copy);
+        assert_eq!((db.hashes_with_ttl(), db.first_due_fields(1001).is_some()), (2, true));
+        drop(db.detach());
+        assert_eq!((db.hashes_with_ttl(), db.first_due_fields(i64::MAX).is_none()), (0, true));
+    }
 }

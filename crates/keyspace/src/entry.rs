@@ -4,7 +4,7 @@
 //! 32-bit `meta` holds, from the lowest bit:
 //!
 //! ```text
-//! bits 0..24   access clock: LRU seconds (mod 2^24), or LFU minutes (16 bits) and counter (8 bits)
+//! bits 0..24   access clock, see [`crate::access`]
 //! bit  24      RAW: the string was changed in place, so `OBJECT ENCODING` says raw however short it is
 //! ```
 
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use structures::number;
 use structures::record::{Record, ValueMut, ValueRef};
 
+use crate::access::CLOCK_MASK;
 use crate::object::{Object, Type, WrongType};
 use crate::{Hash, List, Set, ZSet};
 
@@ -26,7 +27,6 @@ pub const INLINE_MAX: usize = 4096;
 /// Strings up to this length that were never changed in place are called `embstr`.
 const EMBSTR_MAX: usize = 44;
 
-const CLOCK_MASK: u32 = 0x00ff_ffff;
 const RAW: u32 = 1 << 24;
 
 /// A string value as it is stored.
@@ -110,6 +110,15 @@ pub trait EntryExt {
     fn store_raw(&mut self, text: &[u8]) -> Option<Object>;
     /// Replaces the value by text that stays text even if it spells an integer, as `INCRBYFLOAT` leaves it.
     fn store_text(&mut self, text: &[u8]) -> Option<Object>;
+    /// Like [`EntryExt::store_raw`], for text that is at hand as a vector: a long one is not copied.
+    fn store_raw_vec(&mut self, text: Vec<u8>) -> Option<Object>;
+    /// Runs `change` on the bytes where they lie and leaves the encoding `raw`. A string that is shorter than
+    /// `length_min` is filled up with zeros before; none becomes shorter.
+    fn edit_bytes<R>(
+        &mut self,
+        length_min: usize,
+        change: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WrongType>;
     /// Runs `change` on the text in place and leaves the encoding `raw`; the entry must hold a string.
     fn edit_str(&mut self, change: impl FnOnce(&mut Vec<u8>)) -> Result<(), WrongType>;
     fn is_expired(&self, now_ms: i64) -> bool;
@@ -146,6 +155,27 @@ pub fn new_raw_str(key: &[u8], text: &[u8], expire_at_ms: Option<i64>) -> Entry 
     entry.set_meta(entry.meta() | RAW);
     entry
 }
+
+/// Like [`new_raw_str`], for text that is at hand as a vector: a long one is not copied.
+pub fn new_raw_vec(key: &[u8], text: Vec<u8>, expire_at_ms: Option<i64>) -> Entry {
+    if text.len() > INLINE_MAX {
+        return Entry::new_payload(key, Object::Str(Arc::new(text)), expire_at_ms);
+    }
+    new_raw_str(key, &text, expire_at_ms)
+}
+
+/// A new entry for a string of `length` zero bytes that are to be changed in place.
+pub fn new_zeros(key: &[u8], length: usize) -> Entry {
+    const ZEROS: &[u8; INLINE_MAX] = &[0; INLINE_MAX];
+    match ZEROS.get(..length) {
+        Some(zeros) => new_raw_str(key, zeros, None),
+        None => new_raw_vec(key, vec![0; length], None),
+    }
+}
+
+/// A buffer that grows gets as much again in reserve, but at most this: like Redis, so that writing at the end of a big
+/// string bit by bit neither copies it each time nor doubles it.
+const RESERVE_MAX: usize = 1 << 20;
 
 impl EntryExt for Entry {
     fn type_of(&self) -> Type {
@@ -272,6 +302,49 @@ impl EntryExt for Entry {
             return self.set_bytes(text);
         }
         self.set_payload(Object::Str(Arc::new(text.to_vec())))
+    }
+
+    fn store_raw_vec(&mut self, text: Vec<u8>) -> Option<Object> {
+        if text.len() <= INLINE_MAX {
+            return self.store_raw(&text);
+        }
+        self.set_payload(Object::Str(Arc::new(text)))
+    }
+
+    fn edit_bytes<R>(
+        &mut self,
+        length_min: usize,
+        change: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WrongType> {
+        let mut scratch = number::IntText::new();
+        let text = self.as_str()?;
+        let (length, is_int) = (text.len(), matches!(text, Str::Int(_)));
+        let shared = matches!(text, Str::Shared(_));
+        if !shared && length_min > INLINE_MAX {
+            let mut grown = vec![0; length_min];
+            grown[..length].copy_from_slice(text.text(&mut scratch));
+            self.set_payload(Object::Str(Arc::new(grown)));
+        } else if !shared && (is_int || length < length_min) {
+            let mut grown = [0; INLINE_MAX];
+            grown[..length].copy_from_slice(text.text(&mut scratch));
+            self.set_bytes(&grown[..length.max(length_min)]);
+        }
+        self.set_meta(self.meta() | RAW);
+        match self.value_mut() {
+            ValueMut::Payload(Object::Str(shared)) => {
+                // A reply or a snapshot may still read the old bytes: then this copies, else it works in place.
+                let bytes = Arc::make_mut(shared);
+                if length_min > bytes.capacity() {
+                    bytes.reserve_exact(length_min - bytes.len() + length_min.min(RESERVE_MAX));
+                }
+                if length_min > bytes.len() {
+                    bytes.resize(length_min, 0);
+                }
+                Ok(change(bytes))
+            }
+            ValueMut::Bytes(bytes) => Ok(change(bytes)),
+            _ => Ok(change(&mut [])),
+        }
     }
 
     fn edit_str(&mut self, change: impl FnOnce(&mut Vec<u8>)) -> Result<(), WrongType> {

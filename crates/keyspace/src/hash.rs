@@ -1,19 +1,22 @@
 //! Hashes: a listpack of field, value, field, value … while small, else a hash table.
 //!
-//! A field may have an expiry of its own: Redis 8 and Valkey 9 have such fields in their snapshots, and a replica of
-//! theirs must keep them. Only the table holds them, in the field's record. A field whose time has run out is hidden
-//! from reads (they are given `now_ms`) and stays until a write to the hash removes it with [`Hash::take_expired`];
-//! [`Hash::len`] counts it as long as it is there, as `HLEN` of Redis 8 does.
+//! A field may have an expiry of its own. Only the table holds it, in the field's record, beside an index of all
+//! expiries of the hash in the order of time. A field whose time has run out is hidden from reads (they are given
+//! `now_ms`) and stays until [`Hash::remove`] or [`Hash::take_due`]; [`Hash::len`] counts it as long as it is there, as
+//! `HLEN` of Redis 8 does. The database keeps an index of its own, of the hashes that have such fields
+//! ([`crate::Db::settle_fields`]): so finding what is due costs nothing but what is due.
 //!
 //! In the table a value that is the text of an integer is kept as 8 bytes if its text has more than 8: the record is
 //! then never larger, and short numbers, by far the most, are copied to the reply without being printed.
 
+use structures::copying::Copying;
 use structures::hash::hash;
 use structures::listpack::{self, Entry, Listpack, Pos};
 use structures::number::parse_i64;
 use structures::record::{Record, ValueRef};
 use structures::table::{self, Table};
 
+use crate::expires::Expires;
 use crate::limits::EncodingLimits;
 use crate::object::Malformed;
 
@@ -31,10 +34,12 @@ pub enum Hash {
 #[derive(Debug)]
 pub struct Fields {
     table: Table<Field>,
-    /// Number of fields that have an expiry.
-    expiring: usize,
-    /// No field's time runs out earlier. A bound: fields that are gone may have set it.
-    soonest_ms: i64,
+    /// A row for each field that has an expiry.
+    expiries: Expires,
+    /// The row that the database's index has for this hash; only the database writes it.
+    pub(crate) noted_ms: Option<i64>,
+    /// The hash would be a listpack if none of its fields had ever had an expiry.
+    small: bool,
 }
 
 /// What writing a value does to the expiry of its field.
@@ -44,6 +49,8 @@ pub enum FieldExpiry {
     Clear,
     /// `HINCRBY`: the field stays what it was.
     Keep,
+    /// `HSETEX`: the field lives until then, in milliseconds since the epoch.
+    At(i64),
 }
 
 /// Fields and values in the order they lie in; see [`Hash::iter`].
@@ -90,15 +97,29 @@ impl Hash {
         }
     }
 
-    /// Number of fields that reads see at `now_ms`. O(1) unless a field's time has run out.
+    /// Number of fields that reads see at `now_ms`. Costs what is due.
     pub fn live_len(&self, now_ms: i64) -> usize {
-        if self.has_expired(now_ms) { self.iter(now_ms).count() } else { self.len() }
+        match self {
+            Hash::Listpack(_) => self.len(),
+            Hash::Table(fields) => fields.table.len() - fields.expiries.due_len(now_ms),
+        }
     }
 
+    /// The name that Redis 8 has for it. A small hash with field expiries is a table here, but what clients mean by the
+    /// name, that it is small, is so.
     pub fn encoding(&self) -> &'static str {
         match self {
             Hash::Listpack(_) => "listpack",
+            Hash::Table(fields) if fields.small => "listpackex",
             Hash::Table(_) => "hashtable",
+        }
+    }
+
+    /// Within the limits of a listpack: `HSCAN` gives all of it at once.
+    pub fn is_small(&self) -> bool {
+        match self {
+            Hash::Listpack(_) => true,
+            Hash::Table(fields) => fields.small,
         }
     }
 
@@ -106,7 +127,8 @@ impl Hash {
         match self {
             Hash::Listpack(pack) => pack.bytes().len(),
             Hash::Table(fields) => {
-                size_of::<Fields>() + fields.table.bytes() + fields.iter().map(Record::bytes).sum::<usize>()
+                let records = fields.iter().map(Record::bytes).sum::<usize>();
+                size_of::<Fields>() + fields.table.bytes() + fields.expiries.bytes() + records
             }
         }
     }
@@ -120,13 +142,13 @@ impl Hash {
 
     /// True if a field has an expiry.
     pub fn has_ttl(&self) -> bool {
-        matches!(self, Hash::Table(fields) if fields.expiring > 0)
+        matches!(self, Hash::Table(fields) if fields.has_ttl())
     }
 
-    /// True if a field's time has run out. May also be true when the field that was next to go is gone.
+    /// True if a field's time has run out.
     #[inline]
     pub fn has_expired(&self, now_ms: i64) -> bool {
-        matches!(self, Hash::Table(fields) if fields.soonest_ms < now_ms)
+        matches!(self, Hash::Table(fields) if fields.expiries.first_due(now_ms).is_some())
     }
 
     /// The value of a field that is alive at `now_ms`.
@@ -166,7 +188,7 @@ impl Hash {
     #[inline]
     pub fn set(&mut self, name: &[u8], value: &[u8], expiry: FieldExpiry, limits: &EncodingLimits) -> bool {
         if let Hash::Listpack(pack) = self {
-            if fits(pack, name, value, limits) {
+            if !matches!(expiry, FieldExpiry::At(_)) && fits(pack, name, value, limits) {
                 let found = find(pack, name);
                 match found {
                     Some(field) => {
@@ -180,9 +202,32 @@ impl Hash {
                 }
                 return found.is_none();
             }
-            self.table(1);
+            let small = fits(pack, name, value, limits);
+            self.table(1).small = small;
         }
-        self.table(0).set(name, value, expiry)
+        self.table(0).set(name, value, expiry, limits)
+    }
+
+    /// Sets or clears the expiry of a field; false if there is no such field.
+    pub fn set_expire(&mut self, name: &[u8], at_ms: Option<i64>) -> bool {
+        if let Hash::Listpack(pack) = self {
+            if find(pack, name).is_none() {
+                return false;
+            }
+            if at_ms.is_none() {
+                return true;
+            }
+            self.table(0).small = true;
+        }
+        self.table(0).set_expire(name, at_ms)
+    }
+
+    /// When the next field's time runs out, in milliseconds since the epoch.
+    pub fn soonest_ms(&self) -> Option<i64> {
+        match self {
+            Hash::Listpack(_) => None,
+            Hash::Table(fields) => fields.expiries.first().map(|(at, _)| at),
+        }
     }
 
     /// Removes a field, whether its time has run out or not; true if it was there.
@@ -195,32 +240,28 @@ impl Hash {
             }
             Hash::Table(fields) => {
                 let Some(removed) = fields.table.remove(hash(name), name) else { return false };
-                fields.forget_expiry(removed.expire_at());
+                if let Some(at) = removed.expire_at() {
+                    fields.expiries.remove(at, hash(name));
+                }
                 true
             }
         }
     }
 
-    /// Removes the fields whose time has run out and gives their names. The hash may be empty afterwards.
-    pub fn take_expired(&mut self, now_ms: i64) -> Vec<Box<[u8]>> {
+    /// Removes fields whose time has run out, the earliest first and at most `most`, and gives their names. The hash may
+    /// be empty afterwards.
+    pub fn take_due(&mut self, now_ms: i64, most: usize) -> Vec<Box<[u8]>> {
         let Hash::Table(fields) = self else { return Vec::new() };
-        if fields.soonest_ms >= now_ms {
-            return Vec::new();
-        }
         let mut names: Vec<Box<[u8]>> = Vec::new();
-        let mut soonest_ms = i64::MAX;
-        for field in fields.table.iter() {
-            match field.expire_at() {
-                Some(at) if at < now_ms => names.push(field.key().into()),
-                Some(at) => soonest_ms = soonest_ms.min(at),
-                None => {}
-            }
+        while names.len() < most
+            && let Some((at, row)) = fields.expiries.first_due(now_ms)
+        {
+            let field = fields.table.find_by_hash(row, |field| field.expire_at() == Some(at));
+            let name: Box<[u8]> = field.expect("each row of the index names a field").key().into();
+            fields.table.remove(hash(&name), &name);
+            fields.expiries.remove(at, hash(&name));
+            names.push(name);
         }
-        for name in &names {
-            fields.table.remove(hash(name), name);
-        }
-        fields.expiring -= names.len();
-        fields.soonest_ms = soonest_ms;
         names
     }
 
@@ -276,7 +317,9 @@ impl Hash {
     ) -> bool {
         if let Hash::Listpack(pack) = self {
             let room = pack.len() / 2 < limits.hash_entries && fits(pack, name, value, limits);
-            if room && expire_at_ms.is_none() {
+            if room && expire_at_ms.is_some() {
+                self.table(1).small = true;
+            } else if room {
                 let absent = find(pack, name).is_none();
                 if absent {
                     pack.append_many([name, value]);
@@ -284,7 +327,7 @@ impl Hash {
                 return absent;
             }
         }
-        self.table(1).load(name, value, expire_at_ms)
+        self.table(1).load(name, value, expire_at_ms, limits)
     }
 
     pub fn duplicate(&self) -> Hash {
@@ -295,7 +338,7 @@ impl Hash {
                 for field in fields.iter() {
                     copy.table.insert(hash(field.key()), duplicate_field(field));
                 }
-                (copy.expiring, copy.soonest_ms) = (fields.expiring, fields.soonest_ms);
+                (copy.expiries, copy.small) = (fields.expiries.clone(), fields.small);
                 Hash::Table(Box::new(copy))
             }
         }
@@ -340,7 +383,27 @@ impl Fields {
 
     /// True if one of the fields has an expiry.
     pub fn has_ttl(&self) -> bool {
-        self.expiring > 0
+        !self.expiries.is_empty()
+    }
+
+    /// No field's time runs out earlier.
+    pub fn soonest_ms(&self) -> i64 {
+        self.expiries.first().map_or(i64::MAX, |(at, _)| at)
+    }
+
+    /// As [`Table::begin_copy`].
+    pub fn begin_copy(&mut self, write: impl Fn(&Field, &mut Vec<u8>) + Send + 'static) -> Copying {
+        self.table.begin_copy(write)
+    }
+
+    /// As [`Table::copy_more`].
+    pub fn copy_more(&mut self, budget_bytes: usize) {
+        self.table.copy_more(budget_bytes);
+    }
+
+    /// As [`Table::is_copied_by`].
+    pub fn is_copied_by(&self, copying: &Copying) -> bool {
+        self.table.is_copied_by(copying)
     }
 
     /// The records of all fields, also of those whose time has run out.
@@ -356,47 +419,71 @@ impl Fields {
     fn with_capacity(fields: usize) -> Fields {
         let mut table = Table::new();
         table.reserve(fields);
-        Fields { table, expiring: 0, soonest_ms: i64::MAX }
+        Fields { table, expiries: Expires::new(), noted_ms: None, small: false }
     }
 
-    fn set(&mut self, name: &[u8], value: &[u8], expiry: FieldExpiry) -> bool {
+    fn set(&mut self, name: &[u8], value: &[u8], expiry: FieldExpiry, limits: &EncodingLimits) -> bool {
         let hash = hash(name);
         let Some(field) = self.table.get_mut(hash, name) else {
-            self.table.insert(hash, new_field(name, value, None));
+            let at_ms = if let FieldExpiry::At(at) = expiry { Some(at) } else { None };
+            self.insert(hash, new_field(name, value, at_ms), limits);
             return true;
         };
         store(field, value);
-        if expiry == FieldExpiry::Clear && self.expiring > 0 {
-            let cleared = field.expire_at();
-            if cleared.is_some() {
-                field.set_expire_at(None);
-                self.forget_expiry(cleared);
+        self.small &= value.len() <= limits.hash_value;
+        match expiry {
+            FieldExpiry::Keep => {}
+            FieldExpiry::Clear if self.expiries.is_empty() => {}
+            FieldExpiry::Clear => {
+                self.set_expire(name, None);
+            }
+            FieldExpiry::At(at) => {
+                self.set_expire(name, Some(at));
             }
         }
         false
     }
 
-    fn load(&mut self, name: &[u8], value: &[u8], expire_at_ms: Option<i64>) -> bool {
+    fn set_expire(&mut self, name: &[u8], at_ms: Option<i64>) -> bool {
         let hash = hash(name);
-        if self.table.get(hash, name).is_some() {
-            return false;
-        }
-        self.table.insert(hash, new_field(name, value, expire_at_ms));
-        if let Some(at) = expire_at_ms {
-            self.expiring += 1;
-            self.soonest_ms = self.soonest_ms.min(at);
+        let Some(field) = self.table.get_mut(hash, name) else { return false };
+        let before = field.expire_at();
+        if before != at_ms {
+            field.set_expire_at(at_ms);
+            if let Some(at) = before {
+                self.expiries.remove(at, hash);
+            }
+            if let Some(at) = at_ms {
+                self.expiries.add(at, hash);
+            }
         }
         true
     }
 
-    /// A field with this expiry is gone, or has it no longer.
-    fn forget_expiry(&mut self, expire_at_ms: Option<i64>) {
-        if expire_at_ms.is_some() {
-            self.expiring -= 1;
-            if self.expiring == 0 {
-                self.soonest_ms = i64::MAX;
-            }
+    fn load(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        expire_at_ms: Option<i64>,
+        limits: &EncodingLimits,
+    ) -> bool {
+        let hash = hash(name);
+        if self.table.get(hash, name).is_some() {
+            return false;
         }
+        self.insert(hash, new_field(name, value, expire_at_ms), limits);
+        true
+    }
+
+    /// Adds a field that is absent.
+    fn insert(&mut self, hash: u64, field: Field, limits: &EncodingLimits) {
+        if let Some(at) = field.expire_at() {
+            self.expiries.add(at, hash);
+        }
+        self.small &= self.table.len() < limits.hash_entries
+            && field.key().len() <= limits.hash_value
+            && value_of(&field).len() <= limits.hash_value;
+        self.table.insert(hash, field);
     }
 }
 
@@ -591,7 +678,7 @@ mod tests {
         assert!(hash.load_field(b"b", b"2", Some(1000), &LIMITS));
         assert!(hash.load_field(b"c", b"3", Some(2000), &LIMITS));
         assert!(!hash.load_field(b"c", b"3", None, &LIMITS));
-        assert_eq!((hash.encoding(), hash.has_ttl(), hash.len()), ("hashtable", true, 3));
+        assert_eq!((hash.encoding(), hash.has_ttl(), hash.len()), ("listpackex", true, 3));
         // A field is there up to and including its last millisecond.
         assert!(hash.contains(b"b", 1000) && !hash.has_expired(1000));
         assert!(!hash.contains(b"b", 1001) && hash.has_expired(1001));
@@ -600,8 +687,8 @@ mod tests {
         assert_eq!(texts(&hash, i64::MIN).len(), 3);
         let copy = hash.duplicate();
         assert_eq!((copy.expire_at(b"b"), copy.expire_at(b"c")), (Some(1000), Some(2000)));
-        assert_eq!(hash.take_expired(1001), [Box::from(*b"b")]);
-        assert_eq!(hash.take_expired(1001), Vec::<Box<[u8]>>::new());
+        assert_eq!(hash.take_due(1001, 9), [Box::from(*b"b")]);
+        assert_eq!(hash.take_due(1001, 9), Vec::<Box<[u8]>>::new());
         assert_eq!((hash.len(), hash.has_ttl(), hash.has_expired(1500)), (2, true, false));
         assert!(!hash.set(b"c", b"4", FieldExpiry::Keep, &LIMITS));
         assert_eq!(hash.expire_at(b"c"), Some(2000));

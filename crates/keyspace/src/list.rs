@@ -33,6 +33,15 @@ pub enum Node<'a> {
     Plain(&'a [u8]),
 }
 
+impl<'a> From<NodeRef<'a>> for Node<'a> {
+    fn from(node: NodeRef<'a>) -> Node<'a> {
+        match node {
+            NodeRef::Packed(pack) => Node::Packed(pack.bytes()),
+            NodeRef::Plain(bytes) => Node::Plain(bytes),
+        }
+    }
+}
+
 impl List {
     /// An empty list whose nodes fill up as `fill` (`list-max-listpack-size`) says.
     pub fn new(fill: i32) -> List {
@@ -77,10 +86,7 @@ impl List {
     }
 
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = Node<'_>> {
-        self.quick.nodes().map(|node| match node {
-            NodeRef::Packed(pack) => Node::Packed(pack.bytes()),
-            NodeRef::Plain(bytes) => Node::Plain(bytes),
-        })
+        self.quick.nodes().map(Node::from)
     }
 
     /// The elements from head to tail.

@@ -9,87 +9,171 @@
 //! by then, so they stay out.
 //!
 //! The cost is a bit per bucket, and for the first write to an interval a copy of its five or so entries. Copies go
-//! to a [`Batch`]: flat bytes that another thread encodes as RDB.
+//! to a [`Batch`]: flat bytes that another thread encodes as RDB. A large collection would be a pause of its own: it is
+//! copied in parts by the same method one level below ([`crate::large`]).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use structures::record::ValueRef;
+use structures::copying::{Copying, Intervals, Parts};
+use structures::hash::hash;
+use structures::record::{ValueMut, ValueRef};
 use structures::table::Table;
 
 use crate::entry::{Entry, EntryExt};
+use crate::large::{AtOnce, LargeCopy};
 use crate::object::Object;
 use crate::{Hash, Set, ZSet};
 
 /// The progress of a snapshot over one database.
 #[derive(Debug)]
 pub struct Walk {
-    bits: u32,
-    copied: Vec<u64>,
-    next: u64,
+    intervals: Intervals,
     /// Pre-images that writes have saved, and at first the line that opens the database.
     pending: Batch,
+    /// Values that are copied in parts, one after another, since the parts of a value must follow each other.
+    large: VecDeque<Large>,
+    at_once: AtOnce,
     index: u32,
+}
+
+/// A value that is copied in parts.
+#[derive(Debug)]
+struct Large {
+    /// What it is called now: it may have been renamed.
+    key: Box<[u8]>,
+    /// Its [`BEGIN`] item, until that was handed on.
+    begin: Vec<u8>,
+    tag: u8,
+    copying: Copying,
 }
 
 impl Walk {
     /// Starts a walk over `table`, which is database `index`.
-    pub fn begin(index: u32, table: &Table<Entry>, expires: usize) -> Walk {
-        let bits = table.level();
+    pub fn begin(index: u32, table: &Table<Entry>, expires: usize, at_once: AtOnce) -> Walk {
         let mut pending = Batch::default();
         pending.push_db_sizes(index, table.len() as u64, expires as u64);
-        Walk { bits, copied: vec![0; (1usize << bits).div_ceil(64)], next: 0, pending, index }
+        Walk { intervals: Intervals::new(table.level()), pending, large: VecDeque::new(), at_once, index }
     }
 
     /// Copies the interval of `hash` if it was not yet: call before the first change in it.
     #[inline]
-    pub fn save(&mut self, table: &Table<Entry>, hash: u64) {
-        let interval = hash & ((1 << self.bits) - 1);
-        if self.mark(interval) {
+    pub fn save(&mut self, table: &mut Table<Entry>, hash: u64) {
+        let interval = self.intervals.of(hash);
+        if self.intervals.reach(interval) {
             self.pending.select(self.index);
-            table.visit_interval(self.bits, interval, |entry| self.pending.push_entry(entry));
+            let Walk { intervals, pending, large, at_once, .. } = self;
+            table.visit_interval_mut(intervals.bits(), interval, |entry| {
+                copy_entry(entry, *at_once, pending, large);
+            });
+        }
+    }
+
+    /// An entry has come under a new name: a value that is copied in parts is looked for there from now on.
+    pub fn follow(&mut self, entry: &Entry) {
+        if self.large.is_empty() {
+            return;
+        }
+        let ValueRef::Payload(object) = entry.value() else { return };
+        if let Some(large) = self.large.iter_mut().find(|large| object.is_copied_by(&large.copying)) {
+            large.key = entry.key().into();
+        }
+    }
+
+    /// Copies what is left of a value that is copied in parts: before it goes where [`Walk::follow`] does not see it.
+    pub fn finish_value(&mut self, table: &mut Table<Entry>, hash: u64, key: &[u8]) {
+        if !self.large.is_empty()
+            && let Some(entry) = table.get_mut(hash, key)
+            && let ValueMut::Payload(object) = entry.value_mut()
+        {
+            object.copy_more(usize::MAX / 2);
         }
     }
 
     /// Copies further intervals until `budget_bytes` more are in `out`; true when all are done.
-    pub fn step(&mut self, table: &Table<Entry>, budget_bytes: usize, out: &mut Batch) -> bool {
+    pub fn step(&mut self, table: &mut Table<Entry>, budget_bytes: usize, out: &mut Batch) -> bool {
         let end = out.weight() + budget_bytes;
-        let intervals = 1u64 << self.bits;
-        out.select(self.index);
-        while self.next < intervals {
+        loop {
+            self.drain(out);
+            if !self.large.is_empty() {
+                if !self.step_large(table, end, out) {
+                    return false;
+                }
+                continue;
+            }
             if out.weight() >= end {
                 return false;
             }
-            let interval = self.next;
-            self.next += 1;
-            if self.mark(interval) {
-                table.visit_interval(self.bits, interval, |entry| out.push_entry(entry));
-            }
+            let Some(interval) = self.intervals.reach_next() else { return true };
+            out.select(self.index);
+            let (large, at_once) = (&mut self.large, self.at_once);
+            table.visit_interval_mut(self.intervals.bits(), interval, |entry| {
+                copy_entry(entry, at_once, out, large);
+            });
         }
-        true
     }
 
-    /// Moves the saved pre-images to `out`.
+    /// Copies more of the value that is being copied in parts; true when that is complete.
+    fn step_large(&mut self, table: &mut Table<Entry>, end: usize, out: &mut Batch) -> bool {
+        let Some(large) = self.large.front_mut() else { return true };
+        if !large.begin.is_empty() {
+            out.select(self.index);
+            out.bytes.append(&mut large.begin);
+        }
+        let budget = end.saturating_sub(out.weight()).max(1);
+        if let Some(entry) = table.get_mut(hash(&large.key), &large.key)
+            && let ValueMut::Payload(object) = entry.value_mut()
+            && object.is_copied_by(&large.copying)
+        {
+            object.copy_more(budget);
+        }
+        // Where it is not found, it was deleted, and is completed by whoever frees it.
+        let parts = large.copying.take();
+        out.push_part(large.tag, &parts);
+        if parts.complete {
+            self.large.pop_front();
+        }
+        parts.complete
+    }
+
+    /// Moves the saved pre-images to `out`, unless the parts of a value are to follow.
     pub fn drain(&mut self, out: &mut Batch) -> bool {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() || self.is_within_value() {
             return false;
         }
         out.append(&mut self.pending);
         true
     }
 
-    pub fn pending_bytes(&self) -> usize {
-        self.pending.weight()
+    /// The beginning of a value has been handed on, and not its end: nothing else may be.
+    pub fn is_within_value(&self) -> bool {
+        self.large.front().is_some_and(|large| large.begin.is_empty())
     }
 
-    /// Sets the interval's bit; true if it was clear.
-    #[inline]
-    fn mark(&mut self, interval: u64) -> bool {
-        let word = &mut self.copied[(interval / 64) as usize];
-        let bit = 1 << (interval % 64);
-        let clear = *word & bit == 0;
-        *word |= bit;
-        clear
+    pub fn pending_bytes(&self) -> usize {
+        let large: usize = self.large.iter().map(|large| large.copying.pending_bytes()).sum();
+        self.pending.weight() + large
     }
+}
+
+/// Copies an entry, or begins to if it is large.
+fn copy_entry(entry: &mut Entry, at_once: AtOnce, out: &mut Batch, large: &mut VecDeque<Large>) {
+    if !matches!(entry.value(), ValueRef::Payload(object) if object.is_large(at_once)) {
+        return out.push_entry(entry);
+    }
+    let key = entry.key().into();
+    let mut begin = Batch::default();
+    let tag_at = begin.push_head(BEGIN, entry);
+    let ValueMut::Payload(object) = entry.value_mut() else {
+        unreachable!("a large value is outside of its entry")
+    };
+    let LargeCopy { tag, count, soonest_ms, copying } = object.begin_copy();
+    begin.bytes[tag_at] = tag;
+    begin.bytes.extend_from_slice(&count.to_le_bytes());
+    if let Some(soonest) = soonest_ms {
+        begin.bytes.extend_from_slice(&soonest.to_le_bytes());
+    }
+    large.push_back(Large { key, begin: begin.bytes, tag, copying });
 }
 
 /// Entries copied out of the keyspace, flat: what crosses from the writer to the thread that encodes a snapshot.
@@ -99,6 +183,8 @@ impl Walk {
 /// SIZES   u32 db, u64 keys, u64 expires        what the database held when the walk began
 /// SELECT  u32 db                               the keys that follow belong to it
 /// KEY     u8 value tag, u8 has expiry, u32 access clock, [i64 expiry ms], bytes key, value
+/// BEGIN   as KEY, but u64 elements instead of the value, and with HASH_TTL i64 a bound of the expiries
+/// PART    u8 value tag, u32 elements, u64 length, elements      of the value that was begun last
 /// ```
 /// Long strings are not copied: the batch holds a reference to them.
 #[derive(Debug, Default)]
@@ -112,20 +198,22 @@ pub struct Batch {
 const SIZES: u8 = 0;
 const SELECT: u8 = 1;
 const KEY: u8 = 2;
+const BEGIN: u8 = 3;
+const PART: u8 = 4;
 
 const INT: u8 = 0;
 const STR: u8 = 1;
 const SHARED: u8 = 2;
-const LIST: u8 = 3;
+pub(crate) const LIST: u8 = 3;
 const INTSET: u8 = 4;
 const SET_LISTPACK: u8 = 5;
-const SET: u8 = 6;
+pub(crate) const SET: u8 = 6;
 const HASH_LISTPACK: u8 = 7;
-const HASH: u8 = 8;
+pub(crate) const HASH: u8 = 8;
 const ZSET_LISTPACK: u8 = 9;
-const ZSET: u8 = 10;
+pub(crate) const ZSET: u8 = 10;
 /// A hash that has a field with an expiry: an i64 follows each value.
-const HASH_TTL: u8 = 11;
+pub(crate) const HASH_TTL: u8 = 11;
 
 /// The expiry of a field that has none.
 const NO_EXPIRY: i64 = i64::MIN;
@@ -157,9 +245,14 @@ impl Batch {
 
     /// Copies one entry; the right database must be selected.
     pub fn push_entry(&mut self, entry: &Entry) {
-        let key = entry.key();
+        let tag_at = self.push_head(KEY, entry);
+        self.bytes[tag_at] = self.push_value(entry);
+    }
+
+    /// What comes before the value; where the value's tag is to be put.
+    fn push_head(&mut self, item: u8, entry: &Entry) -> usize {
         self.bytes.reserve(entry.bytes() + 24);
-        self.bytes.push(KEY);
+        self.bytes.push(item);
         let tag_at = self.bytes.len();
         self.bytes.push(0);
         let expire = entry.expire_at();
@@ -168,8 +261,17 @@ impl Batch {
         if let Some(at) = expire {
             self.bytes.extend_from_slice(&at.to_le_bytes());
         }
-        self.push_bytes(key);
-        self.bytes[tag_at] = self.push_value(entry);
+        self.push_bytes(entry.key());
+        tag_at
+    }
+
+    fn push_part(&mut self, tag: u8, parts: &Parts) {
+        if parts.items > 0 {
+            self.bytes.extend_from_slice(&[PART, tag]);
+            self.push_u32(u32::try_from(parts.items).expect("a part has fewer than 2^32 elements"));
+            self.bytes.extend_from_slice(&(parts.bytes.len() as u64).to_le_bytes());
+            self.bytes.extend_from_slice(&parts.bytes);
+        }
     }
 
     fn push_value(&mut self, entry: &Entry) -> u8 {
@@ -200,14 +302,7 @@ impl Batch {
             }
             Object::List(list) => {
                 self.push_u32(list.node_count() as u32);
-                for node in list.nodes() {
-                    let (form, bytes) = match node {
-                        crate::list::Node::Packed(bytes) => (PACKED_NODE, bytes),
-                        crate::list::Node::Plain(bytes) => (PLAIN_NODE, bytes),
-                    };
-                    self.bytes.push(form);
-                    self.push_bytes(bytes);
-                }
+                list.nodes().for_each(|node| write_node(node, &mut self.bytes));
                 LIST
             }
             Object::Set(Set::Intset(set)) => {
@@ -220,9 +315,7 @@ impl Batch {
             }
             Object::Set(Set::Table(table)) => {
                 self.push_u32(table.len() as u32);
-                for member in table.iter() {
-                    self.push_bytes(member.key());
-                }
+                table.iter().for_each(|member| write_bytes(member.key(), &mut self.bytes));
                 SET
             }
             Object::Hash(Hash::Listpack(pack)) => {
@@ -232,14 +325,7 @@ impl Batch {
             Object::Hash(Hash::Table(fields)) => {
                 self.push_u32(fields.len() as u32);
                 let has_ttl = fields.has_ttl();
-                for field in fields.iter() {
-                    self.push_bytes(field.key());
-                    self.push_field_value(field);
-                    if has_ttl {
-                        let expire = field.expire_at().unwrap_or(NO_EXPIRY);
-                        self.bytes.extend_from_slice(&expire.to_le_bytes());
-                    }
-                }
+                fields.iter().for_each(|field| write_field(field, has_ttl, &mut self.bytes));
                 if has_ttl { HASH_TTL } else { HASH }
             }
             Object::ZSet(ZSet::Listpack(pack)) => {
@@ -250,23 +336,10 @@ impl Batch {
                 self.push_u32(set.len() as u32);
                 // Highest first, as Redis writes it, so that a skip list can be rebuilt by inserting at its head.
                 for (member, score) in set.range(0..set.len()).rev() {
-                    self.push_bytes(member);
-                    self.bytes.extend_from_slice(&score.to_le_bytes());
+                    write_scored(member, score, &mut self.bytes);
                 }
                 ZSET
             }
-        }
-    }
-
-    fn push_field_value(&mut self, field: &crate::hash::Field) {
-        match field.value() {
-            ValueRef::Int(value) => {
-                let mut scratch = structures::number::IntText::new();
-                self.push_bytes(scratch.format(value));
-            }
-            ValueRef::Bytes(bytes) => self.push_bytes(bytes),
-            ValueRef::None => self.push_bytes(b""),
-            ValueRef::Payload(value) => self.push_bytes(value),
         }
     }
 
@@ -319,13 +392,51 @@ impl Batch {
     }
 
     fn push_bytes(&mut self, bytes: &[u8]) {
-        self.push_u32(u32::try_from(bytes.len()).expect("a string is shorter than 4 GiB"));
-        self.bytes.extend_from_slice(bytes);
+        write_bytes(bytes, &mut self.bytes);
     }
 
     fn push_u32(&mut self, value: u32) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
+}
+
+// ---- elements, as batches and the parts of large values hold them ----
+
+fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    let length = u32::try_from(bytes.len()).expect("a string is shorter than 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+pub(crate) fn write_node(node: crate::list::Node<'_>, out: &mut Vec<u8>) {
+    let (form, bytes) = match node {
+        crate::list::Node::Packed(bytes) => (PACKED_NODE, bytes),
+        crate::list::Node::Plain(bytes) => (PLAIN_NODE, bytes),
+    };
+    out.push(form);
+    write_bytes(bytes, out);
+}
+
+pub(crate) fn write_member(member: &[u8], out: &mut Vec<u8>) {
+    write_bytes(member, out);
+}
+
+pub(crate) fn write_field(field: &crate::hash::Field, with_expiry: bool, out: &mut Vec<u8>) {
+    write_bytes(field.key(), out);
+    match field.value() {
+        ValueRef::Int(value) => write_bytes(structures::number::IntText::new().format(value), out),
+        ValueRef::Bytes(bytes) => write_bytes(bytes, out),
+        ValueRef::None => write_bytes(b"", out),
+        ValueRef::Payload(value) => write_bytes(value, out),
+    }
+    if with_expiry {
+        out.extend_from_slice(&field.expire_at().unwrap_or(NO_EXPIRY).to_le_bytes());
+    }
+}
+
+pub(crate) fn write_scored(member: &[u8], score: f64, out: &mut Vec<u8>) {
+    write_bytes(member, out);
+    out.extend_from_slice(&score.to_le_bytes());
 }
 
 /// One item of a batch and its own bytes.
@@ -352,6 +463,30 @@ pub enum Body<'a> {
         clock: u32,
         value: Value<'a>,
     },
+    /// A value begins whose elements come in parts, here and in later batches, with nothing in between.
+    Begin {
+        key: &'a [u8],
+        expire_at_ms: Option<i64>,
+        clock: u32,
+        shape: Shape,
+        /// Elements of all parts; nodes of a list.
+        count: u64,
+    },
+    /// Some elements of the value that was begun last.
+    Part(Value<'a>),
+}
+
+/// What the elements of a value in parts are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    List,
+    Set,
+    Hash,
+    /// No field's time runs out earlier.
+    HashTtl {
+        soonest_ms: i64,
+    },
+    ZSet,
 }
 
 /// A value as it was copied.
@@ -443,7 +578,14 @@ impl<'a> Iterator for Items<'a> {
         let body = match reader.u8() {
             SIZES => Body::Sizes { db: reader.u32(), keys: reader.u64(), expires: reader.u64() },
             SELECT => Body::Select { db: reader.u32() },
-            _ => self.key(&mut reader),
+            PART => {
+                let tag = reader.u8();
+                let count = reader.u32() as usize;
+                let length = reader.u64() as usize;
+                let elements = Elements { count, rest: Reader { rest: reader.take(length) } };
+                Body::Part(elements_of(tag, elements))
+            }
+            item => self.key(item == BEGIN, &mut reader),
         };
         self.rest = reader.rest;
         Some(Item { raw: &start[..start.len() - reader.rest.len()], body })
@@ -451,12 +593,23 @@ impl<'a> Iterator for Items<'a> {
 }
 
 impl<'a> Items<'a> {
-    fn key(&self, reader: &mut Reader<'a>) -> Body<'a> {
+    fn key(&self, begins: bool, reader: &mut Reader<'a>) -> Body<'a> {
         let tag = reader.u8();
         let has_expiry = reader.u8() != 0;
         let clock = reader.u32();
         let expire_at_ms = has_expiry.then(|| i64::from_le_bytes(reader.array()));
         let key = reader.bytes();
+        if begins {
+            let count = reader.u64();
+            let shape = match tag {
+                LIST => Shape::List,
+                SET => Shape::Set,
+                HASH => Shape::Hash,
+                HASH_TTL => Shape::HashTtl { soonest_ms: i64::from_le_bytes(reader.array()) },
+                _ => Shape::ZSet,
+            };
+            return Body::Begin { key, expire_at_ms, clock, shape, count };
+        }
         let value = match tag {
             INT => Value::Int(i64::from_le_bytes(reader.array())),
             STR => Value::Str(reader.bytes()),
@@ -468,27 +621,7 @@ impl<'a> Items<'a> {
             SET_LISTPACK => Value::SetListpack(reader.bytes()),
             HASH_LISTPACK => Value::HashListpack(reader.bytes()),
             ZSET_LISTPACK => Value::ZSetListpack(reader.bytes()),
-            LIST => Value::List(reader.elements(|r| {
-                r.u8();
-                r.bytes();
-            })),
-            SET => Value::Set(reader.elements(|r| {
-                r.bytes();
-            })),
-            HASH => Value::Hash(reader.elements(|r| {
-                r.bytes();
-                r.bytes();
-            })),
-            HASH_TTL => Value::HashTtl(reader.elements(|r| {
-                r.bytes();
-                r.bytes();
-                r.u64();
-            })),
-            ZSET => Value::ZSet(reader.elements(|r| {
-                r.bytes();
-                r.u64();
-            })),
-            other => unreachable!("a batch holds only what push_value wrote, not tag {other}"),
+            tag => elements_of(tag, reader.elements(tag)),
         };
         Body::Key { key, expire_at_ms, clock, value }
     }
@@ -528,13 +661,37 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
-    fn elements(&mut self, mut skip: impl FnMut(&mut Self)) -> Elements<'a> {
+    /// Elements of a value with this tag, their number first.
+    fn elements(&mut self, tag: u8) -> Elements<'a> {
         let count = self.u32() as usize;
         let rest = self.clone();
         for _ in 0..count {
-            skip(self);
+            if tag == LIST {
+                self.u8();
+            }
+            self.bytes();
+            match tag {
+                HASH => drop(self.bytes()),
+                HASH_TTL => {
+                    self.bytes();
+                    self.u64();
+                }
+                ZSET => drop(self.u64()),
+                _ => {}
+            }
         }
         Elements { count, rest }
+    }
+}
+
+fn elements_of(tag: u8, elements: Elements<'_>) -> Value<'_> {
+    match tag {
+        LIST => Value::List(elements),
+        SET => Value::Set(elements),
+        HASH => Value::Hash(elements),
+        HASH_TTL => Value::HashTtl(elements),
+        ZSET => Value::ZSet(elements),
+        other => unreachable!("a batch holds only what was pushed, not tag {other}"),
     }
 }
 

@@ -28,7 +28,7 @@ use std::fmt;
 
 pub use crc::{Crc64, crc64};
 pub use decode::{Checksum, DecodeOptions, Decoder, Event, Form, Key, ModuleName, NodeForm, Step, StrRef};
-pub use encode::{EncodeError, Encoder, EncoderOptions, Node};
+pub use encode::{EncodeError, Encoder, EncoderOptions, Node, TtlFields};
 pub use listpack::Entry;
 pub use opcode::{Kind, ValueType};
 pub use version::{Dialect, Features, Target, Version, oldest_version_for};

@@ -38,6 +38,13 @@ pub fn split_args(line: &[u8], scratch: &mut Vec<u8>, spans: &mut Vec<Span>) -> 
     }
 }
 
+/// The unquoted words of `line`, each on its own.
+pub fn split_words(line: &[u8]) -> Result<Vec<Vec<u8>>, UnbalancedQuotes> {
+    let (mut scratch, mut spans) = (Vec::with_capacity(line.len()), Vec::new());
+    split_args(line, &mut scratch, &mut spans)?;
+    Ok(spans.iter().map(|span| span.of(&scratch).to_vec()).collect())
+}
+
 /// Appends the word that `rest` begins with and returns what follows it.
 fn word<'a>(mut rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
@@ -134,7 +141,7 @@ mod tests {
 
     #[test]
     fn words_and_quotes() {
-        let cases: [(&[u8], &[&[u8]]); 16] = [
+        let cases: [(&[u8], &[&[u8]]); 18] = [
             (b"", &[]),
             (b" \t \x0b\x0c", &[]),
             (b"get key", &[b"get", b"key"]),
@@ -146,6 +153,8 @@ mod tests {
             (br#"ab"cd" x"#, &[b"abcd", b"x"]),
             (b"a\x0bb", &[b"a\x0bb"]),
             (b"\"a\"\x0bb", &[b"a", b"b"]),
+            (br#"foo"bar""#, &[b"foobar"]),
+            (br"'it\'s \n'", &[br"it's \n"]),
             (b"a\0b c", &[b"a"]),
             (b"\0a", &[]),
             (br#""\x00""#, &[b"\0"]),
@@ -154,14 +163,25 @@ mod tests {
         ];
         for (line, words) in cases {
             assert_eq!(split(line).unwrap(), words, "{}", line.escape_ascii());
+            assert_eq!(split_words(line).unwrap(), words, "{}", line.escape_ascii());
         }
     }
 
     #[test]
     fn unbalanced() {
-        for line in [&br#""a"#[..], b"'a", br#""a"b"#, b"'a'b", br#"a "b\""#, br#"""""#, b"\"a\0\"", br#""\"#]
-        {
+        for line in [
+            &br#""a"#[..],
+            b"'a",
+            br#""a"b"#,
+            b"'a'b",
+            br#"a "b\""#,
+            br#"""""#,
+            b"\"a\0\"",
+            br#""\"#,
+            br#"foo"bar"baz"#,
+        ] {
             assert_eq!(split(line), Err(UnbalancedQuotes), "{}", line.escape_ascii());
+            assert_eq!(split_words(line), Err(UnbalancedQuotes), "{}", line.escape_ascii());
         }
     }
 

@@ -20,7 +20,7 @@ mod value;
 
 pub use args::{Args, ArgsBuf, Span};
 pub use encode::{encode_command, encoded_command_len};
-pub use inline::{UnbalancedQuotes, split_args};
+pub use inline::{UnbalancedQuotes, split_args, split_words};
 pub use reply::{Mark, Output, Proto, Reply};
 pub use request::{Batch, INLINE_MAX, Limits, Parser, Progress, ProtocolError, Request};
 pub use value::{ReplyError, Value, parse_reply};

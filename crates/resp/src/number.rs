@@ -1,6 +1,6 @@
-//! The integer grammar that Redis uses for lengths and integer arguments.
+//! The grammars that Redis uses for lengths and for integer and floating-point arguments.
 
-pub use structures::number::parse_i64;
+pub use structures::number::{parse_f64, parse_i64};
 
 #[cfg(test)]
 mod tests {

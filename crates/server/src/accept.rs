@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::{Config, Peer};
 use rustix::net::SocketFlags;
@@ -26,8 +27,71 @@ pub enum Refused {
     Failed(io::Error),
 }
 
+/// The sockets that listen, unix sockets first. The event loop accepts from them, and `CONFIG SET`, which must know
+/// whether it succeeds, changes them by way of the engine's environment: both on one thread.
+#[derive(Clone, Default)]
+pub struct Listeners {
+    sockets: Arc<Mutex<Vec<Listener>>>,
+}
+
+impl Listeners {
+    pub fn new(sockets: Vec<Listener>) -> Listeners {
+        Listeners { sockets: Arc::new(Mutex::new(sockets)) }
+    }
+
+    pub fn sockets(&self) -> MutexGuard<'_, Vec<Listener>> {
+        self.sockets.lock().expect("no thread panics while it holds the listeners")
+    }
+
+    /// Listens where `new` says instead of where `old` says, or goes on as before and says why.
+    pub fn change(&self, old: &Config, new: &Config) -> Result<(), String> {
+        let mut sockets = self.sockets();
+        let is_unix = |listener: &Listener| matches!(listener, Listener::Unix { .. });
+        let mut listened = listen_tcp(new);
+        if listened.is_err() && old.port == new.port {
+            // An address that was listened on already is free once nobody listens on it.
+            sockets.retain(is_unix);
+            listened = listen_tcp(new);
+        }
+        match listened {
+            Ok(tcp) => {
+                sockets.retain(is_unix);
+                sockets.extend(tcp);
+                Ok(())
+            }
+            Err(error) => {
+                if old.port == new.port {
+                    match listen_tcp(old) {
+                        Ok(tcp) => sockets.extend(tcp),
+                        Err(error) => log_warning!("{error}"),
+                    }
+                }
+                Err(error.to_string())
+            }
+        }
+    }
+}
+
 /// Listens wherever the configuration says.
 pub fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
+    let mut listeners = Vec::new();
+    let tcp = listen_tcp(config)?;
+    if !config.unixsocket.is_empty() {
+        // The process may change its directory before it removes the socket.
+        let path = Path::new(&config.unixsocket);
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let socket = listener::listen_unix(&path, config.unixsocketperm, config.tcp_backlog as i32)?;
+        listeners.push(Listener::Unix { socket, path });
+    }
+    listeners.extend(tcp);
+    if listeners.is_empty() {
+        return Err(ListenError { lines: vec![listener::NOWHERE_TO_LISTEN.to_owned()] });
+    }
+    Ok(listeners)
+}
+
+/// Listens on the port of the configuration, unless that is 0.
+fn listen_tcp(config: &Config) -> Result<Vec<Listener>, ListenError> {
     let backlog = config.tcp_backlog as i32;
     let mut listeners = Vec::new();
     if config.port != 0 {
@@ -38,16 +102,6 @@ pub fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
             log_warning!("{warning}");
         }
         listeners.extend(listening.sockets.into_iter().map(Listener::Tcp));
-    }
-    if !config.unixsocket.is_empty() {
-        // The process may change its directory before it removes the socket.
-        let path = Path::new(&config.unixsocket);
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let socket = listener::listen_unix(&path, config.unixsocketperm, backlog)?;
-        listeners.push(Listener::Unix { socket, path });
-    }
-    if listeners.is_empty() {
-        return Err(ListenError { lines: vec![listener::NOWHERE_TO_LISTEN.to_owned()] });
     }
     Ok(listeners)
 }

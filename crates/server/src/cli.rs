@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::config_file::{Sources, quote, split_args};
+use crate::config_file::{Sources, quote};
 
 /// The Redis version whose wire, files and texts this server keeps to. Clients decide by it what they may send.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -122,7 +122,7 @@ fn option_lines(args: &[OsString], may_start_with_dash: bool) -> (Vec<u8>, bool)
         text.extend(&arg[2..]);
         text.push(b' ');
         // "--port 6380" in one argument carries its value.
-        has_value = split_args(arg).is_none_or(|words| words.len() != 1);
+        has_value = !resp::split_words(arg).is_ok_and(|words| words.len() == 1);
         if has_value {
             continue;
         }

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -156,95 +156,7 @@ pub fn parse(text: &[u8], file: Option<Arc<Path>>) -> Result<Vec<Directive>, Con
     directives(text, file).collect()
 }
 
-/// Splits a line into words as redis-cli and redis.conf do: blanks separate; `"…"` knows `\n \r \t \b \a \xHH` and
-/// takes any other escaped byte for itself; `'…'` knows only `\'`; a closing quote must be followed by a blank or by
-/// the end. `None` when the quotes do not close so.
-pub fn split_args(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut at = 0;
-    loop {
-        while line.get(at).is_some_and(|b| is_space(*b)) {
-            at += 1;
-        }
-        if at == line.len() {
-            return Some(words);
-        }
-        let (word, next) = split_word(line, at)?;
-        words.push(word);
-        at = next;
-    }
-}
-
-/// The word at `at`, which is not blank, and the position after it.
-fn split_word(line: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
-    let mut word = Vec::new();
-    while let Some(&byte) = line.get(at) {
-        match byte {
-            b' ' | b'\n' | b'\r' | b'\t' => break,
-            b'"' | b'\'' => {
-                // A quote may open inside a word, but its end is the word's end.
-                at = if byte == b'"' {
-                    double_quoted(line, at + 1, &mut word)?
-                } else {
-                    single_quoted(line, at + 1, &mut word)?
-                };
-                return line.get(at).is_none_or(|b| is_space(*b)).then_some((word, at));
-            }
-            _ => word.push(byte),
-        }
-        at += 1;
-    }
-    Some((word, at))
-}
-
-/// Reads up to the closing quote and returns the position after it.
-fn double_quoted(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize> {
-    loop {
-        match line[at..] {
-            [] => return None,
-            [b'"', ..] => return Some(at + 1),
-            [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                word.push(hex(high) * 16 + hex(low));
-                at += 4;
-            }
-            [b'\\', escaped, ..] => {
-                word.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 0x08,
-                    b'a' => 0x07,
-                    other => other,
-                });
-                at += 2;
-            }
-            [byte, ..] => {
-                word.push(byte);
-                at += 1;
-            }
-        }
-    }
-}
-
-/// Reads up to the closing quote and returns the position after it.
-fn single_quoted(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize> {
-    loop {
-        match line[at..] {
-            [] => return None,
-            [b'\'', ..] => return Some(at + 1),
-            [b'\\', b'\'', ..] => {
-                word.push(b'\'');
-                at += 2;
-            }
-            [byte, ..] => {
-                word.push(byte);
-                at += 1;
-            }
-        }
-    }
-}
-
-/// The double-quoted form that [`split_args`] reads back as these bytes.
+/// The double-quoted form that [`resp::split_words`] reads back as these bytes.
 pub fn quote(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + 2);
     out.push(b'"');
@@ -323,7 +235,7 @@ fn directives(text: &[u8], file: Option<Arc<Path>>) -> impl Iterator<Item = Resu
         if line.is_empty() || line[0] == b'#' {
             return None;
         }
-        let Some(mut words) = split_args(line) else {
+        let Ok(mut words) = resp::split_words(line) else {
             return Some(Err(ConfigError::Line {
                 line: line_number,
                 file: file.clone(),
@@ -367,23 +279,11 @@ fn path_of(bytes: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
 }
 
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
-}
-
 fn trim(line: &[u8]) -> &[u8] {
     let blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
     let start = line.iter().position(|b| !blank(b)).unwrap_or(line.len());
     let end = line.iter().rposition(|b| !blank(b)).map_or(start, |i| i + 1);
     &line[start..end]
-}
-
-fn hex(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        _ => digit - b'A' + 10,
-    }
 }
 
 /// What CONFIG REWRITE says about one parameter.
@@ -421,7 +321,8 @@ pub fn rewrite(old: &[u8], is_known: impl Fn(&str) -> bool, current: &[Current])
                 lines.push(line.to_vec());
                 continue;
             }
-            let name = split_args(line)
+            let name = resp::split_words(line)
+                .ok()
                 .and_then(|words| words.into_iter().next())
                 .map(|word| String::from_utf8_lossy(&word).to_ascii_lowercase())
                 .filter(|name| is_file_only(name) || is_known(name));
@@ -475,29 +376,6 @@ fn is_file_only(name: &str) -> bool {
     matches!(name, "include" | "rename-command" | "user" | "loadmodule" | "sentinel")
 }
 
-/// Puts `text` in the place of the file at `path` so that a crash leaves either the old or the new one: written beside
-/// it, synced, then renamed. The mode becomes 0644 less the process's umask, as with redis.
-pub fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = (|| {
-        use std::os::unix::fs::OpenOptionsExt;
-        // A leftover of a crashed process with this id must not decide the mode.
-        let _ = std::fs::remove_file(&beside);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&beside)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::File::open(parent)?.sync_all()
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -547,41 +425,12 @@ mod tests {
         Ok(seen)
     }
 
-    #[test]
-    fn words_are_split_as_redis_does() {
-        let cases: &[(&str, Option<&[&str]>)] = &[
-            ("", Some(&[])),
-            ("  a  b\tc ", Some(&["a", "b", "c"])),
-            (r#"save """#, Some(&["save", ""])),
-            (r#"x "a\n\r\t\b\a\\\"\q" "#, Some(&["x", "a\n\r\t\x08\x07\\\"q"])),
-            (r#""\x41\x4a\xzz""#, Some(&["AJxzz"])),
-            (r"'it\'s \n'", Some(&["it's \\n"])),
-            (r#"foo"bar""#, Some(&["foobar"])),
-            (r#"foo"bar"baz"#, None),
-            (r#""open"#, None),
-            (r#""open\"#, None),
-            ("'open", None),
-            ("'a'b", None),
-            ("\"a\"\x0bb", Some(&["a", "b"])),
-            ("a\x0bb", Some(&["a\x0bb"])),
-        ];
-        for (line, words) in cases {
-            let expected = words.map(|w| w.iter().map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>());
-            assert_eq!(split_args(line.as_bytes()), expected, "{line:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn quoting_is_undone_by_splitting(words: Vec<Vec<u8>>) {
             let line = words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(&b' ');
             prop_assert!(line.iter().all(|b| (0x20..0x7f).contains(b)));
-            prop_assert_eq!(split_args(&line), Some(words));
-        }
-
-        #[test]
-        fn splitting_any_bytes_does_not_panic(line: Vec<u8>) {
-            let _ = split_args(&line);
+            prop_assert_eq!(resp::split_words(&line), Ok(words));
         }
 
         #[test]
@@ -714,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn the_disk_reads_patterns_and_replaces_files_whole() {
+    fn the_disk_reads_patterns() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("b.conf"), "port 2").unwrap();
@@ -729,10 +578,5 @@ mod tests {
         })
         .unwrap();
         assert_eq!(ports, [b"1", b"2"]);
-
-        replace_file(&path("a.conf"), b"port 9\n").unwrap();
-        assert_eq!(std::fs::read(path("a.conf")).unwrap(), b"port 9\n");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
-        assert!(replace_file(&path("missing/a.conf"), b"").is_err());
     }
 }

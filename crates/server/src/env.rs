@@ -5,12 +5,14 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use engine::Config;
 use engine::env::{CpuTimes, Env, ProcessFacts};
 use engine::params::{self, Rewrite};
 
+use crate::accept::Listeners;
 use crate::allocator;
 use crate::config_file::{self, Current, CurrentLine};
-use crate::files::put_in_place;
+use crate::files::{self, put_in_place};
 use crate::listener::strerror;
 
 /// Files are written and read in pieces of about this size.
@@ -24,11 +26,12 @@ pub struct ProcessEnv {
     rng: Xoshiro,
     /// Allocated when the process had just started.
     startup_bytes: u64,
+    listeners: Listeners,
 }
 
 impl ProcessEnv {
     /// Takes its seed from the system.
-    pub fn new() -> std::io::Result<ProcessEnv> {
+    pub fn new(listeners: Listeners) -> std::io::Result<ProcessEnv> {
         let mut seed = [0; 32];
         let mut filled = 0;
         while filled < seed.len() {
@@ -38,7 +41,7 @@ impl ProcessEnv {
         let rng = Xoshiro { state: [word(0) | 1, word(1), word(2), word(3)] };
         let clock = quanta::Clock::new();
         let origin = clock.now();
-        Ok(ProcessEnv { clock, origin, rng, startup_bytes: allocator::used_bytes() })
+        Ok(ProcessEnv { clock, origin, rng, startup_bytes: allocator::used_bytes(), listeners })
     }
 }
 
@@ -79,6 +82,10 @@ impl Env for ProcessEnv {
         Ok(full.to_string_lossy().into_owned())
     }
 
+    fn listen(&mut self, old: &Config, new: &Config) -> Result<(), String> {
+        self.listeners.change(old, new)
+    }
+
     fn rewrite_config(&mut self, path: &Path, rows: &[Rewrite]) -> Result<(), String> {
         let old = match std::fs::read(path) {
             Ok(text) => text,
@@ -94,7 +101,7 @@ impl Env for ProcessEnv {
             .map(|row| Current { name: row.name.to_owned(), lines: row.lines.iter().map(line).collect() })
             .collect();
         let text = config_file::rewrite(&old, params::is_known, &current);
-        config_file::replace_file(path, &text).map_err(|error| strerror(&error))
+        files::replace(path, &text).map_err(|error| strerror(&error))
     }
 
     fn process(&self) -> ProcessFacts {
@@ -122,6 +129,14 @@ impl Env for ProcessEnv {
             startup_bytes: self.startup_bytes,
             cpu: cpu_times(),
         }
+    }
+
+    fn allocator_report(&self) -> Option<String> {
+        Some(allocator::report())
+    }
+
+    fn purge_allocator(&mut self) -> bool {
+        allocator::purge()
     }
 
     fn used_memory(&self) -> u64 {
@@ -245,7 +260,7 @@ mod tests {
     fn a_file_is_written_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let (temp, path) = (dir.path().join("temp"), dir.path().join("file"));
-        let mut env = ProcessEnv::new().unwrap();
+        let mut env = ProcessEnv::new(Listeners::default()).unwrap();
         let mut left = 3;
         let length = env.write_file_atomically(&temp, &path, &mut |out| {
             out.resize(out.len() + PIECE_BYTES, left);
@@ -273,7 +288,7 @@ mod tests {
 
     #[test]
     fn clocks_run_forward() {
-        let mut env = ProcessEnv::new().unwrap();
+        let mut env = ProcessEnv::new(Listeners::default()).unwrap();
         let (wall, monotonic) = (env.unix_ms(), env.monotonic_us());
         std::thread::sleep(std::time::Duration::from_millis(3));
         assert!(wall > 1_600_000_000_000 && env.unix_ms() >= wall);

@@ -23,12 +23,13 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 
-use crate::accept::{Listener, Refused};
+use crate::accept::{Listeners, Refused};
 use crate::crash;
 use crate::daemon::{self, ShutdownSignal, Signals};
 use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
+use crate::migrate::Migrator;
 use crate::report::{Inbox, Report, Reporter};
 use crate::snapshot_thread::Snapshotter;
 use crate::{connect, log_notice, log_warning};
@@ -74,7 +75,7 @@ struct Load {
 /// What the loop is made of; see [`crate::serve`] for how it comes about.
 pub struct Parts {
     pub node: Node,
-    pub listeners: Vec<Listener>,
+    pub listeners: Listeners,
     pub signals: Signals,
     pub reporter: Reporter,
     pub inbox: Inbox,
@@ -85,7 +86,7 @@ pub struct EventLoop {
     epoll: OwnedFd,
     /// By the engine's number of the connection.
     sockets: Vec<Option<Socket>>,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     signals: Signals,
     reporter: Reporter,
     inbox: Inbox,
@@ -101,6 +102,7 @@ pub struct EventLoop {
     transfer: TransferFile,
     payloads: PayloadFiles,
     spill: SpillFile,
+    migrator: Migrator,
     load: Option<Load>,
     loads: u64,
     /// When this turn's events had been handled: what is left of the turn may make a tick late by as much.
@@ -122,9 +124,7 @@ impl EventLoop {
         let readable = epoll::EventFlags::IN;
         epoll::add(&epoll, &signals, epoll::EventData::new_u64(SIGNALS), readable)?;
         epoll::add(&epoll, &inbox, epoll::EventData::new_u64(INBOX), readable)?;
-        for (index, listener) in listeners.iter().enumerate() {
-            epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER | index as u64), readable)?;
-        }
+        register_listeners(&epoll, &listeners)?;
         let next_tick_us = node.core.env.monotonic_us();
         Ok(EventLoop {
             node,
@@ -135,6 +135,7 @@ impl EventLoop {
             transfer: TransferFile::start(reporter.clone())?,
             payloads: PayloadFiles::start(reporter.clone())?,
             spill: SpillFile::start(reporter.clone())?,
+            migrator: Migrator::new(reporter.clone()),
             reporter,
             inbox,
             attempt: 0,
@@ -183,7 +184,12 @@ impl EventLoop {
     /// How long to wait: not at all while there is work that no event announces.
     fn timeout(&self) -> Timespec {
         let due = self.load_due_us().map_or(self.next_tick_us, |load| load.min(self.next_tick_us));
-        let micros = if self.can_pull() { 0 } else { due.saturating_sub(self.turn_us) };
+        let busy = self.can_pull() || self.node.is_busy();
+        let mut micros = if busy { 0 } else { due.saturating_sub(self.turn_us) };
+        if let Some(at_ms) = self.node.store.key_waits.next_deadline_ms() {
+            let millis = at_ms.saturating_sub(self.node.core.env.unix_ms()).saturating_add(1);
+            micros = micros.min(millis.max(0) as u64 * 1000);
+        }
         // epoll counts in milliseconds: rounded up, so that the tick is due when it wakes.
         let millis = micros.div_ceil(1000);
         Timespec { tv_sec: (millis / 1000) as i64, tv_nsec: (millis % 1000 * 1_000_000) as i64 }
@@ -251,8 +257,10 @@ impl EventLoop {
     fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPTS_MAX {
             let keepalive = self.node.core.config.tcp_keepalive_s.max(0) as u64;
-            let Some(listener) = self.listeners.get(index) else { return };
-            match listener.accept(keepalive) {
+            let Some(accepted) = self.listeners.sockets().get(index).map(|l| l.accept(keepalive)) else {
+                return;
+            };
+            match accepted {
                 Ok(Some((fd, peer))) => self.accepted(fd, peer),
                 Ok(None) => return,
                 Err(Refused::Broken) => {}
@@ -436,6 +444,7 @@ impl EventLoop {
             Action::ReadSpilled { number, offset, length } => self.spill.read(number, offset, length),
             Action::DropSpilled => self.spill.drop_file(),
             Action::LoadFile { path } => self.begin_load(&path),
+            Action::Migrate(request) => self.migrator.begin(*request),
             Action::Exit { code } => self.exit = Some(code),
             Action::ConfigChanged { name } => self.config_changed(name),
         }
@@ -465,24 +474,13 @@ impl EventLoop {
         let config = &self.node.core.config;
         match name {
             "loglevel" => LOG.set_level(Level::ALL[config.loglevel.min(Level::ALL.len() - 1)]),
-            "port" | "bind" => self.listen_again(),
-            _ => {}
-        }
-    }
-
-    /// Listens where the configuration says now. If that fails, the server goes on listening where it did.
-    fn listen_again(&mut self) {
-        match crate::accept::listen(&self.node.core.config) {
-            Ok(listeners) => {
-                self.listeners = listeners;
-                for (index, listener) in self.listeners.iter().enumerate() {
-                    let data = epoll::EventData::new_u64(LISTENER | index as u64);
-                    if let Err(error) = epoll::add(&self.epoll, listener, data, epoll::EventFlags::IN) {
-                        log_warning!("Error registering a listening socket: {error}");
-                    }
+            // The environment has changed the sockets.
+            "port" | "bind" => {
+                if let Err(error) = register_listeners(&self.epoll, &self.listeners) {
+                    log_warning!("Error registering a listening socket: {error}");
                 }
             }
-            Err(error) => log_warning!("{error}"),
+            _ => {}
         }
     }
 
@@ -514,6 +512,11 @@ impl EventLoop {
                     self.node.snapshot_finished(result);
                 }
             }
+            Report::Migrated { outcome, kept } => {
+                self.node.core.migrations.cached_sockets = kept;
+                self.node.migrated(&outcome);
+            }
+            Report::MigrateConnections { kept } => self.node.core.migrations.cached_sockets = kept,
             // The end of the turn pulls.
             Report::SnapshotHungry => {}
             Report::TransferWritten { bytes } => {
@@ -767,9 +770,22 @@ impl EventLoop {
             let _ = cancelled.join();
         }
         // Removes the path of a unix socket.
-        self.listeners.clear();
+        self.listeners.sockets().clear();
         let EventLoop { transfer, node, .. } = self;
         transfer.end();
         std::mem::forget(node);
     }
+}
+
+/// Lets `epoll` wait for connections. Those of the sockets that it waits for already stay as they are: only unix sockets
+/// do, and they come first, so their numbers are the same.
+fn register_listeners(epoll: &OwnedFd, listeners: &Listeners) -> io::Result<()> {
+    for (index, listener) in listeners.sockets().iter().enumerate() {
+        let data = epoll::EventData::new_u64(LISTENER | index as u64);
+        match epoll::add(epoll, listener, data, epoll::EventFlags::IN) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -157,12 +157,47 @@ fn remove(arriving: Option<Arriving>) {
     }
 }
 
-/// Makes a complete file durable under its final name.
+/// Puts `text` in the place of the file at `path` so that a crash leaves either the old or the new one: written beside
+/// it, then [put in place](put_in_place). The mode becomes 0644 less the process's umask, as with redis.
+pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    refuse_special(path)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.tmp", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = (|| {
+        // A leftover of a crashed process with this id must not decide the mode.
+        let _ = std::fs::remove_file(&beside);
+        let mut file = File::options().write(true).create_new(true).mode(0o644).open(&beside)?;
+        file.write_all(text)?;
+        put_in_place(&file, &beside, path)
+    })();
+    if written.is_err() {
+        // What is left of it is of no use; that it cannot be removed changes nothing.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Makes a complete file durable under its final name, which may be that of an older file. A device or a pipe of that
+/// name is not replaced: whoever named it did not want it to become a file, and others use it.
 pub fn put_in_place(file: &File, from: &Path, to: &Path) -> io::Result<()> {
+    refuse_special(to)?;
     file.sync_all()?;
     std::fs::rename(from, to)?;
     let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
+}
+
+/// An error if there is something at `path` that is no regular file, or leads to such.
+fn refuse_special(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            let text = format!("{} is there and is not a regular file", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 // ---- snapshots that replicas are sent from a file ----
@@ -387,6 +422,39 @@ mod tests {
             assert!(start.elapsed() < Duration::from_secs(10), "no report");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.conf");
+        replace(&path, b"port 1\n").unwrap();
+        replace(&path, b"port 9\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"port 9\n");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(replace(&dir.path().join("missing/a.conf"), b"").is_err());
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_stays_what_it_is() {
+        use std::os::unix::fs::FileTypeExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, link, directory) =
+            (dir.path().join("socket"), dir.path().join("link"), dir.path().join("directory"));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        for path in [&socket, &link, &directory] {
+            let error = replace(path, b"text").unwrap_err();
+            assert_eq!(strerror(&error), format!("{} is there and is not a regular file", path.display()));
+            let temp = dir.path().join("temp");
+            let file = File::create(&temp).unwrap();
+            assert!(put_in_place(&file, &temp, path).is_err());
+            std::fs::remove_file(temp).unwrap();
+        }
+        assert!(std::fs::metadata(&socket).unwrap().file_type().is_socket());
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 
     #[test]

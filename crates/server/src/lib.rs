@@ -1,7 +1,7 @@
 //! The process around the engine: how a server is started, configured, watched, driven and stopped.
 //!
 //! [`serve::main_with_args`] is the program. [`event_loop`] drives the engine; everything that may block happens on
-//! threads of its own ([`files`], [`snapshot_thread`], [`connect`], [`reclaim`]), which answer through [`report`].
+//! threads of its own ([`files`], [`snapshot_thread`], [`connect`], [`migrate`], [`reclaim`]), which answer through [`report`].
 
 pub mod accept;
 pub mod allocator;
@@ -15,6 +15,7 @@ pub mod event_loop;
 pub mod files;
 pub mod listener;
 pub mod logger;
+pub mod migrate;
 pub mod reclaim;
 pub mod report;
 pub mod serve;

@@ -54,6 +54,15 @@ pub enum Report {
         number: u64,
         result: Result<Vec<u8>, String>,
     },
+    /// Keys have reached another server, or not; so many connections are kept for the next transfer.
+    Migrated {
+        outcome: engine::migrate::Outcome,
+        kept: usize,
+    },
+    /// So many are left after some were let go.
+    MigrateConnections {
+        kept: usize,
+    },
     /// A piece of the file that is loaded; empty at its end.
     LoadPiece {
         load: u64,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use engine::params;
 use engine::{Config, Node};
 
-use crate::accept::{self, Listener};
+use crate::accept::{self, Listener, Listeners};
 use crate::cli::{self, Arguments, Invocation};
 use crate::config_file::{self, ConfigError};
 use crate::env::ProcessEnv;
@@ -164,7 +164,8 @@ fn build(
     listeners: Vec<Listener>,
 ) -> Result<EventLoop, Vec<String>> {
     let dump = Path::new(&config.dir).join(&config.dbfilename);
-    let env = ProcessEnv::new().map_err(failed("random numbers"))?;
+    let listeners = Listeners::new(listeners);
+    let env = ProcessEnv::new(listeners.clone()).map_err(failed("random numbers"))?;
     let mut node = Node::new(config, Box::new(env));
     node.core.config_file = config_file;
     node.store.reclaim = Box::new(Reclaimer::start().map_err(failed("the freeing thread"))?);

@@ -325,3 +325,50 @@ fn systemd_is_told() {
     assert_eq!(next(), "STOPPING=1\n");
     assert_eq!(server.wait().unwrap().code(), Some(0));
 }
+
+/// The server tries before it answers, so what cannot be listened on changes nothing.
+#[test]
+fn a_port_or_address_that_cannot_be_listened_on_is_refused() {
+    let server = Server::start(&["--unixsocket", "s"]);
+    let mut client = server.client();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_port = taken.local_addr().unwrap().port();
+    let before = (client.run("CONFIG GET port"), client.run("CONFIG GET bind"));
+    assert_eq!(
+        client.run(&format!("CONFIG SET port {taken_port}")),
+        "-ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. Check server logs."
+    );
+    for line in ["CONFIG SET bind 192.0.2.1", &format!("CONFIG SET bind 127.0.0.1 port {taken_port}")] {
+        assert_eq!(
+            client.run(line),
+            "-ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses."
+        );
+    }
+    assert_eq!((client.run("CONFIG GET port"), client.run("CONFIG GET bind")), before);
+    assert_eq!(server.client().run("PING"), "+PONG");
+
+    drop(taken);
+    assert_eq!(client.run(&format!("CONFIG SET port {taken_port}")), "+OK");
+    let new = || Client::new(std::net::TcpStream::connect(("127.0.0.1", taken_port)).unwrap());
+    assert_eq!(new().run("PING"), "+PONG");
+    // An address that is listened on already is no obstacle.
+    assert_eq!(client.run("CONFIG SET bind 127.0.0.1"), "+OK");
+    assert_eq!(client.run_args(&[b"CONFIG", b"SET", b"bind", b"127.0.0.1 127.0.0.2"]), "+OK");
+    assert_eq!(new().run("CONFIG GET port"), format!("[port {taken_port}]"));
+    let mut unix = Client::new(UnixStream::connect(server.dir.path().join("s")).unwrap());
+    assert_eq!(unix.run("PING"), "+PONG");
+}
+
+/// Named by mistake, a device or a pipe stays one.
+#[test]
+fn a_snapshot_does_not_replace_what_is_no_file() {
+    use std::os::unix::fs::FileTypeExt;
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let path = server.dir.path().join("dump.rdb");
+    let _ = std::fs::remove_file(&path);
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    client.run("SET k v");
+    assert_eq!(client.run("SAVE"), "-ERR");
+    assert!(std::fs::metadata(&path).unwrap().file_type().is_socket());
+}

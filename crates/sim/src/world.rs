@@ -17,6 +17,8 @@ use engine::rdb_writer::RdbWriter;
 use engine::session::Role;
 use engine::snapshot::{Sink, Step};
 use engine::{Node, Peer};
+use keyspace::EncodingLimits;
+use keyspace::large::AtOnce;
 use log::Position;
 
 use crate::clients::{self, Taste};
@@ -326,6 +328,8 @@ impl World {
         let mut node = Node::new(config, Box::new(env));
         // Little, so that snapshots often do not fit.
         node.core.repl.payload.memory_max = SPILL_BEYOND_BYTES;
+        // Nothing but what is tiny is copied at once, so that writes come between the parts of values.
+        node.core.snapshots.at_once = AtOnce { elements: 1, bytes: 64, nodes: 1 };
         self.boots += 1;
         server.process = Some(Process {
             node,
@@ -533,6 +537,11 @@ impl World {
             Action::LoadFile { path } => {
                 let data = lock(&server.disk).open(&path).expect("the file was just written");
                 process.load = Some(Load { data, at: 0, at_start: false });
+            }
+            // Nobody moves keys here, and nobody would take them.
+            Action::Migrate(_) => {
+                let failure = Some(engine::migrate::Failure::Connect);
+                process.node.migrated(&engine::migrate::Outcome { restored: Vec::new(), failure });
             }
             Action::Exit { code } => panic!("server {n} ends itself with {code}"),
             Action::ConfigChanged { .. } => {}
@@ -1171,6 +1180,18 @@ fn saved(node: &Node) -> Saved {
     Saved { keys: node.store.total_keys(), digest: crate::digest::of(&node.store) }
 }
 
+/// Collections become tables, and lists several nodes, at a size that they have here.
+fn small_encodings() -> EncodingLimits {
+    EncodingLimits {
+        hash_entries: 2,
+        set_intset_entries: 2,
+        set_listpack_entries: 2,
+        zset_entries: 2,
+        list_fill: 2,
+        ..EncodingLimits::default()
+    }
+}
+
 /// A machine with settings of its own.
 fn server(index: usize, random: &mut Random) -> Server {
     let loads = [
@@ -1196,6 +1217,7 @@ fn server(index: usize, random: &mut Random) -> Server {
         repl_timeout_s: random.between(3, 7) as i64,
         repl_backlog_size: (16 * 1024) << random.below(3),
         repl_backlog_ttl_s: *random.pick(&[2, 3600]),
+        encodings: if index < 2 { small_encodings() } else { EncodingLimits::default() },
         ..Config::default()
     };
     Server {

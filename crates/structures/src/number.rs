@@ -179,6 +179,66 @@ pub fn push_f64_17g(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// Appends `value` as `%.17f` with the zeros at its end trimmed and `-0` written as `0`: what Redis prints of a double
+/// that it takes for a long double. It is finite.
+pub fn push_f64_human(out: &mut Vec<u8>, value: f64) {
+    let start = out.len();
+    push_17_decimals(out, value);
+    while out.last() == Some(&b'0') {
+        out.pop();
+    }
+    if out.last() == Some(&b'.') {
+        out.pop();
+    }
+    if &out[start..] == b"-0" {
+        out.remove(start);
+    }
+}
+
+/// Appends `value` as `%.17f`, correctly rounded.
+fn push_17_decimals(out: &mut Vec<u8>, value: f64) {
+    use std::io::Write as _;
+    const ONE: u64 = 100_000_000_000_000_000;
+    let bits = value.to_bits();
+    // value = mantissa / 2^shift
+    let shift = 1075 - (bits >> 52 & 0x7ff) as i64;
+    let mantissa = bits & ((1 << 52) - 1) | 1 << 52;
+    if !(1..64).contains(&shift) {
+        write!(out, "{value:.17}").expect("a vector takes any text");
+        return;
+    }
+    // The mantissa has 53 bits and the power of ten 57: nothing is lost before the last division.
+    let whole = mantissa >> shift;
+    let scaled = u128::from(mantissa & ((1 << shift) - 1)) * u128::from(ONE);
+    let (mut decimals, rest) = ((scaled >> shift) as u64, scaled & ((1 << shift) - 1));
+    let half = 1u128 << (shift - 1);
+    decimals += u64::from(rest > half || (rest == half && decimals % 2 == 1));
+    if value < 0.0 {
+        out.push(b'-');
+    }
+    let mut buffer = itoa::Buffer::new();
+    out.extend_from_slice(buffer.format(whole + decimals / ONE).as_bytes());
+    out.push(b'.');
+    // One digit more keeps the zeros in front.
+    out.extend_from_slice(&buffer.format(ONE + decimals % ONE).as_bytes()[1..]);
+}
+
+/// Appends `value`, which is not negative, with four digits after the point, as Redis prints a distance: rounded to
+/// even; what is no number or too large for that comes out as C's conversion to 64 bits leaves it.
+pub fn push_f64_fixed4(out: &mut Vec<u8>, value: f64) {
+    let scaled = (value * 1e4).round_ties_even();
+    let scaled = if scaled.abs() < (1u64 << 63) as f64 { scaled as i64 } else { i64::MIN };
+    if scaled < 0 {
+        out.push(b'-');
+    }
+    let magnitude = scaled.unsigned_abs();
+    let mut buffer = itoa::Buffer::new();
+    out.extend_from_slice(buffer.format(magnitude / 10_000).as_bytes());
+    out.push(b'.');
+    // One digit more keeps the zeros in front.
+    out.extend_from_slice(&buffer.format(10_000 + magnitude % 10_000).as_bytes()[1..]);
+}
+
 impl LongDouble {
     pub const ZERO: LongDouble = LongDouble(X87DoubleExtended::ZERO);
 
@@ -204,6 +264,13 @@ impl LongDouble {
     /// The exact value of an integer.
     pub fn from_i64(value: i64) -> LongDouble {
         LongDouble(X87DoubleExtended::from_i128(i128::from(value)).value)
+    }
+
+    /// `self` × `factor`, rounded up to an integer; what is beyond an `i64` becomes the nearest one, and NaN 0.
+    pub fn times_ceil(self, factor: i64) -> i64 {
+        let product = (self.0 * LongDouble::from_i64(factor).0).value;
+        let rounded = product.to_i128_r(64, Round::TowardPositive, &mut true).value;
+        rounded.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 
     pub fn is_nan(self) -> bool {
@@ -655,6 +722,26 @@ mod tests {
     }
 
     #[test]
+    fn a_multiple_is_rounded_up_and_kept_within_an_integer() {
+        for (input, expected) in [
+            ("0", 0),
+            ("0.1", 100),
+            ("1.1", 1100),
+            ("0.0011", 2),
+            ("-0.0011", -1),
+            ("1e-4900", 1),
+            ("9223372036854775.807", i64::MAX),
+            ("9223372036854775.806", i64::MAX - 1),
+            ("1e30", i64::MAX),
+            ("inf", i64::MAX),
+            ("-1e30", i64::MIN),
+            ("-inf", i64::MIN),
+        ] {
+            assert_eq!(LongDouble::parse(input.as_bytes()).unwrap().times_ceil(1000), expected, "{input}");
+        }
+    }
+
+    #[test]
     fn long_doubles_refuse_what_redis_refuses() {
         for input in [
             "",
@@ -678,7 +765,49 @@ mod tests {
         assert!(LongDouble::parse(&[b'0'; 5120]).is_none());
     }
 
+    #[test]
+    fn human_doubles_and_distances() {
+        let text = |push: fn(&mut Vec<u8>, f64), value| {
+            let mut out = b"=".to_vec();
+            push(&mut out, value);
+            String::from_utf8(out).unwrap()
+        };
+        for (value, human) in [
+            (13.361389338970184, "=13.36138933897018433"),
+            (-0.0, "=0"),
+            (-1e-18, "=0"),
+            (100.0, "=100"),
+            (-180.0, "=-180"),
+            (0.5, "=0.5"),
+            (1e22, "=10000000000000000000000"),
+        ] {
+            assert_eq!(text(push_f64_human, value), human);
+        }
+        for (value, distance) in [
+            (0.0, "=0.0000"),
+            (6.06429515983917e-5, "=0.0001"),
+            (0.00005, "=0.0000"),
+            (166274.15156960033, "=166274.1516"),
+            (0.775, "=0.7750"),
+            (f64::NAN, "=-922337203685477.5808"),
+            (1e300, "=-922337203685477.5808"),
+        ] {
+            assert_eq!(text(push_f64_fixed4, value), distance);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn seventeen_decimals_are_exact(bits: u64, degrees in -180.0..180.0, scale in 0i32..20) {
+            for value in [f64::from_bits(bits), degrees, degrees * 0.5f64.powi(scale), degrees.round() / 8.0] {
+                if value.is_finite() {
+                    let mut out = Vec::new();
+                    push_17_decimals(&mut out, value);
+                    prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{value:.17}"));
+                }
+            }
+        }
+
         #[test]
         fn every_integer_comes_back(value: i64) {
             let written = text(|out| push_i64(out, value));

@@ -17,6 +17,7 @@ use std::cmp::Ordering;
 use std::ops;
 use std::ptr::NonNull;
 
+use crate::copying::Copying;
 use crate::hash::hash;
 use crate::record::{Record, ValueMut, ValueRef, prefetch_line};
 use crate::table::Table;
@@ -240,6 +241,21 @@ impl OrderedSet {
     /// As [`Table::scan`].
     pub fn scan(&self, cursor: u64, mut visit: impl FnMut(&[u8], f64)) -> u64 {
         self.members.scan(cursor, |record| visit(record.key(), score_of(record)))
+    }
+
+    /// As [`Table::begin_copy`], of members and scores.
+    pub fn begin_copy(&mut self, write: impl Fn(&[u8], f64, &mut Vec<u8>) + Send + 'static) -> Copying {
+        self.members.begin_copy(move |record, out| write(record.key(), score_of(record), out))
+    }
+
+    /// As [`Table::copy_more`].
+    pub fn copy_more(&mut self, budget_bytes: usize) {
+        self.members.copy_more(budget_bytes);
+    }
+
+    /// As [`Table::is_copied_by`].
+    pub fn is_copied_by(&self, copying: &Copying) -> bool {
+        self.members.is_copied_by(copying)
     }
 
     fn remove_at(&mut self, rank: usize) -> Option<(Record<()>, f64)> {

@@ -22,6 +22,8 @@ use std::mem;
 
 use crate::listpack::{self, Entry, Listpack, OwnedEntry};
 
+mod copy;
+
 /// Nodes limited by their number of elements stay below this many bytes nevertheless.
 const SIZE_SAFETY_LIMIT: usize = 8192;
 
@@ -31,12 +33,16 @@ const SIZE_CLASSES: [usize; 5] = [4096, 8192, 16384, 32768, 65536];
 /// More than a listpack adds to a small element: encoding byte, backlen and such.
 const ENTRY_OVERHEAD: usize = 8;
 
+/// A change joins nodes at most this far from those that it is about.
+const JOINED_MAX: usize = 3;
+
 /// A list of byte strings in nodes of bounded size.
 #[derive(Clone, Debug)]
 pub struct Quicklist {
     nodes: VecDeque<Node>,
     len: usize,
     limits: Limits,
+    copy: copy::Slot,
 }
 
 /// A node as a snapshot writes it.
@@ -66,7 +72,12 @@ impl Quicklist {
     /// nodes of 4, 8, 16, 32 or 64 KiB. Values outside are taken as the nearest one.
     pub fn new(fill: i32) -> Quicklist {
         let fill = fill.clamp(-(SIZE_CLASSES.len() as i32), i32::from(i16::MAX)) as i16;
-        Quicklist { nodes: VecDeque::new(), len: 0, limits: Limits { fill, packed_threshold: 0 } }
+        Quicklist {
+            nodes: VecDeque::new(),
+            len: 0,
+            limits: Limits { fill, packed_threshold: 0 },
+            copy: Default::default(),
+        }
     }
 
     /// Makes elements of at least this many bytes plain nodes; 0, the default, leaves it to the fill. What is in the
@@ -87,6 +98,7 @@ impl Quicklist {
     }
 
     pub fn push_front(&mut self, value: &[u8]) {
+        let change = self.before_end_changes(true);
         self.len += 1;
         match self.nodes.front_mut() {
             Some(Node::Packed { count, list }) if self.limits.allow_insert(list, *count, value) => {
@@ -95,9 +107,11 @@ impl Quicklist {
             }
             _ => self.nodes.push_front(self.limits.node(value)),
         }
+        self.after_change(change);
     }
 
     pub fn push_back(&mut self, value: &[u8]) {
+        let change = self.before_end_changes(false);
         self.len += 1;
         match self.nodes.back_mut() {
             Some(Node::Packed { count, list }) if self.limits.allow_insert(list, *count, value) => {
@@ -106,13 +120,15 @@ impl Quicklist {
             }
             _ => self.nodes.push_back(self.limits.node(value)),
         }
+        self.after_change(change);
     }
 
     /// Takes the first element out and passes it to `take`, without a copy of its own.
     pub fn pop_front_with<R>(&mut self, take: impl FnOnce(Entry<'_>) -> R) -> Option<R> {
+        let change = self.before_end_changes(true);
         let node = self.nodes.front_mut()?;
         self.len -= 1;
-        match node {
+        let taken = match node {
             Node::Packed { count, list } if *count > 1 => {
                 let pos = list.first().expect(COUNTED);
                 let taken = take(list.at(pos));
@@ -121,14 +137,17 @@ impl Quicklist {
                 Some(taken)
             }
             _ => self.nodes.pop_front().map(|node| take(node.first())),
-        }
+        };
+        self.after_change(change);
+        taken
     }
 
     /// Takes the last element out and passes it to `take`, without a copy of its own.
     pub fn pop_back_with<R>(&mut self, take: impl FnOnce(Entry<'_>) -> R) -> Option<R> {
+        let change = self.before_end_changes(false);
         let node = self.nodes.back_mut()?;
         self.len -= 1;
-        match node {
+        let taken = match node {
             Node::Packed { count, list } if *count > 1 => {
                 let pos = list.last().expect(COUNTED);
                 let taken = take(list.at(pos));
@@ -137,7 +156,9 @@ impl Quicklist {
                 Some(taken)
             }
             _ => self.nodes.pop_back().map(|node| take(node.first())),
-        }
+        };
+        self.after_change(change);
+        taken
     }
 
     pub fn pop_front(&mut self) -> Option<OwnedEntry> {
@@ -161,6 +182,13 @@ impl Quicklist {
     pub fn set(&mut self, index: i64, value: &[u8]) -> bool {
         let Some(index) = self.absolute(index) else { return false };
         let (at, offset) = self.locate(index);
+        let change = self.before_changes_around(at, at);
+        self.set_at(at, offset, value);
+        self.after_change(change);
+        true
+    }
+
+    fn set_at(&mut self, at: usize, offset: usize, value: &[u8]) {
         let large = self.limits.is_large(value);
         match &mut self.nodes[at] {
             Node::Packed { count, list } if !large => {
@@ -169,19 +197,18 @@ impl Quicklist {
                 let bytes_after = bytes - list.entry_bytes_at(pos) + listpack::entry_bytes(value);
                 if *count == 1 || bytes_after <= bytes || self.limits.allow(bytes_after, *count) {
                     list.replace(pos, value);
-                    return true;
+                    return;
                 }
             }
             Node::Plain(bytes) if large => {
                 *bytes = value.into();
-                return true;
+                return;
             }
             _ => {}
         }
         let between = self.cut(at, offset, 1);
         self.nodes.insert(between, self.limits.node(value));
         self.merge_around(between);
-        true
     }
 
     /// Inserts before the element at an index, counted as in [`Quicklist::index`]; false if there is none.
@@ -222,6 +249,8 @@ impl Quicklist {
         let Some(start) = self.absolute(start) else { return 0 };
         let count = count.min(self.len - start);
         let (mut at, offset) = self.locate(start);
+        let last = if count == 0 { at } else { self.locate(start + count - 1).0 };
+        let change = self.before_changes_around(at, last);
         let mut left = count;
         if offset > 0 {
             let node = &mut self.nodes[at];
@@ -246,6 +275,7 @@ impl Quicklist {
                 self.merge_small(left);
             }
         }
+        self.after_change(change);
         count
     }
 
@@ -253,6 +283,8 @@ impl Quicklist {
     /// it is 0. Returns how many.
     pub fn remove_equal(&mut self, value: &[u8], count: i64) -> usize {
         let limit = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
+        // It may touch all nodes, and looks at as many.
+        let change = self.before_changes_around(0, self.nodes.len());
         let mut left = limit;
         if count >= 0 {
             for node in &mut self.nodes {
@@ -275,6 +307,7 @@ impl Quicklist {
             self.len -= removed;
             self.tidy();
         }
+        self.after_change(change);
         removed
     }
 
@@ -393,6 +426,21 @@ impl Quicklist {
 
     /// Inserts at an offset in a node, from 0 to its number of elements.
     fn insert(&mut self, at: usize, offset: usize, value: &[u8]) {
+        let change = self.before_changes_around(at, at);
+        self.insert_at(at, offset, value);
+        self.after_change(change);
+    }
+
+    /// Before a change of the nodes from `first` to `last` and what joining small nodes may reach from there.
+    #[inline]
+    fn before_changes_around(&mut self, first: usize, last: usize) -> Option<copy::Change> {
+        if !self.is_copied() {
+            return None;
+        }
+        self.before_change(first.saturating_sub(JOINED_MAX)..=last.saturating_add(JOINED_MAX))
+    }
+
+    fn insert_at(&mut self, at: usize, offset: usize, value: &[u8]) {
         self.len += 1;
         let limits = self.limits;
         let node = &mut self.nodes[at];

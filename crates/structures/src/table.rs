@@ -37,6 +37,8 @@ use std::ptr::{self, NonNull};
 use crate::hash::hash;
 use crate::record::{Record, prefetch_line};
 
+mod copy;
+
 /// What a table can hold: something as big as a pointer that knows its key. The key of an entry does not change while
 /// it is in a table.
 pub trait Keyed {
@@ -60,6 +62,8 @@ pub struct Table<E: Keyed> {
     buckets: u32,
     /// Memory of overflow nodes, in units of a half node.
     overflow_halves: u32,
+    /// The copy that is being taken; see [`crate::copying`].
+    copy: Option<Box<copy::Copy<E>>>,
     owns: PhantomData<E>,
 }
 
@@ -235,6 +239,7 @@ impl<E: Keyed> Table<E> {
             len: 0,
             buckets: 0,
             overflow_halves: 0,
+            copy: None,
             owns: PhantomData,
         }
     }
@@ -278,12 +283,14 @@ impl<E: Keyed> Table<E> {
     /// The entry to be changed. Its key must stay: an entry with another key would not be found again.
     #[inline(never)]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut E> {
+        self.before_change(hash);
         // SAFETY: as in `get`; `&mut self` makes it the only reference.
         self.find(hash, |entry| entry.key() == key).map(|found| unsafe { &mut *found.place })
     }
 
     /// The first entry with this tag that `pred` accepts; `pred` is also asked about entries of other hashes.
     pub fn find_by_hash(&mut self, hash: u64, mut pred: impl FnMut(&E) -> bool) -> Option<&mut E> {
+        self.before_change(hash);
         // SAFETY: as in `get_mut`.
         self.find(hash, &mut pred).map(|found| unsafe { &mut *found.place })
     }
@@ -292,6 +299,7 @@ impl<E: Keyed> Table<E> {
     pub fn insert(&mut self, hash: u64, entry: E) -> &mut E {
         debug_assert_eq!(hash, crate::hash::hash(entry.key()), "the hash is that of the entry's key");
         debug_assert!(self.get(hash, entry.key()).is_none(), "the key is absent");
+        self.before_change(hash);
         if self.buckets == 0 {
             self.add_bucket();
         }
@@ -307,6 +315,7 @@ impl<E: Keyed> Table<E> {
 
     /// Removes what [`Table::find_by_hash`] would find.
     pub fn remove_by_hash(&mut self, hash: u64, pred: impl FnMut(&E) -> bool) -> Option<E> {
+        self.before_change(hash);
         let Found { node, place } = self.find(hash, pred)?;
         let bucket = self.bucket(self.index(hash));
         // SAFETY: `place` is an occupied slot of `node`, which is in the chain of `bucket`.
@@ -378,32 +387,15 @@ impl<E: Keyed> Table<E> {
     /// Visits every entry whose hash has `index` in its low `bits` bits, whatever the number of buckets is now. The
     /// intervals of all indices below `2^bits` visit every entry exactly once.
     pub fn visit_interval(&self, bits: u32, index: u64, mut visit: impl FnMut(&E)) {
-        let low = if bits >= 64 { u64::MAX } else { (1u64 << bits) - 1 };
-        debug_assert!(index <= low, "an interval's index has as many bits as the interval");
-        if self.buckets == 0 {
-            return;
-        }
-        let level = self.level();
-        if bits <= level {
-            // Every bucket is addressed by `level` bits or more, so each lies within one interval.
-            let mut bucket = index;
-            while bucket < u64::from(self.buckets) {
-                self.visit_bucket(bucket as u32, &mut visit);
-                bucket += low + 1;
-            }
-        } else {
-            let bucket = self.index(index);
-            let of_next_level = bucket >= 1 << level || bucket < self.buckets - (1 << level);
-            if bits == level + 1 && of_next_level {
-                self.visit_bucket(bucket, &mut visit);
-            } else {
-                self.visit_bucket(bucket, &mut |entry: &E| {
-                    if hash(entry.key()) & low == index {
-                        visit(entry);
-                    }
-                });
-            }
-        }
+        // SAFETY: places of live entries, which `&self` keeps.
+        self.places_in_interval(bits, index, |place| visit(unsafe { &*place }));
+    }
+
+    /// Like [`Table::visit_interval`]. The keys of the entries must stay.
+    pub fn visit_interval_mut(&mut self, bits: u32, index: u64, mut visit: impl FnMut(&mut E)) {
+        debug_assert!(self.copy.is_none(), "changes behind the back of a copy");
+        // SAFETY: places of live entries, each given once; `&mut self` makes the reference the only one.
+        self.places_in_interval(bits, index, |place| visit(unsafe { &mut *place }));
     }
 
     pub fn iter(&self) -> Iter<'_, E> {
@@ -534,13 +526,49 @@ impl<E: Keyed> Table<E> {
         }
     }
 
+    /// The places of the entries of an interval.
+    fn places_in_interval(&self, bits: u32, index: u64, mut visit: impl FnMut(*mut E)) {
+        let low = if bits >= 64 { u64::MAX } else { (1u64 << bits) - 1 };
+        debug_assert!(index <= low, "an interval's index has as many bits as the interval");
+        if self.buckets == 0 {
+            return;
+        }
+        let level = self.level();
+        if bits <= level {
+            // Every bucket is addressed by `level` bits or more, so each lies within one interval.
+            let mut bucket = index;
+            while bucket < u64::from(self.buckets) {
+                self.places_in_bucket(bucket as u32, &mut visit);
+                bucket += low + 1;
+            }
+        } else {
+            let bucket = self.index(index);
+            let of_next_level = bucket >= 1 << level || bucket < self.buckets - (1 << level);
+            if bits == level + 1 && of_next_level {
+                self.places_in_bucket(bucket, &mut visit);
+            } else {
+                self.places_in_bucket(bucket, &mut |place: *mut E| {
+                    // SAFETY: the place of a live entry, which nobody changes meanwhile.
+                    if hash(unsafe { (*place).key() }) & low == index {
+                        visit(place);
+                    }
+                });
+            }
+        }
+    }
+
     fn visit_bucket(&self, bucket: u32, visit: &mut impl FnMut(&E)) {
+        // SAFETY: places of live entries, which `&self` keeps.
+        self.places_in_bucket(bucket, &mut |place| visit(unsafe { &*place }));
+    }
+
+    fn places_in_bucket(&self, bucket: u32, visit: &mut impl FnMut(*mut E)) {
         let mut node = self.bucket(bucket);
         while !node.is_null() {
             // SAFETY: a live node of this table; occupied slots hold entries.
             unsafe {
                 for slot in slots_in(occupied((*node).word)) {
-                    visit(&*Node::slot(node, slot));
+                    visit(Node::slot(node, slot));
                 }
                 node = Node::next(node);
             }
@@ -859,6 +887,7 @@ impl<E: Keyed> Default for Table<E> {
 
 impl<E: Keyed> Drop for Table<E> {
     fn drop(&mut self) {
+        self.copy_more(usize::MAX / 2);
         // SAFETY: as `IntoIter` takes entries; afterwards the segments go with the layouts they were allocated with.
         unsafe {
             for bucket in 0..self.buckets {
@@ -985,7 +1014,8 @@ impl<E: Keyed> IntoIterator for Table<E> {
     type Item = E;
     type IntoIter = IntoIter<E>;
 
-    fn into_iter(self) -> IntoIter<E> {
+    fn into_iter(mut self) -> IntoIter<E> {
+        self.copy_more(usize::MAX / 2);
         IntoIter { table: self, walk: Walk::new() }
     }
 }

@@ -9,11 +9,13 @@ use anyhow::{Context, Result, ensure};
 use super::server::{Flavor, Kind, Server};
 use super::table::{Better, Table, quantile};
 use super::{Options, traffic};
-use crate::client::{Client, Reply};
+use crate::client::{self, Client, Reply};
 use crate::process;
 
 const KEYS: u64 = 2_000_000;
 const VALUE_BYTES: usize = 100;
+/// The probe reads random ones of these; with a large collection there is none of them.
+const PROBED_KEYS: u64 = 200_000;
 const WRITES_PER_SECOND: u64 = 20_000;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(120);
@@ -22,6 +24,82 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub enum What {
     FullSync,
     Bgsave,
+}
+
+/// What is in the server and what is written to it meanwhile.
+trait Load: Sync {
+    fn fill(&self, port: u16) -> Result<()>;
+    /// Writes at [`WRITES_PER_SECOND`] until `stop`; gives how many writes were acknowledged.
+    fn write(&self, port: u16, stop: &AtomicBool) -> Result<u64>;
+}
+
+/// So many strings.
+struct Strings(u64);
+
+impl Load for Strings {
+    fn fill(&self, port: u16) -> Result<()> {
+        traffic::fill_strings(port, self.0, VALUE_BYTES, traffic::key)
+    }
+
+    fn write(&self, port: u16, stop: &AtomicBool) -> Result<u64> {
+        traffic::write_at_rate(port, WRITES_PER_SECOND, self.0, VALUE_BYTES, stop)
+    }
+}
+
+/// Hands over the words of a command.
+type ElementCommand = fn(u64, &mut dyn FnMut(&[&[u8]]));
+
+/// One collection of so many elements.
+struct Large {
+    name: &'static str,
+    elements: u64,
+    /// The command that adds, or changes, an element with this number.
+    command: ElementCommand,
+}
+
+impl Load for Large {
+    fn fill(&self, port: u16) -> Result<()> {
+        traffic::pipelined(port, self.elements, |n, out| {
+            (self.command)(n, &mut |words| client::encode(out, words));
+        })
+    }
+
+    fn write(&self, port: u16, stop: &AtomicBool) -> Result<u64> {
+        traffic::commands_at_rate(port, WRITES_PER_SECOND, stop, |random, client| {
+            (self.command)(random.below(2 * self.elements), &mut |words| client.queue(words));
+        })
+    }
+}
+
+const LARGE: &[(&str, ElementCommand)] = &[
+    ("hash", |n, send| send(&[b"HSET", b"large", format!("field:{n}").as_bytes(), b"some value"])),
+    ("set", |n, send| send(&[b"SADD", b"large", format!("member:{n}").as_bytes()])),
+    ("sorted set", |n, send| {
+        send(&[
+            b"ZADD",
+            b"large",
+            (n * 7919 % 1_000_003).to_string().as_bytes(),
+            format!("member:{n}").as_bytes(),
+        ]);
+    }),
+    ("list", |n, send| send(&[b"RPUSH", b"large", format!("element:{n}").as_bytes()])),
+];
+
+const LARGE_ELEMENTS: u64 = 5_000_000;
+
+/// BGSAVE of one collection that takes all the memory there is, while it is written to.
+pub fn run_large(options: &Options, kinds: &[Kind]) -> Result<Vec<Table>> {
+    let elements = options.scaled(LARGE_ELEMENTS);
+    let mut tables = Vec::new();
+    for (name, command) in LARGE {
+        let large = Large { name, elements, command: *command };
+        let title = format!(
+            "BGSAVE of a {} of {elements} elements under {WRITES_PER_SECOND} writes/s to it",
+            large.name
+        );
+        tables.push(table(options, kinds, &title, What::Bgsave, &large));
+    }
+    Ok(tables)
 }
 
 struct Measured {
@@ -38,13 +116,17 @@ pub fn run(options: &Options, kinds: &[Kind], what: What) -> Result<Vec<Table>> 
     let keys = options.scaled(KEYS);
     let name = if what == What::Bgsave { "BGSAVE" } else { "Full sync" };
     let title = format!("{name} of {keys} keys × {VALUE_BYTES} B under {WRITES_PER_SECOND} writes/s");
-    let mut table = Table::new(&title, Better::Less, 2, kinds);
+    Ok(vec![table(options, kinds, &title, what, &Strings(keys))])
+}
+
+fn table(options: &Options, kinds: &[Kind], title: &str, what: What, load: &dyn Load) -> Table {
+    let mut table = Table::new(title, Better::Less, 2, kinds);
     for _ in 0..options.runs() {
         for (column, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.replicates()) {
-            let measured = match measure(kind, keys, what) {
+            let measured = match measure(kind, load, what) {
                 Ok(measured) => measured,
                 Err(error) => {
-                    eprintln!("{name}: {}: {error:#}", kind.title);
+                    eprintln!("{title}: {}: {error:#}", kind.title);
                     continue;
                 }
             };
@@ -63,10 +145,10 @@ pub fn run(options: &Options, kinds: &[Kind], what: What) -> Result<Vec<Table>> 
             if what == What::FullSync {
                 table.add("replica answers -LOADING, s", column, measured.loading_seconds);
             }
-            eprintln!("measured: {name}: {}", kind.title);
+            eprintln!("measured: {title}: {}", kind.title);
         }
     }
-    Ok(vec![table])
+    table
 }
 
 /// What each server gets so that no deliberate delay is measured.
@@ -77,16 +159,15 @@ fn settings(kind: &Kind) -> &'static [&'static str] {
     }
 }
 
-fn measure(kind: &Kind, keys: u64, what: What) -> Result<Measured> {
+fn measure(kind: &Kind, load: &dyn Load, what: What) -> Result<Measured> {
     let primary = Server::start(kind, None, settings(kind))?;
-    traffic::fill_strings(primary.port, keys, VALUE_BYTES, traffic::key)?;
+    load.fill(primary.port).context("filling")?;
     let replica = (what == What::FullSync).then(|| Server::start(kind, None, settings(kind))).transpose()?;
 
     let stop = AtomicBool::new(false);
     let peak = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let writer =
-            scope.spawn(|| traffic::write_at_rate(primary.port, WRITES_PER_SECOND, keys, VALUE_BYTES, &stop));
+        let writer = scope.spawn(|| load.write(primary.port, &stop));
         let sampler = scope.spawn(|| sample_memory(primary.pid(), &peak, &stop));
         // Steady state first: the writer's buffers and the allocator's spare pages belong to the baseline.
         std::thread::sleep(Duration::from_secs(1));
@@ -94,7 +175,7 @@ fn measure(kind: &Kind, keys: u64, what: What) -> Result<Measured> {
         peak.store(baseline_bytes, Ordering::Relaxed);
         let stop_probe = AtomicBool::new(false);
         let (outcome, latencies) = std::thread::scope(|scope| {
-            let probe = scope.spawn(|| traffic::probe(primary.port, keys, &stop_probe));
+            let probe = scope.spawn(|| traffic::probe(primary.port, PROBED_KEYS, &stop_probe));
             let outcome = match &replica {
                 Some(replica) => synchronise(&primary, replica),
                 None => background_save(&primary).map(|seconds| (seconds, 0.0)),

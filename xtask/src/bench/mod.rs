@@ -51,6 +51,7 @@ pub struct Options {
 enum What {
     Throughput,
     Fullsync,
+    Large,
     Memory,
     Load,
     Replicated,
@@ -81,6 +82,7 @@ pub fn run(options: &Options) -> Result<()> {
         (What::Replicated, replicated::run),
         (What::Memory, memory::run),
         (What::Load, rdb_load::run),
+        (What::Large, fullsync::run_large),
     ];
     let started = Instant::now();
     let mut tables = Vec::new();

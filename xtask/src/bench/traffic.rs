@@ -86,11 +86,24 @@ pub fn fill_strings(port: u16, count: u64, value_bytes: usize, key: impl Fn(u64)
 }
 
 /// Overwrites random ones of `keys` strings at `rate` per second until `stop`; gives how many writes were acknowledged.
-/// After a stall it catches up, in batches: the rate is an offered load, not a reaction.
 pub fn write_at_rate(port: u16, rate: u64, keys: u64, value_bytes: usize, stop: &AtomicBool) -> Result<u64> {
+    let mut value = vec![0; value_bytes];
+    commands_at_rate(port, rate, stop, |random, client| {
+        random.fill(&mut value);
+        client.queue(&[b"SET", key(random.below(keys)).as_bytes(), &value]);
+    })
+}
+
+/// Sends what `queue` queues, one command a call, at `rate` per second until `stop`; gives how many were acknowledged.
+/// After a stall it catches up, in batches: the rate is an offered load, not a reaction.
+pub fn commands_at_rate(
+    port: u16,
+    rate: u64,
+    stop: &AtomicBool,
+    mut queue: impl FnMut(&mut Random, &mut Client),
+) -> Result<u64> {
     let mut client = Client::connect(port)?;
     let mut random = Random::new(2);
-    let mut value = vec![0; value_bytes];
     let started = Instant::now();
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -101,8 +114,7 @@ pub fn write_at_rate(port: u16, rate: u64, keys: u64, value_bytes: usize, stop: 
             continue;
         }
         for _ in 0..batch {
-            random.fill(&mut value);
-            client.queue(&[b"SET", key(random.below(keys)).as_bytes(), &value]);
+            queue(&mut random, &mut client);
         }
         client.flush()?;
         client.skip(batch)?;

@@ -13,8 +13,10 @@ use super::write_help;
 use crate::action::ConnId;
 use crate::core::{Core, Pause};
 use crate::ctx::{CmdResult, Ctx, Handler};
+use crate::key_waits::end_wait;
 use crate::pause;
 use crate::session::{Blocked, Closing, Conn, ReplyMode, Role, Session};
+use crate::store::Store;
 
 pub const COMMANDS: &[Command<Handler>] = &[CLIENT];
 
@@ -561,6 +563,7 @@ pub fn describe_running(ctx: &mut Ctx<'_>) -> String {
 fn flags(session: &Session) -> String {
     let rows = [
         ('S', session.is_replica()),
+        ('O', session.monitors),
         ('M', session.is_primary()),
         ('x', session.multi.is_some()),
         ('b', session.blocked.is_some()),
@@ -887,14 +890,20 @@ fn unblock(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let session = ctx.argv.int(2)?;
     let unblocked =
-        u64::try_from(session).is_ok_and(|session| unblock_session(ctx.core, session, with_error));
+        u64::try_from(session).is_ok_and(|session| unblock_session(ctx.store, ctx.core, session, with_error));
     ctx.reply.int(i64::from(unblocked));
     Ok(())
 }
 
 /// Answers a session that waits as if its time were up, or with an error; false if it does not wait.
-fn unblock_session(core: &mut Core, session: u64, with_error: bool) -> bool {
+fn unblock_session(store: &mut Store, core: &mut Core, session: u64, with_error: bool) -> bool {
     let Some(id) = core.conns.by_session(session) else { return false };
+    let why = CommandError::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+    if let Some(command) = end_wait(&mut store.key_waits, core, id, session, with_error.then_some(&why)) {
+        // As in Redis, it counts as failed either way.
+        core.stats.command(command).failed += 1;
+        return true;
+    }
     let Some(conn) = core.conns.get(id) else { return false };
     if !matches!(conn.session.blocked, Some(Blocked::Wait)) {
         return false;
@@ -905,7 +914,7 @@ fn unblock_session(core: &mut Core, session: u64, with_error: bool) -> bool {
     conn.session.blocked = None;
     let mut reply = Reply::new(&mut conn.output, conn.session.proto);
     if with_error {
-        reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+        reply.error(why.wire_text());
     } else {
         reply.int(acked as i64);
     }

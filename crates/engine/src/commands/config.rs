@@ -6,6 +6,7 @@ use super::write_help;
 use crate::action::Action;
 use crate::config::{Config, Protected};
 use crate::ctx::{CmdResult, Ctx, Handler};
+use crate::evict;
 use crate::params::{self, Param, Source};
 use crate::session::Session;
 
@@ -146,6 +147,10 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
             return Err(failed(param.name, &reason));
         }
     }
+    if let Err(error) = listen(ctx, &pairs, &old) {
+        ctx.core.config = old;
+        return Err(error);
+    }
     params::apply(ctx.store, ctx.core);
     let (config, mut old) = (&mut ctx.core.config, old);
     let changed: Vec<&'static str> = pairs
@@ -154,6 +159,9 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         .filter(|p| p.show(config) != p.show(&mut old))
         .map(|p| p.name)
         .collect();
+    if changed.contains(&"maxmemory") {
+        evict::limit_changed(ctx.store, ctx.core);
+    }
     ctx.core.actions.extend(changed.into_iter().map(|name| Action::ConfigChanged { name }));
     ctx.reply.ok();
     Ok(())
@@ -228,6 +236,28 @@ fn set_one(ctx: &mut Ctx<'_>, param: &Param, value: &[u8]) -> Result<(), String>
     Ok(())
 }
 
+/// Listens elsewhere if that is among what is set.
+fn listen(ctx: &mut Ctx<'_>, pairs: &[(&'static Param, &[u8])], old: &Config) -> Result<(), CommandError> {
+    let core = &mut *ctx.core;
+    if core.config.port == old.port && core.config.bind == old.bind {
+        return Ok(());
+    }
+    let Some((param, _)) = pairs.iter().find(|(param, _)| matches!(param.name, "port" | "bind")) else {
+        return Ok(());
+    };
+    core.env.listen(old, &core.config).map_err(|why| {
+        core.warning(why);
+        // The old sockets may be others now.
+        core.actions.push(Action::ConfigChanged { name: param.name });
+        let reason = if param.name == "port" {
+            "Unable to listen on this port. Check server logs."
+        } else {
+            "Failed to bind to specified addresses."
+        };
+        failed(param.name, reason)
+    })
+}
+
 fn unknown(name: &[u8]) -> CommandError {
     let name = String::from_utf8_lossy(name);
     CommandError::text(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"))
@@ -240,6 +270,8 @@ fn failed(name: &str, reason: &str) -> CommandError {
 fn resetstat(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.core.stats.reset();
     ctx.store.stats = Default::default();
+    ctx.store.reclaim.reset_freed();
+    ctx.core.eviction.reset_stats();
     ctx.core.snapshots.saves = 0;
     ctx.reply.ok();
     Ok(())

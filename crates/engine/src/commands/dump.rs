@@ -140,7 +140,7 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
     let (mut decoder, value) = rdb::dump::open(ctx.argv.at(3))
         .map_err(|_| CommandError::fixed("ERR DUMP payload version or checksum are wrong"))?;
     let restored = load::restore(&mut decoder, value, key.bytes, expire_at_ms, &ctx.store.limits);
-    let (entry, field_ttl) = restored.ok_or(CommandError::fixed("ERR Bad data format"))?;
+    let entry = restored.ok_or(CommandError::fixed("ERR Bad data format"))?;
 
     let lazily = ctx.store.lazy.server_del;
     // Not alive means not there, except on a replica, where a key may be hidden.
@@ -154,8 +154,8 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.ok();
         return Ok(());
     }
-    ctx.store.has_field_ttl |= field_ttl;
-    let clock = ctx.store.clock.wrapping_sub(options.idle_s.unwrap_or(0) as u32) & 0x00ff_ffff;
+    let (idle_s, freq) = (options.idle_s.map(i64::unsigned_abs), options.freq.map(|freq| freq as u8));
+    let clock = ctx.store.access.restored(idle_s, freq);
     ctx.store.add_entry(key.hash, entry).set_clock(clock);
     if let Some(at) = expire_at_ms.filter(|_| !options.absolute) {
         let mut digits = itoa::Buffer::new();
@@ -267,6 +267,6 @@ mod tests {
         let mut h = Harness::new();
         restore(&mut h, "k", "0", TEN, &["IDLETIME", "1000"]);
         let entry = h.node.store.db_at(0).peek(Key::new(b"k")).unwrap();
-        assert_eq!(h.node.store.clock - entry.clock(), 1000);
+        assert_eq!(h.node.store.access.idle_s(entry.clock()), 1000);
     }
 }

@@ -78,6 +78,13 @@ impl Pairs {
         Pairs { with_scores: true, nested: false, score: ScoreText::default() }
     }
 
+    /// One member with its score, in one array with what comes before them.
+    pub fn begin_flat_after(reply: &mut Reply<'_>, before: &[u8]) -> Pairs {
+        reply.array(3);
+        reply.bulk(before);
+        Pairs { with_scores: true, nested: false, score: ScoreText::default() }
+    }
+
     pub fn reply(&mut self, reply: &mut Reply<'_>, member: Entry<'_>, score: f64) {
         if self.nested {
             reply.array(2);

@@ -1,8 +1,8 @@
 //! Hashes.
 //!
-//! Fields may have an expiry that came with a snapshot (see `keyspace::hash`). Reads hide a field whose time has run
-//! out; on a primary a write to its hash first removes it and propagates `HDEL`, so that a replica, which applies the
-//! stream without regard to time, sees the same hash as its primary did.
+//! Fields may have an expiry (see `keyspace::hash` and [`super::hash_ttl`]). Reads hide a field whose time has run out; on
+//! a primary a write to such a field first removes it and propagates `HDEL`, so that a replica, which applies the stream
+//! without regard to time, sees the same hash as its primary did.
 
 use std::collections::HashSet;
 
@@ -15,6 +15,7 @@ use resp::{Proto, Reply};
 use structures::listpack::Entry;
 use structures::number::{IntText, LongDouble, parse_i64};
 
+use crate::commands::hash_ttl::propagate_expiry;
 use crate::commands::scan::{Over, ScanOptions, begin_whole, reply_table};
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::notify::Event;
@@ -425,7 +426,7 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
         2
     };
     match hash {
-        Hash::Listpack(_) => {
+        hash if hash.is_small() => {
             begin_whole(&mut ctx.reply);
             let mark = ctx.reply.begin_deferred();
             let mut written = 0;
@@ -439,6 +440,7 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
             }
             ctx.reply.end_array(mark, written);
         }
+        Hash::Listpack(_) => unreachable!("a listpack is small"),
         Hash::Table(fields) => reply_table(
             &mut ctx.reply,
             cursor,
@@ -595,7 +597,8 @@ fn set_pairs(ctx: &mut Ctx<'_>) -> Result<usize, CommandError> {
             .filter(|(name, value)| hash.set(name, value, FieldExpiry::Clear, &limits))
             .count()
     };
-    let created = match live_hash(ctx.store, key)? {
+    let names = argv.tail(2).iter().step_by(2);
+    let created = match live_hash(ctx.store, key, names)? {
         Some(hash) => set_all(hash),
         None => {
             let mut hash = Hash::with_capacity(pairs, &limits);
@@ -604,6 +607,7 @@ fn set_pairs(ctx: &mut Ctx<'_>) -> Result<usize, CommandError> {
             created
         }
     };
+    ctx.store.settle_cleared_fields(key);
     ctx.store.modified_times(key.bytes, pairs);
     ctx.store.notify(Event::HASH, "hset", key.bytes);
     Ok(created)
@@ -613,7 +617,7 @@ fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
     let (name, value) = (ctx.argv.at(2), ctx.argv.at(3));
     let limits = ctx.store.limits.clone();
-    match live_hash(ctx.store, key)? {
+    match live_hash(ctx.store, key, std::iter::once(name))? {
         Some(hash) => {
             if hash.contains(name, i64::MIN) {
                 ctx.reply.int(0);
@@ -631,7 +635,7 @@ fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let Some(hash) = live_hash(ctx.store, key)? else {
+    let Some(hash) = live_hash(ctx.store, key, ctx.argv.tail(2).iter())? else {
         ctx.reply.int(0);
         return Ok(());
     };
@@ -641,6 +645,7 @@ fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let emptied = hash.is_empty();
     if deleted > 0 {
+        ctx.store.settle_cleared_fields(key);
         ctx.store.modified_times(key.bytes, deleted);
         ctx.store.notify(Event::HASH, "hdel", key.bytes);
         if emptied {
@@ -655,7 +660,7 @@ fn hincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     let increment = ctx.argv.int(3)?;
     let (key, name) = (ctx.key(1), ctx.argv.at(2));
     let limits = ctx.store.limits.clone();
-    let hash = live_hash(ctx.store, key)?;
+    let hash = live_hash(ctx.store, key, std::iter::once(name))?;
     let old = match hash.as_ref().and_then(|hash| hash.get(name, i64::MIN)) {
         None => 0,
         Some(Entry::Int(value)) => value,
@@ -685,7 +690,7 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let (key, name) = (ctx.key(1), ctx.argv.at(2));
     let limits = ctx.store.limits.clone();
-    let hash = live_hash(ctx.store, key)?;
+    let hash = live_hash(ctx.store, key, std::iter::once(name))?;
     let old = match hash.as_ref().and_then(|hash| hash.get(name, i64::MIN)) {
         None => LongDouble::ZERO,
         Some(Entry::Int(value)) => LongDouble::from_i64(value),
@@ -699,10 +704,10 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let mut text = Vec::with_capacity(32);
     value.push_to(&mut text);
-    let mut keeps_expiry = false;
+    let mut expire_at_ms = None;
     match hash {
         Some(hash) => {
-            keeps_expiry = hash.has_ttl() && hash.expire_at(name).is_some();
+            expire_at_ms = if hash.has_ttl() { hash.expire_at(name) } else { None };
             hash.set(name, &text, FieldExpiry::Keep, &limits);
         }
         None => add_hash(ctx.store, key, name, &text, &limits),
@@ -710,50 +715,54 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.bulk(&text);
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::HASH, "hincrbyfloat", key.bytes);
-    // The sum replicates, so that no other rounding can differ. HSET would end the field's expiry: then the increment
-    // does, which the peers that know such fields compute alike.
-    if !keeps_expiry {
-        ctx.store.effects.propagate_as(&[b"HSET", key.bytes, name, &text]);
+    // The sum replicates, so that no other rounding can differ. HSET ends the field's expiry: it is set again.
+    ctx.store.effects.propagate_as(&[b"HSET", key.bytes, name, &text]);
+    if let Some(at) = expire_at_ms {
+        propagate_expiry(ctx.store, key.bytes, at, &[], &[name]);
     }
     Ok(())
 }
 
 /// The time that fields are compared with: none has run out while a primary's stream is applied.
 #[inline]
-fn field_time(store: &Store) -> i64 {
+pub(super) fn field_time(store: &Store) -> i64 {
     match store.expiry {
         Expiry::Ignore => i64::MIN,
         Expiry::Delete | Expiry::Hide => store.now_ms,
     }
 }
 
-/// The hash of `key` to be changed, after fields whose time has run out were removed, with that as an effect.
+/// The hash of `key` to be changed, after those of its fields `names` whose time has run out were removed, with that as
+/// an effect. The rest of what is due is left to the cycle, so that a write costs no more than what it names.
 #[inline]
-fn live_hash<'s>(store: &'s mut Store, key: keyspace::Key<'_>) -> Result<Option<&'s mut Hash>, CommandError> {
-    let now_ms = field_time(store);
+pub(super) fn live_hash<'s, 'n>(
+    store: &'s mut Store,
+    key: keyspace::Key<'_>,
+    names: impl Iterator<Item = &'n [u8]>,
+) -> Result<Option<&'s mut Hash>, CommandError> {
     // Asked in two steps, for a borrow that is returned on one path only would last on the other one too.
-    if store.has_field_ttl && store.expiry == Expiry::Delete {
-        remove_expired(store, key, now_ms)?;
+    if store.db().hashes_with_ttl() > 0 && store.expiry != Expiry::Ignore {
+        remove_expired(store, key, names)?;
     }
     store.write_hash(key).map_err(wrong_type)
 }
 
 #[cold]
-fn remove_expired(store: &mut Store, key: keyspace::Key<'_>, now_ms: i64) -> Result<(), CommandError> {
+fn remove_expired<'n>(
+    store: &mut Store,
+    key: keyspace::Key<'_>,
+    names: impl Iterator<Item = &'n [u8]>,
+) -> Result<(), CommandError> {
+    let now_ms = store.now_ms;
     let Some(hash) = store.write_hash(key).map_err(wrong_type)? else { return Ok(()) };
     if !hash.has_expired(now_ms) {
         return Ok(());
     }
-    let names = hash.take_expired(now_ms);
-    if names.is_empty() {
-        return Ok(());
+    let mut is_over = |name: &&[u8]| hash.expire_at(name).is_some_and(|at| at < now_ms) && hash.remove(name);
+    let gone: Vec<&[u8]> = names.filter(&mut is_over).collect();
+    if !gone.is_empty() {
+        store.fields_expired(key, &gone);
     }
-    let mut command: Vec<&[u8]> = vec![b"HDEL", key.bytes];
-    command.extend(names.iter().map(|name| &**name));
-    store.effects.propagate(&command);
-    store.notify(Event::HASH, "hexpired", key.bytes);
-    store.delete_if_empty(key);
-    store.touch_watchers(key.bytes);
     Ok(())
 }
 
@@ -775,7 +784,7 @@ fn write(reply: &mut Reply<'_>, entry: Entry<'_>) {
 }
 
 #[inline]
-fn write_or_null(reply: &mut Reply<'_>, entry: Option<Entry<'_>>) {
+pub(super) fn write_or_null(reply: &mut Reply<'_>, entry: Option<Entry<'_>>) {
     match entry {
         Some(entry) => write(reply, entry),
         None => reply.null(),
@@ -1128,7 +1137,6 @@ mod tests {
         {
             assert!(hash.load_field(name.as_bytes(), value.as_bytes(), expire, &store.limits));
         }
-        store.has_field_ttl = true;
         store.add(Key::new(b"h"), Object::Hash(hash));
         h
     }
@@ -1169,7 +1177,10 @@ mod tests {
         assert_eq!(h.propagated(), ["MULTI", "HDEL h b", "HINCRBY h b 5", "EXEC"]);
         // A new value clears the expiry, an increment keeps it.
         check(&mut h, &[("HINCRBY h c 1", ":4"), ("HINCRBYFLOAT h c 1", "$1 5")]);
-        assert_eq!(h.propagated(), ["HINCRBY h c 1", "HINCRBYFLOAT h c 1"]);
+        assert_eq!(
+            h.propagated(),
+            ["HINCRBY h c 1", "MULTI", "HSET h c 5", "HPEXPIREAT h 1700000002000 FIELDS 1 c", "EXEC"]
+        );
         let mut again = with_expiring_fields();
         check(&mut again, &[("HSET h c 9 b 8", ":0")]);
         again.advance_ms(5000);
@@ -1186,8 +1197,11 @@ mod tests {
         h.propagated();
         h.advance_ms(2001);
         assert_eq!(replies(&mut h, &["HGETALL h", "HRANDFIELD h", "HRANDFIELD h 2"]), ["*0", "$-1", "*0"]);
-        assert_eq!(events(&mut h, "HSETNX h n 1"), ["hexpired h", "del h", "new h", "hset h"]);
-        assert_eq!(h.propagated().len(), 4);
-        assert_eq!(replies(&mut h, &["HGETALL h"]), ["*2 $1 n $1 1"]);
+        // A write removes what it names, the cycle the rest.
+        assert_eq!(events(&mut h, "HSETNX h b 1"), ["hexpired h", "hset h"]);
+        assert_eq!(h.propagated(), ["MULTI", "HDEL h b", "HSETNX h b 1", "EXEC"]);
+        assert_eq!(replies(&mut h, &["HGETALL h", "HLEN h"]), ["*2 $1 b $1 1", ":2"]);
+        assert_eq!(events(&mut h, "HDEL h b c"), ["hexpired h", "hdel h", "del h"]);
+        assert_eq!(replies(&mut h, &["EXISTS h"]), [":0"]);
     }
 }

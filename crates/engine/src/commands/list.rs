@@ -1,15 +1,16 @@
-//! Lists. The blocking commands are not here.
+//! Lists. The commands that wait for elements are in `list_blocking`.
 
 use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
     ParseArgs, is_token,
 };
 use keyspace::{End, EntryExt, List, Object};
-use resp::Reply;
+use resp::{Args, Reply};
 use smallvec::SmallVec;
 use structures::listpack::Entry;
 use structures::number::IntText;
 
+use crate::commands::elements::counted_keys;
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::notify::Event;
 
@@ -52,7 +53,7 @@ const DELETE: Command<Handler> = Command {
 
 const KEY: Arg = Arg::key("key", 0);
 const ELEMENTS: &[Arg] = &[KEY, Arg::string("element").multiple()];
-const ENDS: &[Arg] = &[Arg::pure_token("left", "LEFT"), Arg::pure_token("right", "RIGHT")];
+pub(super) const ENDS: &[Arg] = &[Arg::pure_token("left", "LEFT"), Arg::pure_token("right", "RIGHT")];
 const COUNTED_POP: &[Arg] = &[KEY, Arg::integer("count").since("6.2.0").optional()];
 
 /// LPUSH key element [element …]
@@ -636,33 +637,84 @@ fn popped_off(ctx: &mut Ctx<'_>, key: keyspace::Key<'_>, end: End, popped: usize
 }
 
 fn lmpop(ctx: &mut Ctx<'_>) -> CmdResult {
-    let too_small = CommandError::fixed("ERR numkeys should be greater than 0");
-    let keys = ctx.argv.int_within_or(1, 1..=i64::MAX, too_small)? as usize;
-    let place = ctx.argv.bytes(keys.saturating_add(2))?;
-    let end = parse_end(place)?;
-    let mut count = None;
-    let mut options = Options::new(ctx.argv, keys + 3);
-    while let Some(option) = options.next() {
-        if count.is_some() || !is_token(option, "COUNT") || options.rest().is_empty() {
-            return Err(CommandError::Syntax);
-        }
-        let too_small = CommandError::fixed("ERR count should be greater than 0");
-        count = Some(options.int_within_or(1..=i64::MAX, too_small)? as u64);
+    let wanted = MultiPop::parse(ctx.argv, 1)?;
+    if !pop_some(ctx, &wanted)? {
+        ctx.reply.null_array();
     }
-    for index in 2..keys + 2 {
-        let key = ctx.key(index);
+    Ok(())
+}
+
+/// The arguments of `LMPOP` and `BLMPOP`.
+pub(super) struct MultiPop<'a> {
+    pub keys: Args<'a>,
+    end: End,
+    count: u64,
+}
+
+impl<'a> MultiPop<'a> {
+    /// Argument `at` is the number of keys.
+    pub(super) fn parse(argv: Args<'a>, at: usize) -> Result<MultiPop<'a>, CommandError> {
+        let (keys, numkeys) = counted_keys(argv, at)?;
+        let place = argv.bytes(numkeys.saturating_add(at + 1))?;
+        let end = parse_end(place)?;
+        let mut count = None;
+        let mut options = Options::new(argv, numkeys + at + 2);
+        while let Some(option) = options.next() {
+            if count.is_some() || !is_token(option, "COUNT") || options.rest().is_empty() {
+                return Err(CommandError::Syntax);
+            }
+            let too_small = CommandError::fixed("ERR count should be greater than 0");
+            count = Some(options.int_within_or(1..=i64::MAX, too_small)? as u64);
+        }
+        Ok(MultiPop { keys, end, count: count.unwrap_or(1) })
+    }
+}
+
+/// Takes elements off the first list that has some, replies with them, and propagates that as one pop; false if there
+/// is none.
+pub(super) fn pop_some(ctx: &mut Ctx<'_>, wanted: &MultiPop<'_>) -> Result<bool, CommandError> {
+    let end = wanted.end;
+    for key in wanted.keys.iter().map(keyspace::Key::new) {
+        if !ctx.considers(key.bytes) {
+            continue;
+        }
         let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else { continue };
         ctx.reply.array(2);
         ctx.reply.bulk(key.bytes);
-        let popped = pop_array(list, end, count.unwrap_or(1), &mut ctx.reply);
+        let popped = pop_array(list, end, wanted.count, &mut ctx.reply);
         let emptied = list.is_empty();
         popped_off(ctx, key, end, popped, emptied);
-        let verb: &[u8] = if end == End::Head { b"LPOP" } else { b"RPOP" };
-        ctx.store.effects.propagate_as(&[verb, key.bytes, IntText::new().format(popped as i64)]);
-        return Ok(());
+        ctx.store.effects.propagate_as(&[pop_verb(end), key.bytes, IntText::new().format(popped as i64)]);
+        return Ok(true);
     }
-    ctx.reply.null_array();
-    Ok(())
+    Ok(false)
+}
+
+/// Takes one element off the first of `keys` that has some, replies with both, and propagates that as one pop; false
+/// if there is none.
+pub(super) fn pop_one(ctx: &mut Ctx<'_>, keys: Args<'_>, end: End) -> Result<bool, CommandError> {
+    for key in keys.iter().map(keyspace::Key::new) {
+        if !ctx.considers(key.bytes) {
+            continue;
+        }
+        let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else { continue };
+        let reply = &mut ctx.reply;
+        reply.array(2);
+        reply.bulk(key.bytes);
+        list.pop_with(end, |entry| write(reply, entry)).expect("no list is empty");
+        let emptied = list.is_empty();
+        popped_off(ctx, key, end, 1, emptied);
+        ctx.store.effects.propagate_as(&[pop_verb(end), key.bytes]);
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+fn pop_verb(end: End) -> &'static [u8] {
+    match end {
+        End::Head => b"LPOP",
+        End::Tail => b"RPOP",
+    }
 }
 
 fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -711,24 +763,30 @@ fn lrem(ctx: &mut Ctx<'_>) -> CmdResult {
 fn lmove(ctx: &mut Ctx<'_>) -> CmdResult {
     let from = parse_end(ctx.argv.at(3))?;
     let to = parse_end(ctx.argv.at(4))?;
-    move_one(ctx, from, to)
+    move_or_null(ctx, from, to)
 }
 
 fn rpoplpush(ctx: &mut Ctx<'_>) -> CmdResult {
-    move_one(ctx, End::Tail, End::Head)
+    move_or_null(ctx, End::Tail, End::Head)
 }
 
-fn move_one(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
+fn move_or_null(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
+    if !move_one(ctx, from, to)? {
+        ctx.reply.null();
+    }
+    Ok(())
+}
+
+/// Moves an element from the list of the first argument to that of the second, and replies with it; false if there is
+/// none.
+pub(super) fn move_one(ctx: &mut Ctx<'_>, from: End, to: End) -> Result<bool, CommandError> {
     let (source, destination) = (ctx.key(1), ctx.key(2));
     let limits = ctx.store.limits.clone();
     let same = source.bytes == destination.bytes;
     // Nothing may change before the other key is known to hold a list, or nothing; but without a source it may hold
     // what it likes.
     let refused = !same && ctx.store.peek(destination).is_some_and(|entry| entry.as_list().is_err());
-    let Some(list) = ctx.store.write_list(source).map_err(wrong_type)? else {
-        ctx.reply.null();
-        return Ok(());
-    };
+    let Some(list) = ctx.store.write_list(source).map_err(wrong_type)? else { return Ok(false) };
     if refused {
         return Err(CommandError::WrongType);
     }
@@ -759,10 +817,10 @@ fn move_one(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
     if emptied {
         ctx.store.delete_if_empty(source);
     }
-    Ok(())
+    Ok(true)
 }
 
-fn parse_end(place: &[u8]) -> Result<End, CommandError> {
+pub(super) fn parse_end(place: &[u8]) -> Result<End, CommandError> {
     match place {
         place if is_token(place, "LEFT") => Ok(End::Head),
         place if is_token(place, "RIGHT") => Ok(End::Tail),

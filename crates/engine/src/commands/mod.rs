@@ -6,6 +6,8 @@ use ::command::{Command, Registry};
 
 use crate::ctx::{Ctx, Handler};
 
+pub mod bitfield;
+pub mod bitmap;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -16,12 +18,19 @@ pub mod debug;
 pub mod dump;
 pub mod elements;
 pub mod expire;
-pub mod foreign;
+pub mod geo;
+pub mod geo_search;
 pub mod hash;
+pub mod hash_ttl;
+pub mod hyperloglog;
 pub mod keys;
+pub mod latency;
 pub mod lcs;
 pub mod list;
+pub mod list_blocking;
 pub mod memory;
+pub mod migrate;
+pub mod monitor;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -30,12 +39,14 @@ pub mod server;
 pub mod set;
 pub mod set_ops;
 pub mod set_random;
+pub mod sort;
 pub mod string;
 pub mod substring;
 pub mod transaction;
 #[cfg(test)]
 mod transcripts;
 pub mod zset;
+pub mod zset_blocking;
 pub mod zset_ops;
 pub mod zset_pop;
 pub mod zset_range;
@@ -48,6 +59,8 @@ pub fn registry() -> &'static Registry<Handler> {
 }
 
 const GROUPS: &[&[Command<Handler>]] = &[
+    bitfield::COMMANDS,
+    bitmap::COMMANDS,
     client::COMMANDS,
     self::command::COMMANDS,
     config::COMMANDS,
@@ -57,12 +70,19 @@ const GROUPS: &[&[Command<Handler>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
-    foreign::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
     hash::COMMANDS,
+    hash_ttl::COMMANDS,
+    hyperloglog::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
+    list_blocking::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     replication::COMMANDS,
@@ -71,10 +91,12 @@ const GROUPS: &[&[Command<Handler>]] = &[
     set::COMMANDS,
     set_ops::COMMANDS,
     set_random::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     substring::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,
+    zset_blocking::COMMANDS,
     zset_ops::COMMANDS,
     zset_pop::COMMANDS,
     zset_range::COMMANDS,

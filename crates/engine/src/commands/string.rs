@@ -4,8 +4,8 @@
 //! `PEXPIREAT key time`. Parts of strings are in `substring`, numbers in `counter`.
 
 use command::{
-    Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeyFlags, KeyRef,
-    KeySpec, Keys, Options, is_token, parse_i64,
+    Acl, Arg, Arity, Category, Command, CommandError, Docs, FindKeys, Flag, Flags, Group, Key, KeyFlags,
+    KeyRef, KeySpec, Keys, Options, ParseArgs, is_token, parse_i64,
 };
 use keyspace::db::ExpireChange;
 use keyspace::{Entry, EntryExt, Str};
@@ -17,7 +17,25 @@ use crate::notify::Event;
 use crate::store::Expiry;
 
 pub const COMMANDS: &[Command<Handler>] =
-    &[GET, GETDEL, GETEX, GETSET, MGET, MSET, MSETNX, PSETEX, SET, SETEX, SETNX, STRLEN];
+    &[DELIFEQ, GET, GETDEL, GETEX, GETSET, MGET, MSET, MSETEX, MSETNX, PSETEX, SET, SETEX, SETNX, STRLEN];
+
+/// DELIFEQ key value
+const DELIFEQ: Command<Handler> = Command {
+    name: "delifeq",
+    group: Group::String,
+    arity: Arity::Exactly(3),
+    flags: Flags::of(&[Flag::Write, Flag::Fast]),
+    acl: Acl::of(&[Category::String]),
+    keys: &[KeySpec::at(1, &[Key::Rm, Key::Delete])],
+    docs: &Docs {
+        summary: "Deletes a key if it holds this string.",
+        since: "9.0.0",
+        complexity: "O(1)",
+        arguments: &[Arg::key("key", 0), Arg::string("value")],
+        ..Docs::NONE
+    },
+    ..Command::runs(delifeq)
+};
 
 /// GET key
 const GET: Command<Handler> = Command {
@@ -144,6 +162,45 @@ const MSET: Command<Handler> = Command {
     ..Command::runs(mset)
 };
 
+/// MSETEX numkeys key value [key value …] [NX|XX]
+///   [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]
+const MSETEX: Command<Handler> = Command {
+    name: "msetex",
+    group: Group::String,
+    arity: Arity::AtLeast(4),
+    flags: Flags::of(&[Flag::Write, Flag::Denyoom]),
+    acl: Acl::of(&[Category::String]),
+    keys: &[KeySpec::count_at(1, &[Key::Ow, Key::Update]).find(FindKeys::Count {
+        count_at: 0,
+        first: 1,
+        step: 2,
+    })],
+    tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
+    docs: &Docs {
+        summary: "Stores several strings, all or none, under one condition and with one expiry.",
+        since: "9.1.0",
+        complexity: "O(N), N being the number of keys",
+        arguments: &[
+            Arg::integer("numkeys"),
+            Arg::block("data", &[Arg::key("key", 0), Arg::string("value")]).multiple(),
+            Arg::one_of("condition", &[Arg::pure_token("nx", "NX"), Arg::pure_token("xx", "XX")]).optional(),
+            Arg::one_of(
+                "expiration",
+                &[
+                    Arg::integer("seconds").token("EX"),
+                    Arg::integer("milliseconds").token("PX"),
+                    Arg::unix_time("unix-time-seconds").token("EXAT"),
+                    Arg::unix_time("unix-time-milliseconds").token("PXAT"),
+                    Arg::pure_token("keepttl", "KEEPTTL"),
+                ],
+            )
+            .optional(),
+        ],
+        ..Docs::NONE
+    },
+    ..Command::runs(msetex)
+};
+
 /// MSETNX key value [key value …]
 const MSETNX: Command<Handler> = Command {
     name: "msetnx",
@@ -181,7 +238,7 @@ const PSETEX: Command<Handler> = Command {
     ..Command::runs(psetex)
 };
 
-/// SET key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]
+/// SET key value [NX|XX|IFEQ comparison-value] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]
 const SET: Command<Handler> = Command {
     name: "set",
     group: Group::String,
@@ -201,13 +258,20 @@ const SET: Command<Handler> = Command {
             ("6.0.0", "KEEPTTL."),
             ("6.2.0", "GET, EXAT and PXAT."),
             ("7.0.0", "NX together with GET."),
+            ("8.1.0", "IFEQ, in Valkey."),
         ],
         arguments: &[
             Arg::key("key", 0),
             Arg::string("value"),
-            Arg::one_of("condition", &[Arg::pure_token("nx", "NX"), Arg::pure_token("xx", "XX")])
-                .since("2.6.12")
-                .optional(),
+            Arg::one_of(
+                "condition",
+                &[
+                    Arg::pure_token("nx", "NX").since("2.6.12"),
+                    Arg::pure_token("xx", "XX").since("2.6.12"),
+                    Arg::string("comparison-value").token("IFEQ").since("8.1.0"),
+                ],
+            )
+            .optional(),
             Arg::pure_token("get", "GET").since("6.2.0").optional(),
             Arg::one_of(
                 "expiration",
@@ -282,9 +346,11 @@ const STRLEN: Command<Handler> = Command {
 
 /// What a write demands of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
+enum Condition<'a> {
     Absent,
     Present,
+    /// It holds this string.
+    Equals(&'a [u8]),
 }
 
 /// How an argument spells an expiry.
@@ -347,34 +413,54 @@ fn expire_at(unit: ExpireUnit, text: &[u8], now_ms: i64, command: &'static str) 
         .ok_or(CommandError::InvalidExpire(command.into()))
 }
 
-/// The options of `SET`.
+/// What `SET` and `MSETEX` are told besides keys and values.
 #[derive(Debug, Default)]
 struct SetOptions<'a> {
-    condition: Option<Condition>,
+    condition: Option<Condition<'a>>,
     get: bool,
     expire: ExpireOption<'a>,
 }
 
 impl<'a> SetOptions<'a> {
-    fn parse(argv: Args<'a>) -> Result<SetOptions<'a>, CommandError> {
+    /// Takes an option that both commands have; false if it is none.
+    fn take(&mut self, option: &[u8], options: &mut Options<'a>) -> Result<bool, CommandError> {
+        use Condition::{Absent, Present};
+        if is_token(option, "NX") && matches!(self.condition, None | Some(Absent)) {
+            self.condition = Some(Absent);
+        } else if is_token(option, "XX") && matches!(self.condition, None | Some(Present)) {
+            self.condition = Some(Present);
+        } else if is_token(option, "KEEPTTL")
+            && matches!(self.expire, ExpireOption::Unsaid | ExpireOption::Keep)
+        {
+            self.expire = ExpireOption::Keep;
+        } else {
+            return self.expire.take_unit(option, options);
+        }
+        Ok(true)
+    }
+
+    fn of_set(argv: Args<'a>) -> Result<SetOptions<'a>, CommandError> {
         let mut set = SetOptions::default();
         let mut options = Options::new(argv, 3);
         while let Some(option) = options.next() {
-            if is_token(option, "NX") && set.condition != Some(Condition::Present) {
-                set.condition = Some(Condition::Absent);
-            } else if is_token(option, "XX") && set.condition != Some(Condition::Absent) {
-                set.condition = Some(Condition::Present);
-            } else if is_token(option, "GET") {
+            if is_token(option, "GET") {
                 set.get = true;
-            } else if is_token(option, "KEEPTTL")
-                && matches!(set.expire, ExpireOption::Unsaid | ExpireOption::Keep)
-            {
-                set.expire = ExpireOption::Keep;
-            } else if !set.expire.take_unit(option, &mut options)? {
+            } else if is_token(option, "IFEQ") && set.condition.is_none() {
+                set.condition = Some(Condition::Equals(options.value()?));
+            } else if !set.take(option, &mut options)? {
                 return Err(CommandError::Syntax);
             }
         }
         Ok(set)
+    }
+
+    /// What becomes of the expiry of a key; `at_ms` is what [`ExpireOption::at_ms`] gave.
+    fn expire_change(&self, at_ms: Option<i64>) -> ExpireChange {
+        match (self.expire, at_ms) {
+            (_, Some(at)) => ExpireChange::At(at),
+            (ExpireOption::Keep, None) => ExpireChange::Keep,
+            _ => ExpireChange::Clear,
+        }
     }
 }
 
@@ -393,7 +479,7 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.ok();
         return Ok(());
     }
-    let options = SetOptions::parse(ctx.argv)?;
+    let options = SetOptions::of_set(ctx.argv)?;
     let at_ms = options.expire.at_ms(ctx.store.now_ms, "set")?;
     if options.get {
         match ctx.store.read(key) {
@@ -401,21 +487,22 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
             Some(entry) => reply_str(&mut ctx.reply, entry.as_str().map_err(wrong_type)?),
         }
     }
-    if !admits(ctx, key, options.condition) {
+    if !admits(ctx, key, options.condition)? {
         if !options.get {
             ctx.reply.null();
         }
         return Ok(());
     }
-    let change = match (options.expire, at_ms) {
-        (_, Some(at)) => ExpireChange::At(at),
-        (ExpireOption::Keep, None) => ExpireChange::Keep,
-        _ => ExpireChange::Clear,
-    };
-    ctx.store.set_str(key, value, change);
+    ctx.store.set_str(key, value, options.expire_change(at_ms));
     stored(ctx, key.bytes);
     if let Some(at) = at_ms {
         expire_stored(ctx, key.bytes, value, at);
+    } else if let Some(Condition::Equals(_)) = options.condition {
+        // It held: others, who may not know the option, just store.
+        match options.expire {
+            ExpireOption::Keep => ctx.store.effects.propagate_as(&[b"SET", key.bytes, value, b"KEEPTTL"]),
+            _ => ctx.store.effects.propagate_as(&[b"SET", key.bytes, value]),
+        }
     } else if options.get && ctx.store.effects.recording {
         // What was read is of no interest to others.
         let is_get = |index: usize, arg: &[u8]| index >= 3 && is_token(arg, "GET");
@@ -435,12 +522,20 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 /// True if the key is as the condition demands.
-fn admits(ctx: &mut Ctx<'_>, key: keyspace::Key<'_>, condition: Option<Condition>) -> bool {
-    match condition {
+fn admits(
+    ctx: &mut Ctx<'_>,
+    key: keyspace::Key<'_>,
+    condition: Option<Condition<'_>>,
+) -> Result<bool, CommandError> {
+    Ok(match condition {
         None => true,
         Some(Condition::Absent) => ctx.store.write(key).is_none(),
         Some(Condition::Present) => ctx.store.write(key).is_some(),
-    }
+        Some(Condition::Equals(text)) => match ctx.store.write(key) {
+            None => false,
+            Some(entry) => entry.as_str().map_err(wrong_type)?.text(&mut IntText::new()) == text,
+        },
+    })
 }
 
 /// A string was stored under `key`.
@@ -458,7 +553,7 @@ fn expire_stored(ctx: &mut Ctx<'_>, key: &[u8], value: &[u8], at_ms: i64) {
 
 fn setnx(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let absent = admits(ctx, key, Some(Condition::Absent));
+    let absent = ctx.store.write(key).is_none();
     if absent {
         ctx.store.set_str(key, ctx.argv.at(2), ExpireChange::Clear);
         stored(ctx, key.bytes);
@@ -537,6 +632,17 @@ pub(super) fn deleted_instead(ctx: &mut Ctx<'_>, key: &[u8], verb: &[u8]) {
     ctx.store.effects.propagate_as(&[verb, key]);
 }
 
+fn delifeq(ctx: &mut Ctx<'_>) -> CmdResult {
+    let key = ctx.key(1);
+    let equal = admits(ctx, key, Some(Condition::Equals(ctx.argv.at(2))))?;
+    if equal {
+        ctx.store.delete_quietly(key, false);
+        deleted_instead(ctx, key.bytes, b"DEL");
+    }
+    ctx.reply.int(i64::from(equal));
+    Ok(())
+}
+
 fn getex(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut expire = ExpireOption::Unsaid;
     let mut options = Options::new(ctx.argv, 2);
@@ -606,6 +712,45 @@ fn msetnx(ctx: &mut Ctx<'_>) -> CmdResult {
         set_pairs(ctx);
     }
     ctx.reply.int(i64::from(absent));
+    Ok(())
+}
+
+/// How many pairs of key and value follow the count.
+fn msetex_pairs(argv: Args<'_>) -> Result<usize, CommandError> {
+    let count = CommandError::fixed("ERR invalid numkeys value or out of range");
+    let pairs = argv.int_within_or(1, 1..=i64::from(i32::MAX), count)? as usize;
+    if argv.len() < 2 + 2 * pairs { Err(CommandError::Syntax) } else { Ok(pairs) }
+}
+
+fn msetex(ctx: &mut Ctx<'_>) -> CmdResult {
+    let pairs = msetex_pairs(ctx.argv)?;
+    let (mut set, mut options) = (SetOptions::default(), Options::new(ctx.argv, 2 + 2 * pairs));
+    while let Some(option) = options.next() {
+        if !set.take(option, &mut options)? {
+            return Err(CommandError::Syntax);
+        }
+    }
+    let at_ms = set.expire.at_ms(ctx.store.now_ms, "msetex")?;
+    for pair in 0..pairs {
+        let key = ctx.key(2 + 2 * pair);
+        if !admits(ctx, key, set.condition)? {
+            ctx.reply.int(0);
+            return Ok(());
+        }
+    }
+    for pair in 0..pairs {
+        let (key, value) = (ctx.key(2 + 2 * pair), ctx.argv.at(3 + 2 * pair));
+        ctx.store.set_str(key, value, set.expire_change(at_ms));
+        stored(ctx, key.bytes);
+        match (at_ms, set.expire) {
+            (Some(at), _) => expire_stored(ctx, key.bytes, value, at),
+            (None, ExpireOption::Keep) => {
+                ctx.store.effects.propagate_as(&[b"SET", key.bytes, value, b"KEEPTTL"]);
+            }
+            (None, _) => ctx.store.effects.propagate_as(&[b"SET", key.bytes, value]),
+        }
+    }
+    ctx.reply.int(1);
     Ok(())
 }
 
@@ -778,6 +923,78 @@ mod tests {
         let dirty = h.node.store.effects.dirty;
         h.run("MSET a 1 b 2 c 3");
         assert_eq!(h.node.store.effects.dirty - dirty, 3);
+    }
+
+    #[test]
+    fn what_valkey_adds() {
+        // Replies as observed on valkey 9.1.2.
+        let mut h = Harness::new();
+        h.run("RPUSH l 1");
+        for (line, reply) in [
+            ("SET a 1", r"+OK\r\n"),
+            ("SET a 2 IFEQ 1", r"+OK\r\n"),
+            ("SET a 3 IFEQ 1", r"$-1\r\n"),
+            ("SET a 3 ifeq 2 GET EX 100", r"$1\r\n2\r\n"),
+            ("SET a 4 IFEQ 9 GET", r"$1\r\n3\r\n"),
+            ("SET a x IFEQ 3 KEEPTTL", r"+OK\r\n"),
+            ("TTL a", r":100\r\n"),
+            ("SET none 1 IFEQ 1 GET", r"$-1\r\n"),
+            ("EXISTS none", r":0\r\n"),
+            ("SET a 3 IFEQ 2 NX", r"-ERR syntax error\r\n"),
+            ("SET a 3 XX IFEQ 2", r"-ERR syntax error\r\n"),
+            ("SET a 1 IFEQ", r"-ERR syntax error\r\n"),
+            ("SET a 1 IFEQ 3 IFEQ 4", r"-ERR syntax error\r\n"),
+            ("SET l 1 IFEQ 1", r"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"),
+            ("DELIFEQ a y", r":0\r\n"),
+            ("DELIFEQ a x", r":1\r\n"),
+            ("DELIFEQ a x", r":0\r\n"),
+            ("DELIFEQ l 1", r"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"),
+            ("MSETEX 2 a 1 b 2 EX 10", r":1\r\n"),
+            ("TTL b", r":10\r\n"),
+            ("MSETEX 2 a 2 c 2 NX", r":0\r\n"),
+            ("MSETEX 2 a 2 c 2 XX", r":0\r\n"),
+            ("MSETEX 2 a 2 b 3 XX KEEPTTL", r":1\r\n"),
+            ("TTL b", r":10\r\n"),
+            ("MSETEX 2 a 2 l 3", r":1\r\n"),
+            ("TTL a", r":-1\r\n"),
+            ("MSETEX 0 a 1", r"-ERR invalid numkeys value or out of range\r\n"),
+            ("MSETEX x a 1", r"-ERR invalid numkeys value or out of range\r\n"),
+            ("MSETEX 2147483648 a 1", r"-ERR invalid numkeys value or out of range\r\n"),
+            ("MSETEX 2147483647 a 1", r"-ERR syntax error\r\n"),
+            ("MSETEX 1 a 1 b 2", r"-ERR syntax error\r\n"),
+            ("MSETEX 1 a 1 NX XX", r"-ERR syntax error\r\n"),
+            ("MSETEX 1 a 1 IFEQ 2", r"-ERR syntax error\r\n"),
+            ("MSETEX 1 a 1 EX 0", r"-ERR invalid expire time in \'msetex\' command\r\n"),
+            ("COMMAND GETKEYS MSETEX 2 a 1 b 2 NX", r"*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
+        ] {
+            assert_eq!(h.run(line), reply, "{line}");
+        }
+        let at = |millis: i64| h.now_ms() + millis;
+        let (in_100_s, in_10_s) = (at(100_000), at(10_000));
+        assert_eq!(
+            h.propagated(),
+            [
+                "SELECT 0".to_owned(),
+                "RPUSH l 1".into(),
+                "SET a 1".into(),
+                "SET a 2".into(),
+                format!("SET a 3 PXAT {in_100_s}"),
+                "SET a x KEEPTTL".into(),
+                "DEL a".into(),
+                "MULTI".into(),
+                format!("SET a 1 PXAT {in_10_s}"),
+                format!("SET b 2 PXAT {in_10_s}"),
+                "EXEC".into(),
+                "MULTI".into(),
+                "SET a 2 KEEPTTL".into(),
+                "SET b 3 KEEPTTL".into(),
+                "EXEC".into(),
+                "MULTI".into(),
+                "SET a 2".into(),
+                "SET l 3".into(),
+                "EXEC".into(),
+            ]
+        );
     }
 
     #[test]

@@ -2,13 +2,11 @@
 //!
 //! A string that was changed in place is `raw` from then on, whatever its length.
 
-use std::sync::Arc;
-
 use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs,
 };
-use keyspace::entry::{INLINE_MAX, new_raw_str, new_str};
-use keyspace::{Entry, EntryExt, Object};
+use keyspace::EntryExt;
+use keyspace::entry::{new_str, new_zeros};
 use structures::number::IntText;
 
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
@@ -131,22 +129,10 @@ fn setrange(ctx: &mut Ctx<'_>) -> CmdResult {
     let end = offset + text.len();
     if before.is_some() {
         let entry = ctx.store.db_mut().edit(key).expect("the key was found above");
-        let write = |value: &mut Vec<u8>| {
-            if value.len() < end {
-                value.resize(end, 0);
-            }
-            value[offset..end].copy_from_slice(text);
-        };
-        entry.edit_str(write).map_err(wrong_type)?;
+        entry.edit_bytes(end, |value| value[offset..end].copy_from_slice(text)).map_err(wrong_type)?;
     } else {
-        let mut value = vec![0; end];
-        value[offset..].copy_from_slice(text);
-        let entry = if end > INLINE_MAX {
-            Entry::new_payload(key.bytes, Object::Str(Arc::new(value)), None)
-        } else {
-            new_raw_str(key.bytes, &value, None)
-        };
-        ctx.store.add_entry(key.hash, entry);
+        let entry = ctx.store.add_entry(key.hash, new_zeros(key.bytes, end));
+        entry.edit_bytes(end, |value| value[offset..].copy_from_slice(text)).map_err(wrong_type)?;
     }
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::STRING, "setrange", key.bytes);

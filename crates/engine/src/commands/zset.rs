@@ -128,16 +128,50 @@ fn add(ctx: &mut Ctx<'_>, at: usize, rule: AddRule, count_changed: bool) -> CmdR
         let score = score.unwrap_or_else(|| parse_f64(pairs.at(2 * index)).expect("it was read before"));
         (pairs.at(2 * index + 1), score)
     };
+    let added = add_members(ctx, (0..pairs.len() / 2).map(pair), rule)?;
+    match added.last {
+        _ if !rule.increment => ctx.reply.int(added.counted(count_changed)),
+        Addition::Updated(score) | Addition::Same(score) => reply_score(&mut ctx.reply, score),
+        Addition::Added => reply_score(&mut ctx.reply, kept[0]),
+        Addition::Skipped | Addition::NotANumber => ctx.reply.null(),
+    }
+    Ok(())
+}
 
+/// What [`add_members`] did.
+pub struct Added {
+    new: usize,
+    updated: usize,
+    /// Of the last member.
+    last: Addition,
+}
+
+impl Added {
+    /// The number that the client gets: of new members, or also of changed ones.
+    pub fn counted(&self, changed: bool) -> i64 {
+        (if changed { self.new + self.updated } else { self.new }) as i64
+    }
+
+    pub fn changed_nothing(&self) -> bool {
+        self.new + self.updated == 0
+    }
+}
+
+/// Adds at least one member with its score to the sorted set of argument 1, and tells the effects.
+pub fn add_members<'a>(
+    ctx: &mut Ctx<'a>,
+    members: impl Iterator<Item = (&'a [u8], f64)> + Clone,
+    rule: AddRule,
+) -> Result<Added, CommandError> {
     let key = ctx.key(1);
     let limits = ctx.store.limits.clone();
-    let (mut added, mut updated, mut last) = (0, 0, Addition::Skipped);
+    let mut added = Added { new: 0, updated: 0, last: Addition::Skipped };
     let mut fill = |set: &mut ZSet| {
-        for (member, score) in (0..pairs.len() / 2).map(pair) {
-            last = set.add(member, score, rule, &limits);
-            match last {
-                Addition::Added => added += 1,
-                Addition::Updated(_) => updated += 1,
+        for (member, score) in members.clone() {
+            added.last = set.add(member, score, rule, &limits);
+            match added.last {
+                Addition::Added => added.new += 1,
+                Addition::Updated(_) => added.updated += 1,
                 Addition::Same(_) | Addition::Skipped | Addition::NotANumber => {}
             }
         }
@@ -146,26 +180,21 @@ fn add(ctx: &mut Ctx<'_>, at: usize, rule: AddRule, count_changed: bool) -> CmdR
         Some(set) => fill(set),
         None if rule.only_existing => {}
         None => {
-            let mut set = ZSet::for_member(pairs.at(1), &limits);
+            let first = members.clone().next().map_or(&b""[..], |(member, _)| member);
+            let mut set = ZSet::for_member(first, &limits);
             fill(&mut set);
             ctx.store.add(key, Object::ZSet(set));
         }
     }
-    if last == Addition::NotANumber {
+    if added.last == Addition::NotANumber {
         return Err(CommandError::NanScore);
     }
-    if added + updated > 0 {
-        ctx.store.modified_times(key.bytes, added + updated);
+    if !added.changed_nothing() {
+        ctx.store.modified_times(key.bytes, added.new + added.updated);
         let event = if rule.increment { "zincr" } else { "zadd" };
         ctx.store.notify(Event::ZSET, event, key.bytes);
     }
-    match last {
-        _ if !rule.increment => ctx.reply.int((if count_changed { added + updated } else { added }) as i64),
-        Addition::Updated(score) | Addition::Same(score) => reply_score(&mut ctx.reply, score),
-        Addition::Added => reply_score(&mut ctx.reply, kept[0]),
-        Addition::Skipped | Addition::NotANumber => ctx.reply.null(),
-    }
-    Ok(())
+    Ok(added)
 }
 
 /// ZCARD key

@@ -7,7 +7,7 @@ use command::{
     ParseArgs, is_token,
 };
 use keyspace::{Key as DbKey, ZSet};
-use resp::Proto;
+use resp::{Args, Proto};
 use structures::listpack::Entry;
 use structures::number::IntText;
 
@@ -19,7 +19,7 @@ pub const COMMANDS: &[Command<Handler>] = &[ZMPOP, ZPOPMAX, ZPOPMIN, ZRANDMEMBER
 
 /// An end of a sorted set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Min,
     Max,
 }
@@ -40,6 +40,8 @@ impl Side {
     }
 }
 
+pub(super) const SIDES: &[Arg] = &[Arg::pure_token("min", "MIN"), Arg::pure_token("max", "MAX")];
+
 /// How popped members are replied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -47,6 +49,8 @@ enum Form {
     Nested,
     /// The key, then pairs.
     WithKey,
+    /// The key, the member and its score in one array: of one member.
+    FlatWithKey,
 }
 
 /// ZPOPMAX key [count]
@@ -124,7 +128,7 @@ const ZMPOP: Command<Handler> = Command {
         arguments: &[
             Arg::integer("numkeys"),
             Arg::key("key", 0).multiple(),
-            Arg::one_of("where", &[Arg::pure_token("min", "MIN"), Arg::pure_token("max", "MAX")]),
+            Arg::one_of("where", SIDES),
             Arg::integer("count").token("COUNT").optional(),
         ],
         ..Docs::NONE
@@ -133,32 +137,69 @@ const ZMPOP: Command<Handler> = Command {
 };
 
 fn zmpop(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (keys, numkeys) = counted_keys(ctx.argv, 1)?;
-    let mut options = Options::new(ctx.argv, numkeys.saturating_add(2));
-    let side = match options.value()? {
-        word if is_token(word, "MIN") => Side::Min,
-        word if is_token(word, "MAX") => Side::Max,
-        _ => return Err(CommandError::Syntax),
-    };
-    let mut count = None;
-    while let Some(option) = options.next() {
-        if count.is_some() || !is_token(option, "COUNT") || options.rest().is_empty() {
-            return Err(CommandError::Syntax);
-        }
-        let error = CommandError::fixed("ERR count should be greater than 0");
-        count = Some(options.int_within_or(1..=i64::MAX, error)?);
+    let wanted = MultiPop::parse(ctx.argv, 1)?;
+    if !pop_some(ctx, &wanted)? {
+        ctx.reply.null_array();
     }
-    for key in keys.iter().map(DbKey::new) {
-        if ctx.store.write_zset(key).map_err(wrong_type)?.is_some() {
-            let popped = pop(ctx, key, side, count.unwrap_or(1) as usize, Form::WithKey)?;
-            let mut scratch = IntText::new();
-            let args = [side.command(), key.bytes, scratch.format(popped as i64)];
-            ctx.store.effects.propagate_as(&args);
-            return Ok(());
-        }
-    }
-    ctx.reply.null_array();
     Ok(())
+}
+
+/// The arguments of `ZMPOP` and `BZMPOP`.
+pub(super) struct MultiPop<'a> {
+    pub keys: Args<'a>,
+    side: Side,
+    count: usize,
+}
+
+impl<'a> MultiPop<'a> {
+    /// Argument `at` is the number of keys.
+    pub(super) fn parse(argv: Args<'a>, at: usize) -> Result<MultiPop<'a>, CommandError> {
+        let (keys, numkeys) = counted_keys(argv, at)?;
+        let mut options = Options::new(argv, numkeys.saturating_add(at + 1));
+        let side = match options.value()? {
+            word if is_token(word, "MIN") => Side::Min,
+            word if is_token(word, "MAX") => Side::Max,
+            _ => return Err(CommandError::Syntax),
+        };
+        let mut count = None;
+        while let Some(option) = options.next() {
+            if count.is_some() || !is_token(option, "COUNT") || options.rest().is_empty() {
+                return Err(CommandError::Syntax);
+            }
+            let error = CommandError::fixed("ERR count should be greater than 0");
+            count = Some(options.int_within_or(1..=i64::MAX, error)? as usize);
+        }
+        Ok(MultiPop { keys, side, count: count.unwrap_or(1) })
+    }
+}
+
+/// Pops members of the first sorted set that has some, replies with them, and propagates that as one pop; false if
+/// there is none.
+pub(super) fn pop_some(ctx: &mut Ctx<'_>, wanted: &MultiPop<'_>) -> Result<bool, CommandError> {
+    let Some(key) = first_present(ctx, wanted.keys)? else { return Ok(false) };
+    let popped = pop(ctx, key, wanted.side, wanted.count, Form::WithKey)?;
+    let mut scratch = IntText::new();
+    ctx.store.effects.propagate_as(&[wanted.side.command(), key.bytes, scratch.format(popped as i64)]);
+    Ok(true)
+}
+
+/// Pops one member of the first of `keys` that has some, replies with both and its score, and propagates that as one
+/// pop; false if there is none.
+pub(super) fn pop_one(ctx: &mut Ctx<'_>, keys: Args<'_>, side: Side) -> Result<bool, CommandError> {
+    let Some(key) = first_present(ctx, keys)? else { return Ok(false) };
+    pop(ctx, key, side, 1, Form::FlatWithKey)?;
+    ctx.store.effects.propagate_as(&[side.command(), key.bytes]);
+    Ok(true)
+}
+
+/// The first of `keys` that exists: a sorted set, or an error.
+fn first_present<'a>(ctx: &mut Ctx<'_>, keys: Args<'a>) -> Result<Option<DbKey<'a>>, CommandError> {
+    for key in keys.iter().map(DbKey::new) {
+        if ctx.considers(key.bytes) && ctx.store.write_zset(key).map_err(wrong_type)?.is_some() {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
 }
 
 /// Pops up to `count` members, 1 or more, of a sorted set that exists; how many they were.
@@ -181,6 +222,7 @@ fn pop(
             reply.bulk(key.bytes);
             Pairs::begin_nested(reply, count)
         }
+        Form::FlatWithKey => Pairs::begin_flat_after(reply, key.bytes),
     };
     let ranks = match side {
         Side::Min => 0..count,

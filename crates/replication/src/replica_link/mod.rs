@@ -341,6 +341,12 @@ impl ReplicaLink {
         major.is_some_and(|major| major >= 9)
     }
 
+    /// Whether it is certain to know the commands for expiries of hash fields: Valkey 9, Kindred, and Redis 8 unless its
+    /// `repl-rdb-channel` was switched off.
+    pub fn knows_field_expiries(&self) -> bool {
+        self.reads_valkey() || self.capabilities.rdb_channel
+    }
+
     /// Whether it asked for synchronisation, so that it counts among `connected_slaves`.
     pub fn is_attached(&self) -> bool {
         self.state != ReplicaState::Handshake

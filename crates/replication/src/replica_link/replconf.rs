@@ -16,6 +16,8 @@ pub struct Capabilities {
     pub eof: bool,
     /// It understands the new id in `+CONTINUE <id>`.
     pub psync2: bool,
+    /// It takes the snapshot on a connection of its own. Kindred does not offer that, but Redis says so since version 8.
+    pub rdb_channel: bool,
 }
 
 /// What to leave out of the snapshot (`REPLCONF rdb-filter-only`).
@@ -78,6 +80,7 @@ impl ReplicaLink {
                     // Capabilities that we do not know do not concern us.
                     self.capabilities.eof |= value.eq_ignore_ascii_case(b"eof");
                     self.capabilities.psync2 |= value.eq_ignore_ascii_case(b"psync2");
+                    self.capabilities.rdb_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
                     Ok(())
                 }
                 b"rdb-only" => match parse_i64(value) {

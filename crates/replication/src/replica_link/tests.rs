@@ -170,7 +170,7 @@ fn replconf_is_answered_as_by_redis() {
           [192.168.1.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
     "#]]);
     let link = run.link();
-    assert_eq!(link.capabilities(), Capabilities { eof: true, psync2: true });
+    assert_eq!(link.capabilities(), Capabilities { eof: true, psync2: true, rdb_channel: false });
     assert_eq!(link.filter(), SnapshotFilter { exclude_data: true, exclude_functions: false });
     assert_eq!(link.version(), Some("9.1.2"));
 }

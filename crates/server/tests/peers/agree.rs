@@ -94,6 +94,34 @@ pub fn assert_same_contents(one: &Server, other: &Server, when: &str) {
     assert!(compared > 0, "{when}: both are empty, which proves nothing");
 }
 
+/// Fails unless the fields of all hashes have the same expiries; gives how many have one. Both must know them.
+pub fn assert_same_field_expiries(one: &Server, other: &Server, when: &str) -> usize {
+    let (mut left, mut right) = (one.client(), other.client());
+    let mut expiring = 0;
+    for database in 0..DATABASES {
+        for key in keys(&mut left, database) {
+            if left.argv(&[b"TYPE", &*key]).text() != "hash" {
+                continue;
+            }
+            right.ok(&format!("SELECT {database}"));
+            let mut fields: Vec<Vec<u8>> =
+                left.argv(&[b"HKEYS", &*key]).array().iter().cloned().map(Reply::bytes).collect();
+            fields.sort();
+            let head = [
+                b"HPEXPIRETIME".to_vec(),
+                key.clone(),
+                b"FIELDS".to_vec(),
+                fields.len().to_string().into_bytes(),
+            ];
+            let argv = [head.to_vec(), fields].concat();
+            let times = (left.argv(&argv), right.argv(&argv));
+            assert_eq!(times.0, times.1, "{when}: database {database}, key {}", key.escape_ascii());
+            expiring += times.0.array().iter().filter(|time| time.int() > 0).count();
+        }
+    }
+    expiring
+}
+
 /// Type, expiry and elements of a key; the elements in an order of their own where the type has none.
 fn contents(client: &mut Client, key: &[u8]) -> (String, i64, Vec<Vec<u8>>) {
     let kind = client.argv(&[b"TYPE", key]).text();

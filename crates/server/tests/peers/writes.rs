@@ -4,6 +4,8 @@
 //! what one adds another removes, renames, moves or lets expire. Errors are part of it (a key is missing, an element is no
 //! number); an error that no server should give fails the test. Keys that expire soon all begin with `brief:`; before
 //! servers are compared [`Writes::remove_brief`] deletes what is left of them.
+//! A stream [`Writes::with_field_expiries`] also has the commands for expiries of hash fields, which Redis 8 and Valkey 9
+//! have; some of its fields expire soon, in keys that stay.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -33,11 +35,17 @@ const EXPECTED_ERRORS: [&str; 9] = [
 pub struct Writes {
     random: Random,
     database: usize,
+    field_expiries: bool,
 }
 
 impl Writes {
     pub fn new(seed: u64) -> Writes {
-        Writes { random: Random::new(seed), database: 0 }
+        Writes { random: Random::new(seed), database: 0, field_expiries: false }
+    }
+
+    /// For a primary that knows expiries of hash fields.
+    pub fn with_field_expiries(seed: u64) -> Writes {
+        Writes { field_expiries: true, ..Writes::new(seed) }
     }
 
     /// What must be sent first on each new connection.
@@ -76,6 +84,7 @@ impl Writes {
         let argv = match self.random.below(100) {
             0..25 => self.string(),
             25..41 => self.list(),
+            41..57 if self.field_expiries && self.random.chance(60) => self.field_expiry(),
             41..57 => self.hash(),
             57..72 => self.set(),
             72..88 => self.sorted_set(),
@@ -214,6 +223,48 @@ impl Writes {
             10 => vec![b"HINCRBYFLOAT".to_vec(), key, self.element(), b"3.3".to_vec()],
             _ => vec![b"HINCRBY".to_vec(), key, self.element(), self.number(-9, 9)],
         }
+    }
+
+    fn field_expiry(&mut self) -> Vec<Vec<u8>> {
+        let key = self.key("h");
+        let far = (
+            self.number(FAR_FUTURE_MS / 1000, FAR_FUTURE_MS / 1000 + 999),
+            self.number(FAR_FUTURE_MS, FAR_FUTURE_MS + 999),
+        );
+        let time = |option: &str, time: Vec<u8>| vec![option.as_bytes().to_vec(), time];
+        let head = match self.random.below(20) {
+            0..3 => vec![b"HEXPIRE".to_vec(), key, self.number(100_000, 900_000)],
+            3 => vec![b"HPEXPIREAT".to_vec(), key, far.1],
+            4 => vec![b"HEXPIREAT".to_vec(), key, far.0, self.pick(&["NX", "XX", "GT", "LT"])],
+            5..8 => vec![b"HPEXPIRE".to_vec(), key, self.number(1, 400)],
+            8 => vec![b"HEXPIRE".to_vec(), key, b"0".to_vec()],
+            9 | 10 => vec![b"HPERSIST".to_vec(), key],
+            11 => vec![b"HGETDEL".to_vec(), key],
+            12 => vec![b"HGETEX".to_vec(), key, b"PERSIST".to_vec()],
+            13 => [vec![b"HGETEX".to_vec(), key], time("PXAT", far.1)].concat(),
+            14 => [vec![b"HGETEX".to_vec(), key], time("PX", self.number(1, 400))].concat(),
+            option => {
+                let mut argv = vec![b"HSETEX".to_vec(), key];
+                if self.random.chance(20) {
+                    argv.push(self.pick(&["FNX", "FXX"]));
+                }
+                match option {
+                    15 => argv.push(b"KEEPTTL".to_vec()),
+                    16 => argv.extend(time("EX", self.number(100_000, 900_000))),
+                    17 => argv.extend(time("EXAT", far.0)),
+                    18 => argv.extend(time("PX", self.number(1, 400))),
+                    _ => {}
+                }
+                let fields = self.elements(6);
+                argv.extend([b"FIELDS".to_vec(), fields.len().to_string().into_bytes()]);
+                for field in fields {
+                    argv.extend([field, self.value()]);
+                }
+                return argv;
+            }
+        };
+        let fields = self.elements(9);
+        [head, vec![b"FIELDS".to_vec(), fields.len().to_string().into_bytes()], fields].concat()
     }
 
     fn set(&mut self) -> Vec<Vec<u8>> {
