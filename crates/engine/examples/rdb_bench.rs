@@ -75,6 +75,7 @@ fn strings(keys: usize, random: bool) -> Store {
 /// The file, and the time that the encoding thread needs of it all.
 fn save(store: &Store, compress: bool) -> (Vec<u8>, Duration) {
     let plan = Plan {
+        access: None,
         sink: Sink::Stream,
         target: rdb::Target::V9,
         compress,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::evict::Policy;
 use crate::shutdown::Shutdown;
 
 /// Limits of one client class, `client-output-buffer-limit`: bytes and seconds, 0 is unlimited.
@@ -56,8 +57,17 @@ pub struct Config {
     pub tcp_keepalive_s: i64,
     pub maxclients: i64,
     pub proto_max_bulk_len: i64,
-    /// Bytes; 0 is no limit. Commands that may grow memory are refused beyond it.
+    /// Bytes; 0 is no limit. Beyond it keys are evicted as the policy says, or commands that may grow memory refused.
     pub maxmemory: i64,
+    pub maxmemory_policy: Policy,
+    /// Keys that are looked at for each that is evicted.
+    pub maxmemory_samples: i64,
+    /// 0 to 100: how long evicting may hold commands up.
+    pub maxmemory_eviction_tenacity: i64,
+    /// Bytes of all clients' buffers; negative: a percentage of `maxmemory`; 0: no limit.
+    pub maxmemory_clients: i64,
+    pub lfu_log_factor: i64,
+    pub lfu_decay_time_min: i64,
     pub client_query_buffer_limit: i64,
     pub output_limit_normal: OutputLimit,
     pub output_limit_replica: OutputLimit,
@@ -107,6 +117,8 @@ pub struct Config {
     pub replica_announce_ip: String,
     pub replica_announce_port: i64,
     pub replica_lazy_flush: bool,
+    /// A replica leaves evicting to its primary.
+    pub replica_ignore_maxmemory: bool,
     pub min_replicas_to_write: i64,
     pub min_replicas_max_lag_s: i64,
     // lazy freeing
@@ -123,6 +135,8 @@ pub struct Config {
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: i64,
     pub latency_tracking: bool,
+    /// 0 is off.
+    pub latency_monitor_threshold_ms: i64,
     pub latency_percentiles: Vec<f64>,
     pub shutdown_timeout_s: i64,
     pub shutdown_on_sigint: Shutdown,
@@ -147,6 +161,12 @@ impl Default for Config {
             maxclients: 10_000,
             proto_max_bulk_len: 512 << 20,
             maxmemory: 0,
+            maxmemory_policy: Policy::NoEviction,
+            maxmemory_samples: 5,
+            maxmemory_eviction_tenacity: 10,
+            maxmemory_clients: 0,
+            lfu_log_factor: 10,
+            lfu_decay_time_min: 1,
             client_query_buffer_limit: 1 << 30,
             output_limit_normal: OutputLimit::default(),
             output_limit_replica: OutputLimit {
@@ -199,6 +219,7 @@ impl Default for Config {
             replica_announce_ip: String::new(),
             replica_announce_port: 0,
             replica_lazy_flush: false,
+            replica_ignore_maxmemory: true,
             min_replicas_to_write: 0,
             min_replicas_max_lag_s: 10,
             lazyfree_lazy_eviction: false,
@@ -211,6 +232,7 @@ impl Default for Config {
             slowlog_log_slower_than_us: 10_000,
             slowlog_max_len: 128,
             latency_tracking: true,
+            latency_monitor_threshold_ms: 0,
             latency_percentiles: vec![50.0, 99.0, 99.9],
             shutdown_timeout_s: 10,
             shutdown_on_sigint: Shutdown::default(),

@@ -10,10 +10,13 @@ use replication::{Level, Millis};
 use resp::{Args, ProtocolError};
 
 use crate::action::{Action, ConnId};
+use crate::client_limit::ClientMemory;
 use crate::commands::client::{Buffers, describe};
 use crate::config::Config;
 use crate::conns::Conns;
 use crate::env::Env;
+use crate::evict::Eviction;
+use crate::latency::LatencyMonitor;
 use crate::load::Loading;
 use crate::migrate::Migrations;
 use crate::repl::Replication;
@@ -48,11 +51,20 @@ pub struct Core {
     pub shutdown: Option<crate::shutdown::Waiting>,
     pub migrations: Migrations,
     pub memory_peak_bytes: u64,
+    pub eviction: Eviction,
+    pub client_memory: ClientMemory,
+    /// Of the input that idle connections share.
+    pub shared_input_bytes: usize,
     /// The connection whose command runs; it is not in the table meanwhile.
     pub running: Option<ConnId>,
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
     pub slow_us: u64,
     pub slowlog: SlowLog,
+    /// Connections in `MONITOR`.
+    pub monitors: Vec<ConnId>,
+    pub latency: LatencyMonitor,
+    /// Commands that took at least this long are for the slow log, the latency monitor or both.
+    pub noted_us: u64,
     /// `DEBUG PAUSE-CRON`: the timer does nothing.
     pub cron_paused: bool,
     /// Indices of arguments of the running command that no log may show: passwords.
@@ -135,9 +147,15 @@ impl Core {
             shutdown: None,
             migrations: Migrations::default(),
             memory_peak_bytes: 0,
+            eviction: Eviction::default(),
+            client_memory: ClientMemory::default(),
+            shared_input_bytes: 0,
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
+            monitors: Vec::new(),
+            latency: LatencyMonitor::default(),
+            noted_us: u64::MAX,
             cron_paused: false,
             redacted: Vec::new(),
             role_change: None,
@@ -150,8 +168,11 @@ impl Core {
 
     pub(crate) fn apply_config(&mut self) {
         self.slow_us = u64::try_from(self.config.slowlog_log_slower_than_us).unwrap_or(u64::MAX);
+        self.latency.set_threshold(self.config.latency_monitor_threshold_ms.max(0) as u64);
+        self.noted_us = self.slow_us.min(self.latency.threshold_us());
         self.slowlog.entries.truncate(self.config.slowlog_max_len.max(0) as usize);
         self.repl.log.set_capacity(self.config.repl_backlog_size as u64);
+        self.client_memory.apply(&self.config);
         self.refresh_state_gates();
     }
 
@@ -194,8 +215,8 @@ impl Core {
     pub(crate) fn note_slow(&mut self, session: &Session, argv: Args<'_>, micros: u64, now_ms: i64) {
         let limit = self.config.slowlog_max_len.max(0) as usize;
         let mut argv = clip_arguments(argv);
-        for index in self.redacted.drain(..) {
-            if let Some(arg) = argv.get_mut(index) {
+        for index in &self.redacted {
+            if let Some(arg) = argv.get_mut(*index) {
                 *arg = b"(redacted)".to_vec();
             }
         }
@@ -219,14 +240,8 @@ impl Core {
             && !self.is_loading()
             && !self.refuses_writes_for_disk()
             && self.has_enough_good_replicas()
-            && self.config.maxmemory == 0;
-    }
-
-    /// More memory is used than `maxmemory` allows, the log not counted: replicas must not make writes fail.
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        let limit = self.config.maxmemory.max(0) as u64;
-        let log = self.repl.log.memory(!self.repl.replicas.is_empty()).not_counted_for_evict;
-        limit > 0 && self.env.used_memory().saturating_sub(log as u64) > limit
+            && self.config.maxmemory == 0
+            && !self.client_memory.is_limited();
     }
 
     /// The last snapshot could not be written, and writes are to be refused for that.
@@ -250,6 +265,7 @@ impl Core {
 
     /// Puts the connection into the list of those that have something to send.
     pub(crate) fn queue_to_send(&mut self, id: ConnId, conn: &mut Conn) {
+        self.client_memory.recount(conn);
         if !conn.queued_to_send && !conn.output.is_empty() {
             conn.queued_to_send = true;
             self.to_send.push(id);

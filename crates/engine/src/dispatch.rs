@@ -11,6 +11,7 @@ use crate::commands;
 use crate::config::Protected;
 use crate::core::Core;
 use crate::ctx::{CmdResult, CommandRef, Ctx};
+use crate::evict;
 use crate::session::{Blocked, Queued, ReplyMode, Session};
 use crate::store::Store;
 
@@ -117,6 +118,7 @@ pub(crate) fn run_again(ctx: &mut Ctx<'_>, waited_us: u64) -> u64 {
 fn invoke(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.store.select(ctx.session.db);
     ctx.store.effects.begin_command(ctx.session.db as u32);
+    ctx.store.no_touch = ctx.session.no_touch && ctx.command.command.name != "touch";
     ctx.store.effects.apart = !ctx.core.in_exec && ctx.command.flags.has(Flag::TouchesArbitraryKeys);
     (ctx.command.handler().expect("a parent without a function is never resolved to"))(ctx)
 }
@@ -134,8 +136,11 @@ fn note_time(ctx: &mut Ctx<'_>, micros: u64) {
     if ctx.core.config.latency_tracking {
         ctx.core.stats.command(ctx.command).latency.get_or_insert_default().record(micros);
     }
-    if micros >= ctx.core.slow_us {
-        ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
+    if micros >= ctx.core.noted_us {
+        note_long(ctx, micros);
+    }
+    if !ctx.core.monitors.is_empty() {
+        commands::monitor::show(ctx);
     }
 }
 
@@ -158,6 +163,17 @@ fn collect(ctx: &mut Ctx<'_>, dirty: u64, raw: Option<&[u8]>) {
     if effects.dirty != dirty {
         ctx.session.wrote = true;
     }
+}
+
+/// A command took so long that the slow log, the latency monitor or both want to know.
+#[cold]
+fn note_long(ctx: &mut Ctx<'_>, micros: u64) {
+    if micros >= ctx.core.slow_us {
+        ctx.core.note_slow(ctx.session, ctx.argv, micros, ctx.store.now_ms);
+    }
+    let event = if ctx.command.flags.has(Flag::Fast) { "fast-command" } else { "command" };
+    let now_ms = ctx.core.env.unix_ms();
+    ctx.core.latency.note(event, micros, now_ms);
 }
 
 /// Sends what the unit has changed to the log: alone, or in a transaction if it is more than one command.
@@ -209,7 +225,7 @@ fn queue(ctx: &mut Ctx<'_>) {
     ctx.reply.simple("QUEUED");
 }
 
-fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
+fn gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
     ctx.command.check_arity(ctx.argv.len())?;
     if session.is_primary() {
@@ -228,6 +244,7 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
     if !core.state_gates_open() {
         state_gates(ctx)?;
     }
+    let session = &*ctx.session;
     let touches_keys = [Flag::Write, Flag::Readonly, Flag::MayReplicate].iter().any(|flag| flags.has(*flag));
     if session.is_replica() && touches_keys {
         return Err(CommandError::fixed("ERR Replica can't interact with the keyspace"));
@@ -236,13 +253,16 @@ fn gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
 }
 
 /// The gates that depend on the state of the node, in order. `EXEC` is judged by what it has queued.
-fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
-    let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
-    let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
-    let grows = flags.has(Flag::Denyoom) || queued.is_some_and(|multi| multi.some.has(Flag::Denyoom));
-    if grows && !core.is_replica() && core.is_out_of_memory() {
+fn state_gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
+    ctx.core.evict_clients();
+    if ctx.core.config.maxmemory > 0
+        && evict::perform(ctx.store, ctx.core) == evict::Outcome::Failed
+        && may_grow(ctx.session, ctx.command)
+    {
         return Err(CommandError::OutOfMemory);
     }
+    let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
+    let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
     let writes = flags.has(Flag::Write) || queued.is_some_and(|multi| multi.some.has(Flag::Write));
     if writes && !core.is_replica() {
         if core.refuses_writes_for_disk() {
@@ -270,6 +290,16 @@ fn state_gates(ctx: &Ctx<'_>) -> Result<(), CommandError> {
         return Err(CommandError::fixed("LOADING Redis is loading the dataset in memory"));
     }
     Ok(())
+}
+
+/// A command that may make memory grow: by what it does, by being queued, or by what it has queued.
+fn may_grow(session: &Session, command: CommandRef) -> bool {
+    let Some(multi) = &session.multi else { return command.flags.has(Flag::Denyoom) };
+    match command.command.name {
+        "exec" => multi.some.has(Flag::Denyoom),
+        "discard" | "quit" | "reset" => false,
+        _ => true,
+    }
 }
 
 fn protection_allows(setting: Protected, session: &Session) -> bool {

@@ -54,6 +54,16 @@ pub trait Env {
         Err("there is no configuration file here".to_owned())
     }
 
+    /// The allocator's own report: `MEMORY MALLOC-STATS`. `None` if it has none.
+    fn allocator_report(&self) -> Option<String> {
+        None
+    }
+
+    /// Asks the allocator to give free pages back to the operating system: `MEMORY PURGE`. False if it could not.
+    fn purge_allocator(&mut self) -> bool {
+        true
+    }
+
     /// What `INFO` tells of the process. Costs system calls.
     fn process(&self) -> ProcessFacts {
         ProcessFacts::default()

@@ -9,6 +9,7 @@ use replication::Millis;
 use crate::commands::registry;
 use crate::core::Core;
 use crate::env::ProcessFacts;
+use crate::evict;
 use crate::load::Loading;
 use crate::params::show_percentile;
 use crate::session::Blocked;
@@ -22,7 +23,7 @@ struct Subject<'a> {
     store: &'a Store,
     core: &'a Core,
     facts: ProcessFacts,
-    used_bytes: u64,
+    memory: Memory,
     now_ms: i64,
     now: Millis,
 }
@@ -58,11 +59,12 @@ pub fn text(store: &Store, core: &mut Core, sections: &[&[u8]]) -> String {
         };
         (sections.is_empty() && default) || sections.iter().any(|word| all(word) || named(word))
     };
-    let used_bytes = core.env.used_memory();
-    core.memory_peak_bytes = core.memory_peak_bytes.max(used_bytes);
+    core.memory_peak_bytes = core.memory_peak_bytes.max(core.env.used_memory());
+    // Before anything is written: the text itself is not what is asked for.
     let facts = core.env.process();
+    let memory = Memory::new(store, core, &facts);
     let (now_ms, now) = (core.env.unix_ms(), core.monotonic());
-    let subject = Subject { store, core, facts, used_bytes, now_ms, now };
+    let subject = Subject { store, core, facts, memory, now_ms, now };
     let mut page = Page(String::with_capacity(4096));
     for (name, heading, default, write) in SECTIONS {
         if asked(name, *default) {
@@ -118,7 +120,53 @@ fn human(bytes: u64) -> String {
     format!("{:.2}{}", bytes as f64 / 1024f64.powi(exponent as i32), UNITS[exponent as usize - 1])
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
+/// Where memory goes, in bytes.
+pub(crate) struct Memory {
+    pub used: u64,
+    pub peak: u64,
+    pub startup: u64,
+    pub log: log::LogMemory,
+    /// Buffers of all connections but the replicas'.
+    pub clients: usize,
+    /// All that is not data.
+    pub overhead: u64,
+    pub dataset: u64,
+    /// What the operating system counts.
+    pub rss: u64,
+    pub active: u64,
+    pub resident: u64,
+}
+
+impl Memory {
+    pub fn new(store: &Store, core: &Core, facts: &ProcessFacts) -> Memory {
+        let used = core.env.used_memory();
+        let log = core.repl.log.memory(!core.repl.replicas.is_empty());
+        let clients: usize = core
+            .conns
+            .iter()
+            .filter(|(_, conn)| !conn.session.is_replica())
+            .map(|(_, conn)| conn.input.capacity() + conn.output.memory() + size_of_val(conn))
+            .sum::<usize>()
+            + core.shared_input_bytes;
+        let tables: usize = (0..store.databases()).map(|index| store.db_at(index).overhead_bytes()).sum();
+        let overhead = facts.startup_bytes + (log.total + clients + tables) as u64;
+        let or_used = |bytes: u64| if bytes == 0 { used } else { bytes };
+        Memory {
+            used,
+            peak: core.memory_peak_bytes.max(used),
+            startup: facts.startup_bytes,
+            log,
+            clients,
+            overhead,
+            dataset: used.saturating_sub(overhead),
+            rss: or_used(facts.rss_bytes),
+            active: or_used(facts.allocator_active_bytes),
+            resident: or_used(facts.allocator_resident_bytes),
+        }
+    }
+}
+
+pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
@@ -147,7 +195,7 @@ fn server(s: &Subject<'_>, page: &mut Page) {
     page.field("uptime_in_days", uptime_s / 86_400);
     page.field("hz", config.hz);
     page.field("configured_hz", config.hz);
-    page.field("lru_clock", s.store.clock);
+    page.field("lru_clock", s.store.access.seconds());
     page.field("executable", &s.facts.executable);
     let file = core.config_file.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
     page.field("config_file", file);
@@ -173,23 +221,7 @@ fn clients(s: &Subject<'_>, page: &mut Page) {
 
 fn memory(s: &Subject<'_>, page: &mut Page) {
     let core = s.core;
-    let used = s.used_bytes;
-    let peak = core.memory_peak_bytes;
-    let log = core.repl.log.memory(!core.repl.replicas.is_empty());
-    let clients: usize = core
-        .conns
-        .iter()
-        .filter(|(_, conn)| !conn.session.is_replica())
-        .map(|(_, conn)| conn.input.capacity() + conn.output.memory() + size_of_val(conn))
-        .sum();
-    let tables: usize = (0..s.store.databases()).map(|index| s.store.db_at(index).overhead_bytes()).sum();
-    let startup = s.facts.startup_bytes;
-    let overhead = startup + (log.total + clients + tables) as u64;
-    let dataset = used.saturating_sub(overhead);
-    let rss = if s.facts.rss_bytes == 0 { used } else { s.facts.rss_bytes };
-    let or_used = |bytes: u64| if bytes == 0 { used } else { bytes };
-    let (active, resident) =
-        (or_used(s.facts.allocator_active_bytes), or_used(s.facts.allocator_resident_bytes));
+    let Memory { used, peak, startup, log, clients, overhead, dataset, rss, active, resident } = s.memory;
     page.bytes("used_memory", used);
     page.bytes("used_memory_rss", rss);
     page.bytes("used_memory_peak", peak);
@@ -197,11 +229,8 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.field("used_memory_overhead", overhead);
     page.field("used_memory_startup", startup);
     page.field("used_memory_dataset", dataset);
-    let beyond_startup = used.saturating_sub(startup);
-    page.field(
-        "used_memory_dataset_perc",
-        format_args!("{:.2}%", ratio(dataset, beyond_startup).min(1.0) * 100.0),
-    );
+    let dataset_share = ratio(dataset, used.saturating_sub(startup)).min(1.0);
+    page.field("used_memory_dataset_perc", format_args!("{:.2}%", dataset_share * 100.0));
     page.field("allocator_allocated", used);
     page.field("allocator_active", active);
     page.field("allocator_resident", resident);
@@ -219,8 +248,7 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.zeros(&["used_memory_functions"]);
     page.bytes("used_memory_scripts", 0);
     page.bytes("maxmemory", core.config.maxmemory.max(0) as u64);
-    let policy = core.config.kept.get("maxmemory-policy").map_or("noeviction", String::as_str);
-    page.field("maxmemory_policy", policy);
+    page.field("maxmemory_policy", core.config.maxmemory_policy.name());
     let beyond = |large: u64, small: u64| large as i64 - small as i64;
     page.decimals("allocator_frag_ratio", ratio(active, used));
     page.field("allocator_frag_bytes", active.saturating_sub(used));
@@ -230,14 +258,16 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.field("rss_overhead_bytes", beyond(rss, resident));
     page.decimals("mem_fragmentation_ratio", ratio(rss, used));
     page.field("mem_fragmentation_bytes", beyond(rss, used));
-    page.field("mem_not_counted_for_evict", log.not_counted_for_evict);
+    page.field("mem_not_counted_for_evict", evict::not_counted_bytes(s.store, core));
     page.field("mem_replication_backlog", log.backlog);
     page.field("mem_total_replication_buffers", log.total);
     page.field("mem_clients_slaves", log.replicas);
     page.field("mem_clients_normal", clients);
     page.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     page.field("mem_allocator", &s.facts.allocator);
-    page.zeros(&["active_defrag_running", "lazyfree_pending_objects", "lazyfreed_objects"]);
+    page.zeros(&["active_defrag_running"]);
+    page.field("lazyfree_pending_objects", s.store.reclaim.pending());
+    page.field("lazyfreed_objects", s.store.reclaim.freed());
 }
 
 fn persistence(s: &Subject<'_>, page: &mut Page) {
@@ -314,7 +344,10 @@ fn stats(s: &Subject<'_>, page: &mut Page) {
     page.field("expired_time_cap_reached_count", stats.expired_time_cap_reached);
     page.zeros(&["expire_cycle_cpu_milliseconds"]);
     page.field("evicted_keys", lookups.evicted_keys);
-    page.zeros(&["evicted_clients", "total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
+    page.field("evicted_clients", stats.evicted_clients);
+    let exceeded = s.core.eviction.exceeded(s.core.env.monotonic_us());
+    page.field("total_eviction_exceeded_time", exceeded.total_us / 1000);
+    page.field("current_eviction_exceeded_time", exceeded.current_us / 1000);
     page.field("keyspace_hits", lookups.keyspace_hits);
     page.field("keyspace_misses", lookups.keyspace_misses);
     page.zeros(&[

@@ -2,6 +2,7 @@
 //! roles of replication. No socket, file, clock or thread: see [`node::Node`] for how it is driven.
 
 pub mod action;
+pub mod client_limit;
 pub mod commands;
 pub mod config;
 pub mod conns;
@@ -10,9 +11,11 @@ pub mod ctx;
 pub mod dispatch;
 pub mod effects;
 pub mod env;
+pub mod evict;
 pub mod following;
 pub mod info;
 pub mod key_waits;
+pub mod latency;
 pub mod load;
 pub mod migrate;
 pub mod node;

@@ -321,8 +321,7 @@ impl State {
                 self.key.clear();
                 self.key.extend_from_slice(key.key);
                 self.expire_at_ms = key.expire_at_ms;
-                let idle_s = key.idle_s.unwrap_or(0) as i64;
-                self.clock = (self.started_ms / 1000 - idle_s) as u32 & 0x00ff_ffff;
+                self.clock = store.access.restored(key.idle_s, key.freq);
                 let expired = key.expire_at_ms.is_some_and(|at| at < self.started_ms);
                 self.skips = self.drops_expired && expired;
                 if self.skips {

@@ -110,6 +110,15 @@ impl Node {
         }
     }
 
+    /// Gives back what a burst has made of the input that connections share. Once a second.
+    pub(crate) fn trim_shared_input(&mut self) {
+        let kept = if self.core.is_replica() { PRIMARY_READ_BYTES } else { 2 * READ_BYTES };
+        if self.shared_input.capacity() > 2 * kept {
+            self.shared_input.shrink_to(kept);
+            self.core.shared_input_bytes = self.shared_input.capacity();
+        }
+    }
+
     // ---- connections ----
 
     /// A client has connected. `None` if it was refused: then the text is to be sent and the connection closed.
@@ -199,13 +208,15 @@ impl Node {
                 conn.input = Vec::new();
             }
         }
+        self.core.shared_input_bytes = self.shared_input.capacity();
         self.core.enforce_output_limit(id, &mut conn);
         self.core.queue_to_send(id, &mut conn);
         self.core.conns.put_back(id, conn);
     }
 
     /// Everything that must happen when a connection is gone.
-    fn forget(&mut self, id: ConnId, conn: Box<Conn>) {
+    fn forget(&mut self, id: ConnId, mut conn: Box<Conn>) {
+        commands::monitor::stop(&mut self.core, &mut conn.session, Some(id));
         let session = &conn.session;
         self.store.watched.unwatch(session.id, &session.watched);
         self.core.repl.waiting.remove(&(id, session.id));
@@ -213,6 +224,7 @@ impl Node {
             self.store.key_waits.remove(id, session.id, wait);
         }
         self.core.to_send.retain(|other| *other != id);
+        self.core.client_memory.forget(&conn);
         self.core.conns.release(id);
         crate::serving::replica_gone(self, id, &conn);
         if conn.session.is_primary() {
@@ -426,7 +438,7 @@ impl Node {
     /// Takes the time for the units that follow.
     pub(crate) fn begin_turn(&mut self) {
         self.store.now_ms = self.core.env.unix_ms();
-        self.store.clock = (self.store.now_ms / 1000) as u32 & 0x00ff_ffff;
+        self.store.access.set_time(self.store.now_ms);
         self.core.start_lap();
         self.core.refresh_state_gates();
     }

@@ -2,19 +2,20 @@
 //!
 //! A row says what values a parameter takes and where its value lives: in a field of [`Config`], or, when this version
 //! has no mechanism for it, in [`Config::kept`] as it was given, so that a redis.conf of today is accepted and read
-//! back. What is kept must not lie: a value that would promise something that does not happen (`appendonly yes`,
-//! `maxmemory 1gb`) is refused, with the reason. `docs/COMPAT.md` lists every kept parameter and why.
+//! back. What is kept must not lie: a value that would promise something that does not happen (`appendonly yes`) is
+//! refused, with the reason. `docs/COMPAT.md` lists every kept parameter and why.
 //!
 //! Names, limits and error texts are those of Redis 7.0.
 
 use std::fmt::Write as _;
 
-use keyspace::EncodingLimits;
+use keyspace::{EncodingLimits, Lfu};
 use structures::glob;
 use structures::number::parse_i64;
 
 use crate::config::{Config, DisklessLoad, OutputLimit, Protected, SavePoint};
 use crate::core::Core;
+use crate::evict::Policy;
 use crate::notify::Event;
 use crate::shutdown::Shutdown;
 use crate::store::{LazyFree, Store};
@@ -187,7 +188,12 @@ pub fn apply(store: &mut Store, core: &mut Core) {
         server_del: config.lazyfree_lazy_server_del,
         user_del: config.lazyfree_lazy_user_del,
         user_flush: config.lazyfree_lazy_user_flush,
+        eviction: config.lazyfree_lazy_eviction,
     };
+    store.access.lfu = config.maxmemory_policy.counts_uses().then_some(Lfu {
+        log_factor: config.lfu_log_factor as u32,
+        decay_minutes: config.lfu_decay_time_min as u32,
+    });
     store.notifications.wanted = Event::parse(config.notify_keyspace_events.as_bytes()).unwrap_or_default();
     if config.requirepass.is_empty() {
         core.conns.iter_mut().for_each(|(_, conn)| conn.session.authenticated = true);
@@ -438,6 +444,16 @@ impl Number for Protected {
     fn set_number(&mut self, value: i64) {
         let all = [Protected::No, Protected::Local, Protected::Yes];
         *self = all[usize::try_from(value).expect("the row names the variants")];
+    }
+}
+
+impl Number for Policy {
+    fn number(&self) -> i64 {
+        *self as i64
+    }
+
+    fn set_number(&mut self, value: i64) {
+        *self = Policy::ALL[usize::try_from(value).expect("the row names the variants")];
     }
 }
 
@@ -767,8 +783,7 @@ pub static PARAMS: &[Param] = &[
         Slot::Number(&mut c.client_query_buffer_limit)
     }),
     special("client-output-buffer-limit", &OUTPUT_LIMITS),
-    kept("maxmemory-clients", Kind::MemoryOrPercent, "0")
-        .only(&["0"], "eviction of clients is not supported yet"),
+    field("maxmemory-clients", Kind::MemoryOrPercent, |c| Slot::Number(&mut c.maxmemory_clients)),
     kept("bind-source-addr", Kind::OptionalText, "").only(&[""], "bind-source-addr is not supported yet"),
     kept("socket-mark-id", Kind::Int(0, u32::MAX as i64), "0")
         .immutable()
@@ -850,7 +865,8 @@ pub static PARAMS: &[Param] = &[
         .or("min-slaves-to-write"),
     field("min-replicas-max-lag", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.min_replicas_max_lag_s))
         .or("min-slaves-max-lag"),
-    kept("replica-ignore-maxmemory", Kind::YesNo, "yes").or("slave-ignore-maxmemory"),
+    flag("replica-ignore-maxmemory", |c| Slot::Flag(&mut c.replica_ignore_maxmemory))
+        .or("slave-ignore-maxmemory"),
     kept("replica-ignore-disk-write-errors", Kind::YesNo, "no"),
     kept(
         "propagation-error-behavior",
@@ -910,31 +926,31 @@ pub static PARAMS: &[Param] = &[
     field("slowlog-max-len", Kind::Int(0, LONG_MAX), |c| Slot::Number(&mut c.slowlog_max_len)),
     flag("latency-tracking", |c| Slot::Flag(&mut c.latency_tracking)),
     special("latency-tracking-info-percentiles", &PERCENTILES),
-    kept("latency-monitor-threshold", Kind::Int(0, LONG_MAX), "0"),
+    field("latency-monitor-threshold", Kind::Int(0, LONG_MAX), |c| {
+        Slot::Number(&mut c.latency_monitor_threshold_ms)
+    }),
     // memory
     field("maxmemory", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.maxmemory)),
-    kept(
+    field(
         "maxmemory-policy",
         Kind::Choice(&[
-            ("volatile-lru", 0),
-            ("volatile-lfu", 1),
-            ("volatile-random", 2),
-            ("volatile-ttl", 3),
-            ("allkeys-lru", 4),
-            ("allkeys-lfu", 5),
-            ("allkeys-random", 6),
-            ("noeviction", 7),
+            ("volatile-lru", Policy::VolatileLru as i64),
+            ("volatile-lfu", Policy::VolatileLfu as i64),
+            ("volatile-random", Policy::VolatileRandom as i64),
+            ("volatile-ttl", Policy::VolatileTtl as i64),
+            ("allkeys-lru", Policy::AllKeysLru as i64),
+            ("allkeys-lfu", Policy::AllKeysLfu as i64),
+            ("allkeys-random", Policy::AllKeysRandom as i64),
+            ("noeviction", Policy::NoEviction as i64),
         ]),
-        "noeviction",
-    )
-    .only(
-        &["volatile-lru", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-random", "noeviction"],
-        "counting the frequency of accesses is not supported yet",
+        |c| Slot::Number(&mut c.maxmemory_policy),
     ),
-    kept("maxmemory-samples", Kind::Int(1, INT_MAX), "5"),
-    kept("maxmemory-eviction-tenacity", Kind::Int(0, 100), "10"),
-    kept("lfu-log-factor", Kind::Int(0, INT_MAX), "10"),
-    kept("lfu-decay-time", Kind::Int(0, INT_MAX), "1"),
+    field("maxmemory-samples", Kind::Int(1, INT_MAX), |c| Slot::Number(&mut c.maxmemory_samples)),
+    field("maxmemory-eviction-tenacity", Kind::Int(0, 100), |c| {
+        Slot::Number(&mut c.maxmemory_eviction_tenacity)
+    }),
+    field("lfu-log-factor", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.lfu_log_factor)),
+    field("lfu-decay-time", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.lfu_decay_time_min)),
     kept("activedefrag", Kind::YesNo, "no").only(&["no"], "active defragmentation is not supported"),
     kept("active-defrag-ignore-bytes", Kind::Memory(1, LONG_MAX), "104857600"),
     kept("active-defrag-threshold-lower", Kind::Int(0, 1000), "10"),

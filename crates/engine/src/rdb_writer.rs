@@ -5,9 +5,8 @@
 //! begin → batch* → end        each appends to the caller's buffer, which may be taken away between any two calls
 //! ```
 
-use keyspace::Entry;
-use keyspace::StreamId;
 use keyspace::snapshot::{Batch, Body, ListNode, Shape, StreamCopy, StreamPiece, Value};
+use keyspace::{AccessClock, Entry, StreamId};
 use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, EntryId, Node, StrRef, StreamHistory, TtlFields};
 
 use crate::snapshot::Plan;
@@ -19,6 +18,7 @@ pub struct RdbWriter {
     crc: Option<Crc64>,
     aux: Vec<(&'static str, String)>,
     selected: Option<u32>,
+    access: Option<AccessClock>,
     /// The value whose elements come in parts, and how many are to come.
     in_parts: Option<(Begun, u64)>,
 }
@@ -36,6 +36,7 @@ impl RdbWriter {
             crc: plan.checksum.then(Crc64::new),
             aux: plan.aux.clone(),
             selected: None,
+            access: plan.access,
             in_parts: None,
         }
     }
@@ -68,17 +69,13 @@ impl RdbWriter {
                 }
                 Body::Sizes { db, keys, expires } => self.open(db, keys, expires, out),
                 Body::Select { db } => self.select(db, out),
-                Body::Key { key, expire_at_ms, value, .. } => {
-                    if expire_at_ms.is_some() {
-                        self.encoder.key_attributes(out, expire_at_ms, None, None);
-                    }
+                Body::Key { key, expire_at_ms, clock, value } => {
+                    self.attributes(expire_at_ms, clock, out);
                     push_value(&mut self.encoder, Some(key), &value, out)
                         .map_err(|error| at_key(key, error))?;
                 }
-                Body::Begin { key, expire_at_ms, shape, count, .. } => {
-                    if expire_at_ms.is_some() {
-                        self.encoder.key_attributes(out, expire_at_ms, None, None);
-                    }
+                Body::Begin { key, expire_at_ms, clock, shape, count } => {
+                    self.attributes(expire_at_ms, clock, out);
                     let begun = begin_value(&mut self.encoder, Some(key), shape, count, out);
                     self.in_parts = Some((begun.map_err(|error| at_key(key, error))?, count));
                 }
@@ -102,6 +99,16 @@ impl RdbWriter {
         let mut end = Vec::new();
         self.encoder.eof(&mut end, self.crc.take());
         out.extend_from_slice(&end);
+    }
+
+    /// What is known of a key besides its value, as far as it is to be kept.
+    fn attributes(&self, expire_at_ms: Option<i64>, clock: u32, out: &mut Vec<u8>) {
+        let (idle_s, frequency) = match &self.access {
+            None => (None, None),
+            Some(access) if access.lfu.is_some() => (None, Some(access.frequency(clock))),
+            Some(access) => (Some(u64::from(access.idle_s(clock))), None),
+        };
+        self.encoder.key_attributes(out, expire_at_ms, idle_s, frequency);
     }
 
     fn open(&mut self, index: u32, keys: u64, expires: u64, out: &mut Vec<u8>) {

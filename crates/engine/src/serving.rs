@@ -81,6 +81,7 @@ impl Node {
         let Some(conn) = self.core.conns.get_mut(id) else { return };
         let from_output = count.min(conn.output.pending_bytes());
         conn.output.consume(from_output);
+        self.core.client_memory.recount(conn);
         count -= from_output;
         self.core.stats.writes_processed += 1;
         self.core.stats.net_output_bytes += from_output as u64;

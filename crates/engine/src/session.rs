@@ -118,6 +118,8 @@ pub struct Session {
     pub lib_ver: Vec<u8>,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// Commands of all sessions are shown to it: `MONITOR`.
+    pub monitors: bool,
     pub created_ms: i64,
     pub active_ms: i64,
     pub last_command: Option<CommandRef>,
@@ -142,6 +144,8 @@ pub struct Conn {
     pub queued_to_send: bool,
     /// Bytes that the unfinished command is known to need.
     pub wants: usize,
+    /// What it counts as against `maxmemory-clients`.
+    pub counted_bytes: usize,
 }
 
 impl Conn {
@@ -153,6 +157,7 @@ impl Conn {
             output: Output::new(),
             queued_to_send: false,
             wants: 0,
+            counted_bytes: 0,
         }
     }
 }
@@ -179,6 +184,7 @@ impl Session {
             lib_ver: Vec::new(),
             no_evict: false,
             no_touch: false,
+            monitors: false,
             created_ms: now_ms,
             active_ms: now_ms,
             last_command: None,

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use keyspace::AccessClock;
 use keyspace::db::Detached;
 use keyspace::large::AtOnce;
 use keyspace::snapshot::Batch;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub key_delay_us: i64,
     /// Auxiliary fields in the order they are written.
     pub aux: Vec<(&'static str, String)>,
+    /// What the access clocks mean, where the eviction policy makes them worth keeping.
+    pub access: Option<AccessClock>,
 }
 
 /// For whom a snapshot is taken.
@@ -156,6 +159,7 @@ pub fn plan(store: &Store, core: &Core, sink: Sink, dialect: Dialect) -> Plan {
         checksum: core.config.rdbchecksum,
         key_delay_us: core.config.rdb_key_save_delay_us,
         aux: aux(core),
+        access: core.config.maxmemory_policy.reads_clocks().then_some(store.access),
     }
 }
 

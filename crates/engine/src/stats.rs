@@ -46,6 +46,7 @@ pub struct Stats {
     /// Error code (the first word of an error reply) → how often.
     pub errors: BTreeMap<String, u64>,
     pub unexpected_error_replies: u64,
+    pub evicted_clients: u64,
     pub ops: Rate,
     pub input: Rate,
     pub output: Rate,
@@ -89,6 +90,26 @@ impl Histogram {
     pub fn record(&mut self, micros: u64) {
         self.buckets[Histogram::bucket(micros.min(Histogram::MICROS_MAX))] += 1;
         self.total += 1;
+    }
+
+    /// How many calls took at most so many microseconds, where that number grows. The limits are those of Redis, whose
+    /// histograms double from 1,024 ns on and are as exact as two digits.
+    pub fn cumulative(&self) -> Vec<(u64, u64)> {
+        let (mut rows, mut next, mut seen) = (Vec::new(), 0, 0);
+        for power in 0.. {
+            if seen == self.total {
+                break;
+            }
+            let limit_ns = (1u64 << (10 + power)) + (1u64 << (3 + power)) - 1;
+            let end = (Histogram::bucket((limit_ns / 1000).min(Histogram::MICROS_MAX)) + 1).max(next);
+            let before = seen;
+            seen += self.buckets[next..end].iter().map(|count| u64::from(*count)).sum::<u64>();
+            next = end;
+            if seen > before {
+                rows.push((limit_ns / 1000, seen));
+            }
+        }
+        rows
     }
 
     /// The time in microseconds that `percentile` percent of the calls did not exceed.

@@ -6,7 +6,8 @@
 
 use keyspace::db::{Detached, ExpireChange};
 use keyspace::{
-    Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Stream, Type, WrongType, ZSet,
+    AccessClock, Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Stream, Touch, Type,
+    WrongType, ZSet,
 };
 
 use crate::effects::Effects;
@@ -44,6 +45,16 @@ pub trait Reclaim {
     fn object(&mut self, object: Object, lazily: bool);
     /// Takes the contents of a whole database.
     fn database(&mut self, contents: Detached, lazily: bool);
+    /// Objects that wait to be freed elsewhere, a database counted by its keys: `lazyfree_pending_objects`.
+    fn pending(&self) -> u64 {
+        0
+    }
+    /// Objects that were freed elsewhere: `lazyfreed_objects`.
+    fn freed(&self) -> u64 {
+        0
+    }
+    /// `CONFIG RESETSTAT`: counts freed objects from 0.
+    fn reset_freed(&mut self) {}
 }
 
 /// Drops everything at once, on the thread that asks.
@@ -62,6 +73,7 @@ pub struct LazyFree {
     pub server_del: bool,
     pub user_del: bool,
     pub user_flush: bool,
+    pub eviction: bool,
 }
 
 pub struct Store {
@@ -69,8 +81,10 @@ pub struct Store {
     selected: usize,
     /// Wall clock of the running unit in milliseconds: taken once, so that a unit sees one time.
     pub now_ms: i64,
-    /// The 24-bit access clock of the running unit.
-    pub clock: u32,
+    /// How accesses are counted, and the time of the running unit for it.
+    pub access: AccessClock,
+    /// The session that runs leaves access clocks alone: `CLIENT NO-TOUCH`.
+    pub no_touch: bool,
     pub expiry: Expiry,
     pub limits: EncodingLimits,
     pub lazy: LazyFree,
@@ -95,7 +109,8 @@ impl Store {
             dbs: (0..databases).map(|_| Db::new()).collect(),
             selected: 0,
             now_ms: 0,
-            clock: 0,
+            access: AccessClock::default(),
+            no_touch: false,
             expiry: Expiry::default(),
             limits: EncodingLimits::default(),
             lazy: LazyFree::default(),
@@ -230,12 +245,22 @@ impl Store {
 
     // ---- look-ups ----
 
+    /// A use of a key by the session that runs.
+    #[inline]
+    fn touch(&mut self) -> Touch {
+        if self.no_touch {
+            return Touch::No;
+        }
+        let access = self.access;
+        access.touch(|| self.random())
+    }
+
     /// The entry of `key` for reading: alive, counted as hit or miss, its access clock touched.
     #[inline]
     pub fn read(&mut self, key: Key<'_>) -> Option<&Entry> {
-        let clock = self.clock;
+        let touch = self.touch();
         let entry = self.read_untouched(key)?;
-        entry.set_clock(clock);
+        entry.set_clock(touch.apply(entry.clock()));
         Some(entry)
     }
 
@@ -274,9 +299,9 @@ impl Store {
             }
             return None;
         }
-        let clock = self.clock;
+        let touch = self.touch();
         let entry = self.dbs[self.selected].edit(key)?;
-        entry.set_clock(clock);
+        entry.set_clock(touch.apply(entry.clock()));
         Some(entry)
     }
 
@@ -345,8 +370,9 @@ impl Store {
     /// Changes the stream at `key`, which was just found, and the effects beside it.
     pub fn edit_stream<R>(&mut self, key: Key<'_>, change: impl FnOnce(&mut Stream, &mut Effects) -> R) -> R {
         const FOUND: &str = "the stream was just found";
+        let touch = self.touch();
         let entry = self.dbs[self.selected].edit(key).expect(FOUND);
-        entry.set_clock(self.clock);
+        entry.set_clock(touch.apply(entry.clock()));
         change(entry.as_stream_mut().expect(FOUND), &mut self.effects)
     }
 
@@ -365,7 +391,7 @@ impl Store {
 
     /// Inserts an entry whose key was there a moment ago, or has been announced.
     fn place(&mut self, hash: u64, entry: Entry) -> &mut Entry {
-        entry.set_clock(self.clock);
+        entry.set_clock(self.access.fresh());
         if self.expiry == Expiry::Hide {
             let key = Key { bytes: entry.key(), hash };
             self.dbs[self.selected].remove(key);
@@ -382,13 +408,17 @@ impl Store {
     /// Stores `object` under `key` whatever it held, without an expiry. A key that was alive is not a new one.
     pub fn put(&mut self, key: Key<'_>, object: Object) {
         let is_new = !self.is_alive(key);
-        self.delete_quietly(key, self.lazy.server_del);
-        let entry = Entry::new_payload(key.bytes, object, None);
-        if is_new {
-            self.add_entry(key.hash, entry);
-        } else {
-            self.place(key.hash, entry);
+        let mut clock = self.access.fresh();
+        if let Some(entry) = self.take(key) {
+            // Another value is as often asked for as the one before it.
+            if self.access.lfu.is_some() {
+                clock = self.touch().apply(entry.clock());
+            }
+            self.free_entry(entry, self.lazy.server_del);
         }
+        let entry = Entry::new_payload(key.bytes, object, None);
+        let entry = if is_new { self.add_entry(key.hash, entry) } else { self.place(key.hash, entry) };
+        entry.set_clock(clock);
     }
 
     /// Stores a string under `key` whatever it held. One look-up; two if an expiry is to be kept.
@@ -398,7 +428,10 @@ impl Store {
             // What has expired is no expiry to keep.
             self.write(key);
         }
-        let replaced = self.dbs[self.selected].set_str(key, text, expire, self.clock);
+        let fresh = self.access.fresh();
+        // Without counts a new value is a new start, whoever sets it.
+        let touch = if self.access.lfu.is_some() { self.touch() } else { Touch::Lru(fresh) };
+        let replaced = self.dbs[self.selected].set_str(key, text, expire, fresh, touch);
         if let Some(object) = replaced.displaced {
             self.key_waits.signal_gone(self.selected as u32, key.bytes);
             self.reclaim.object(object, self.lazy.server_del);
@@ -598,6 +631,20 @@ impl Store {
         let verb = self.expiry_verb();
         self.effects.propagate_in(self.selected as u32, &[verb, key]);
         self.notify(Event::EXPIRED, "expired", key);
+        self.touch_watchers(key);
+    }
+
+    /// Deletes a key of the selected database to make room; what it was is for [`Store::note_evicted`] to tell.
+    pub fn evict(&mut self, key: Key<'_>) {
+        self.delete_quietly(key, self.lazy.eviction);
+    }
+
+    /// An evicted key is gone: counts, propagates and notifies that.
+    pub fn note_evicted(&mut self, key: &[u8]) {
+        self.stats.evicted_keys += 1;
+        let verb: &[u8] = if self.lazy.eviction { b"UNLINK" } else { b"DEL" };
+        self.effects.propagate_in(self.selected as u32, &[verb, key]);
+        self.notify(Event::EVICTED, "evicted", key);
         self.touch_watchers(key);
     }
 

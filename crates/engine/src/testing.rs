@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::action::ConnId;
@@ -16,8 +16,18 @@ use crate::session::Peer;
 /// A clock that is moved by hand and a generator with a fixed seed.
 struct TestEnv {
     now_ms: Arc<AtomicI64>,
+    gauges: Arc<Gauges>,
+    /// What the readings of the monotonic clock have added to it.
+    read_us: AtomicU64,
     rng: u64,
     files: Files,
+}
+
+/// What a test may set of the machine.
+pub struct Gauges {
+    pub used_memory: AtomicU64,
+    /// Microseconds that each reading of the monotonic clock takes: none, unless the passing of time is tested.
+    pub us_per_reading: AtomicU64,
 }
 
 /// The disk: whole files by path. A file that may not be written has no value.
@@ -29,7 +39,8 @@ impl Env for TestEnv {
     }
 
     fn monotonic_us(&self) -> u64 {
-        self.unix_ms() as u64 * 1000
+        let step = self.gauges.us_per_reading.load(Ordering::Relaxed);
+        self.unix_ms() as u64 * 1000 + self.read_us.fetch_add(step, Ordering::Relaxed)
     }
 
     fn random(&mut self) -> u64 {
@@ -50,7 +61,7 @@ impl Env for TestEnv {
     }
 
     fn used_memory(&self) -> u64 {
-        1 << 20
+        self.gauges.used_memory.load(Ordering::Relaxed)
     }
 
     fn write_file_atomically(
@@ -83,6 +94,7 @@ pub struct Harness {
     pub node: Node,
     pub conn: ConnId,
     pub files: Files,
+    pub gauges: Arc<Gauges>,
     now_ms: Arc<AtomicI64>,
     read_to: u64,
 }
@@ -95,7 +107,15 @@ impl Harness {
     pub fn with_config(config: Config) -> Harness {
         // Some time in 2023: far from the epoch, so that relative times stay positive.
         let now_ms = Arc::new(AtomicI64::new(1_700_000_000_000));
-        let env = TestEnv { now_ms: Arc::clone(&now_ms), rng: 1, files: Files::default() };
+        let gauges =
+            Arc::new(Gauges { used_memory: AtomicU64::new(1 << 20), us_per_reading: AtomicU64::new(0) });
+        let env = TestEnv {
+            now_ms: Arc::clone(&now_ms),
+            gauges: Arc::clone(&gauges),
+            read_us: AtomicU64::new(0),
+            rng: 1,
+            files: Files::default(),
+        };
         let files = Arc::clone(&env.files);
         let mut node = Node::new(config, Box::new(env));
         let id = node.core.random_replid();
@@ -103,7 +123,7 @@ impl Harness {
         node.refresh_recording();
         let conn = node.accept(local_peer()).expect("the first client is let in");
         let read_to = node.core.repl.offset();
-        Harness { node, conn, files, now_ms, read_to }
+        Harness { node, conn, files, gauges, now_ms, read_to }
     }
 
     /// A further client.

@@ -23,12 +23,21 @@ impl Node {
             self.count_good_replicas();
             self.answer_waiting(false);
         }
+        self.core.evict_clients();
+        if self.core.eviction.due {
+            crate::evict::perform(&mut self.store, &mut self.core);
+        }
         self.shutdown_step();
         self.maybe_begin_sync();
         self.core.announce_log();
         self.core.enforce_output_limits(false);
         self.trim_log();
         self.close_ended();
+    }
+
+    /// There is work for the next turn that nothing outside will announce.
+    pub fn is_busy(&self) -> bool {
+        self.core.eviction.due
     }
 
     /// Connections that have something to send, each once.
@@ -55,6 +64,10 @@ impl Node {
         }
         self.pause_tick();
         self.expire_cycle();
+        if self.core.is_replica() {
+            // Commands of the primary wait for nothing: what they brought is evicted here.
+            crate::evict::perform(&mut self.store, &mut self.core);
+        }
         self.following_tick();
         self.load_tick();
         self.sample_rates();
@@ -64,6 +77,7 @@ impl Node {
             self.serving_tick();
             self.save_points();
             self.idle_clients();
+            self.trim_shared_input();
             self.core.enforce_output_limits(true);
         }
         self.answer_waiting(true);
@@ -81,6 +95,7 @@ impl Node {
             self.store.notifications.clear();
             return;
         }
+        let start_us = core.env.monotonic_us();
         let mut deleted = 0;
         while deleted < EXPIRE_BUDGET && self.store.expire_due(1) == 1 {
             deleted += 1;
@@ -94,6 +109,8 @@ impl Node {
             deleted += fields;
             crate::dispatch::end_unit(&mut self.store, &mut self.core);
         }
+        let micros = self.core.env.monotonic_us() - start_us;
+        self.core.latency.note("expire-cycle", micros, self.store.now_ms);
     }
 
     fn sample_rates(&mut self) {

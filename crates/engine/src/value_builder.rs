@@ -182,7 +182,9 @@ impl ValueBuilder {
         let mut hash = Hash::with_capacity(pack.len() / 3, limits);
         let mut entries = pack.iter();
         while let (Some(name), Some(value), Some(at)) = (entries.next(), entries.next(), entries.next()) {
-            let at = at.as_i64().filter(|at| *at >= 0).ok_or(BROKEN)?;
+            // What is beyond could not be dumped again.
+            let beyond = rdb::decode::FIELD_EXPIRE_MAX as i64 + 1;
+            let at = at.as_i64().filter(|at| (0..beyond).contains(at)).ok_or(BROKEN)?;
             let at = (at > 0).then_some(at);
             check(hash.load_field(&name.to_vec(), &value.to_vec(), at, limits), BROKEN)?;
         }

@@ -13,11 +13,19 @@ use structures::record::{ValueMut, ValueRef};
 use structures::table::Table;
 
 use crate::Hash;
+use crate::access::Touch;
 use crate::entry::{Entry, EntryExt, new_str};
 use crate::expires::Expires;
 use crate::large::AtOnce;
 use crate::object::Object;
 use crate::snapshot::{Batch, Walk};
+
+/// Buckets that a sample looks at before it gives up on finding enough.
+const SAMPLED_BUCKETS_MAX: usize = 16;
+
+/// Where at least one key in so many has an expiry, those that have one are found by looking at random keys; where they
+/// are fewer, in the index of expiries.
+const VOLATILE_DENSE: usize = 16;
 
 /// A key with its hash, computed once per command.
 #[derive(Debug, Clone, Copy)]
@@ -184,7 +192,15 @@ impl Db {
     }
 
     /// `SET`: stores a string whatever the key held. One look-up, and in place when the sizes allow it.
-    pub fn set_str(&mut self, key: Key<'_>, text: &[u8], expire: ExpireChange, clock: u32) -> Replaced {
+    /// A new key gets the clock `fresh`, one that was there is used by `touch`.
+    pub fn set_str(
+        &mut self,
+        key: Key<'_>,
+        text: &[u8],
+        expire: ExpireChange,
+        fresh: u32,
+        touch: Touch,
+    ) -> Replaced {
         self.save_preimage(key.hash);
         let Some(entry) = self.table.get_mut(key.hash, key.bytes) else {
             let at = match expire {
@@ -192,7 +208,7 @@ impl Db {
                 ExpireChange::Keep | ExpireChange::Clear => None,
             };
             let entry = new_str(key.bytes, text, at);
-            entry.set_clock(clock);
+            entry.set_clock(fresh);
             if let Some(at) = at {
                 self.expires.add(at, key.hash);
             }
@@ -203,7 +219,7 @@ impl Db {
         if let Some(object) = &mut displaced {
             forget(&mut self.field_expires, object, key.hash);
         }
-        entry.set_clock(clock);
+        entry.set_clock(touch.apply(entry.clock()));
         let old = entry.expire_at();
         let new = match expire {
             ExpireChange::Keep => old,
@@ -241,6 +257,65 @@ impl Db {
     /// A random entry, each with the same chance.
     pub fn random(&self, rng: &mut dyn FnMut() -> u64) -> Option<&Entry> {
         self.table.random(rng)
+    }
+
+    /// Visits a random part of the database with at least `least` entries, if it has so many: whole buckets, so that
+    /// each entry has the same chance.
+    pub fn sample(&self, least: usize, rng: &mut dyn FnMut() -> u64, mut visit: impl FnMut(&Entry)) {
+        let (mut cursor, mut seen) = (rng(), 0);
+        for _ in 0..SAMPLED_BUCKETS_MAX.max(least) {
+            cursor = self.table.scan(cursor, |entry| {
+                seen += 1;
+                visit(entry);
+            });
+            if seen >= least.min(self.table.len()) {
+                return;
+            }
+        }
+        // A table that was emptied has buckets without entries.
+        if seen == 0
+            && let Some(entry) = self.table.random(rng)
+        {
+            visit(entry);
+        }
+    }
+
+    /// Like [`Db::sample`] among the entries that have an expiry.
+    pub fn sample_volatile(
+        &mut self,
+        least: usize,
+        rng: &mut dyn FnMut() -> u64,
+        mut visit: impl FnMut(&Entry),
+    ) {
+        let least = least.min(self.expires.len());
+        let mut seen = 0;
+        if self.expires.len() >= self.table.len() / VOLATILE_DENSE {
+            let mut cursor = rng();
+            for _ in 0..least * VOLATILE_DENSE {
+                cursor = self.table.scan(cursor, |entry| {
+                    if entry.expire_at().is_some() {
+                        seen += 1;
+                        visit(entry);
+                    }
+                });
+                if seen >= least {
+                    return;
+                }
+            }
+        }
+        while seen < least {
+            let Some((at, hash)) = self.expires.draw(rng) else { return };
+            let entry = self.table.find_by_hash(hash, |entry| entry.expire_at() == Some(at));
+            visit(entry.expect("each row of the expiry index names an entry"));
+            seen += 1;
+        }
+    }
+
+    /// The entry whose time runs out first.
+    pub fn first_to_expire(&mut self) -> Option<&Entry> {
+        let (at, hash) = self.expires.first()?;
+        let entry = self.table.find_by_hash(hash, |entry| entry.expire_at() == Some(at));
+        Some(entry.expect("each row of the expiry index names an entry"))
     }
 
     /// Empties the database and gives back what it held.
@@ -422,7 +497,7 @@ mod tests {
             add(&mut db, key, "ab");
         }
         db.remove(Key::new(b"removed"));
-        db.set_str(Key::new(b"overwritten"), b"text", ExpireChange::Clear, 0);
+        db.set_str(Key::new(b"overwritten"), b"text", ExpireChange::Clear, 0, Touch::Lru(0));
         assert_eq!(db.hashes_with_ttl(), 1);
         let entry = db.remove(Key::new(b"renamed")).unwrap();
         let copy = entry.duplicate(b"copy");

@@ -4,7 +4,7 @@
 //! 32-bit `meta` holds, from the lowest bit:
 //!
 //! ```text
-//! bits 0..24   access clock: LRU seconds (mod 2^24), or LFU minutes (16 bits) and counter (8 bits)
+//! bits 0..24   access clock, see [`crate::access`]
 //! bit  24      RAW: the string was changed in place, so `OBJECT ENCODING` says raw however short it is
 //! ```
 
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use structures::number;
 use structures::record::{Record, ValueMut, ValueRef};
 
+use crate::access::CLOCK_MASK;
 use crate::object::{Object, Type, WrongType};
 use crate::{Hash, List, Set, Stream, ZSet};
 
@@ -26,7 +27,6 @@ pub const INLINE_MAX: usize = 4096;
 /// Strings up to this length that were never changed in place are called `embstr`.
 const EMBSTR_MAX: usize = 44;
 
-const CLOCK_MASK: u32 = 0x00ff_ffff;
 const RAW: u32 = 1 << 24;
 
 /// A string value as it is stored.

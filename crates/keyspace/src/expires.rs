@@ -13,11 +13,19 @@ use std::collections::BTreeMap;
 pub struct Expires {
     rows: BTreeMap<(i64, u64), u32>,
     keys: usize,
+    /// Random rows that [`Expires::draw`] has yet to give; some may be gone meanwhile.
+    drawn: Vec<(i64, u64)>,
 }
+
+/// Rows that are drawn at once.
+const DRAWN: usize = 256;
+
+/// Rows that drawing walks over at most: it must not become a pause.
+const WALKED_MAX: usize = 1 << 16;
 
 impl Expires {
     pub const fn new() -> Self {
-        Expires { rows: BTreeMap::new(), keys: 0 }
+        Expires { rows: BTreeMap::new(), keys: 0, drawn: Vec::new() }
     }
 
     /// Number of keys that have an expiry.
@@ -59,6 +67,37 @@ impl Expires {
         self.rows.range(..(now_ms, 0)).map(|(_, count)| *count as usize).sum()
     }
 
+    /// A random row. A B-tree has no ranks to draw by, so one walk over it draws many rows: all have the same chance
+    /// in an index of up to 65,536 rows; of a larger one, so many are walked from a random time on.
+    pub fn draw(&mut self, rng: &mut dyn FnMut() -> u64) -> Option<(i64, u64)> {
+        while let Some(row) = self.drawn.pop() {
+            if self.rows.contains_key(&row) {
+                return Some(row);
+            }
+        }
+        let (&(first, _), _) = self.rows.first_key_value()?;
+        let (&(last, _), _) = self.rows.last_key_value()?;
+        let start = if self.rows.len() > WALKED_MAX {
+            first.saturating_add((rng() % (last.abs_diff(first).saturating_add(1))).min(i64::MAX as u64) as i64)
+        } else {
+            first
+        };
+        let later = self.rows.range((start, 0)..);
+        let rows = later.chain(self.rows.range(..(start, 0))).take(WALKED_MAX);
+        for (count, (row, _)) in rows.enumerate() {
+            // A reservoir: the n-th row stays with a chance of DRAWN in n.
+            if count < DRAWN {
+                self.drawn.push(*row);
+            } else if let Some(place) = self.drawn.get_mut((rng() % (count as u64 + 1)) as usize) {
+                *place = *row;
+            }
+        }
+        for index in (1..self.drawn.len()).rev() {
+            self.drawn.swap(index, (rng() % (index as u64 + 1)) as usize);
+        }
+        self.drawn.pop()
+    }
+
     /// Mean time to live in milliseconds over at most `samples` rows, 0 when there is none: `avg_ttl` of `INFO`.
     pub fn average_ttl_ms(&self, now_ms: i64, samples: usize) -> i64 {
         let (mut total, mut count) = (0i128, 0i128);
@@ -95,6 +134,27 @@ mod tests {
         expires.remove(10, 1);
         assert_eq!(expires.first_due(100), Some((20, 2)));
         assert_eq!(expires.len(), 2);
+    }
+
+    #[test]
+    fn drawn_rows_are_there_and_fair() {
+        let mut state = 1u64;
+        let mut random = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 17
+        };
+        let mut expires = Expires::new();
+        assert_eq!(expires.draw(&mut random), None);
+        // Times far apart and close together: only rows count.
+        let at = |n: u64| if n < 900 { n as i64 } else { (n * n) as i64 };
+        (0..1000).for_each(|n| expires.add(at(n), n));
+        let mut seen = vec![0u32; 1000];
+        for _ in 0..100_000 {
+            seen[expires.draw(&mut random).expect("there are rows").1 as usize] += 1;
+        }
+        assert!(seen.iter().all(|count| (50..=160).contains(count)), "{seen:?}");
+        (10..1000).for_each(|n| expires.remove(at(n), n));
+        (0..100).for_each(|_| assert!(expires.draw(&mut random).expect("there are rows").1 < 10));
     }
 
     #[test]

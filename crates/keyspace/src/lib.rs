@@ -8,6 +8,7 @@
 //! not fit there. A [`Db`] maps keys to entries, keeps the index of expiries, and saves the pre-image of whatever a
 //! running snapshot has not copied yet before it hands out anything mutable: no caller can forget to.
 
+pub mod access;
 pub mod db;
 pub mod digest;
 pub mod entry;
@@ -22,6 +23,7 @@ pub mod snapshot;
 pub mod stream;
 pub mod zset;
 
+pub use access::{AccessClock, Lfu, Touch};
 pub use db::{Db, Key};
 pub use entry::{Entry, EntryExt, Str};
 pub use hash::{FieldExpiry, Hash};

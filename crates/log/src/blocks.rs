@@ -27,6 +27,10 @@ const BLOCK_BYTES_MAX: usize = 64 * 1024;
 /// Room past the nominal end of a block, so that a command that straddles it does not move the block.
 const BLOCK_SLACK_BYTES: usize = 1024;
 
+/// Blocks with their slack are multiples of this: sizes that the allocator has, so that what a block holds is what it
+/// takes. With 1 KB more each would take a quarter more than the log knows of.
+const BLOCK_STEP_BYTES: usize = 16 * 1024;
+
 /// What a block costs beside its bytes: its place in the queue and the counted vector that holds them.
 const BLOCK_OVERHEAD_BYTES: usize = size_of::<Block>() + size_of::<Vec<u8>>() + 2 * size_of::<usize>();
 
@@ -243,7 +247,8 @@ impl Log {
     pub fn set_capacity(&mut self, backlog_bytes: u64) {
         self.backlog_bytes = backlog_bytes.max(BACKLOG_BYTES_MIN);
         let sixteenth = usize::try_from(self.backlog_bytes / 16).unwrap_or(usize::MAX);
-        let block_bytes = sixteenth.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+        let whole = sixteenth.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX) / BLOCK_STEP_BYTES * BLOCK_STEP_BYTES;
+        let block_bytes = whole - BLOCK_SLACK_BYTES;
         if block_bytes != self.block_bytes {
             // The tail was allocated for the old size.
             self.seal_tail();

@@ -49,7 +49,7 @@ use crate::version::{Dialect, Version};
 pub const STRING_WHOLE_MAX: usize = 1 << 20;
 
 /// The greatest expiry of a hash field in Redis's forms: 48 bits of milliseconds.
-const FIELD_EXPIRE_MAX: u64 = (1 << 48) - 1;
+pub const FIELD_EXPIRE_MAX: u64 = (1 << 48) - 1;
 /// What Valkey writes for a field without expiry.
 const VALKEY_NO_EXPIRE: i64 = -1;
 
@@ -835,7 +835,9 @@ fn field_ttl_valkey<'b>(
     let (name, value) = (input.string()?, input.string()?);
     let expire_at_ms = match i64::from_le_bytes(input.array()?) {
         VALKEY_NO_EXPIRE => None,
-        at => Some(at),
+        at if at < 0 => return input.corrupt("hash field that expires before all time"),
+        // Valkey knows no such limit, and a field that lives till then need not fail a whole snapshot.
+        at => Some(at.min(FIELD_EXPIRE_MAX as i64)),
     };
     Ok(Event::Field { name: name.bytes(first)?, value: value.bytes(second)?, expire_at_ms })
 }

@@ -11,6 +11,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 /// The allocator of the programs: see docs/ARCHITECTURE.md for how it was chosen.
@@ -42,6 +43,39 @@ thread_local! {
 pub fn used_bytes() -> u64 {
     let sum: i64 = ALLOCATED.iter().map(|counter| counter.0.load(Ordering::Relaxed)).sum();
     sum.max(0) as u64
+}
+
+/// jemalloc's report on itself.
+pub fn report() -> String {
+    extern "C" fn append(into: *mut c_void, text: *const c_char) {
+        // SAFETY: `into` is the buffer that `report` lends for the call, `text` a C string of jemalloc's.
+        let (into, text) = unsafe { (&mut *into.cast::<Vec<u8>>(), CStr::from_ptr(text)) };
+        into.extend_from_slice(text.to_bytes());
+    }
+    let mut text: Vec<u8> = Vec::new();
+    // SAFETY: `append` takes what is passed as its first argument to be a buffer, and it is one for as long as the call
+    // takes. Allocating within the callback is allowed.
+    unsafe {
+        tikv_jemalloc_sys::malloc_stats_print(Some(append), (&raw mut text).cast(), std::ptr::null());
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Gives the free pages of all arenas back to the operating system; false if jemalloc refuses.
+pub fn purge() -> bool {
+    /// `MALLCTL_ARENAS_ALL`.
+    const NAME: &CStr = c"arena.4096.purge";
+    // SAFETY: this control takes no value and gives none.
+    let code = unsafe {
+        tikv_jemalloc_sys::mallctl(
+            NAME.as_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    code == 0
 }
 
 #[inline]
@@ -148,6 +182,14 @@ mod tests {
         ] {
             assert_eq!(class(size), expected, "{size}");
         }
+    }
+
+    #[test]
+    fn jemalloc_answers_for_itself() {
+        let report = report();
+        assert!(report.starts_with("___ Begin jemalloc statistics ___"), "{report}");
+        assert!(report.ends_with("--- End jemalloc statistics ---\n"), "{report}");
+        assert!(purge());
     }
 
     #[test]

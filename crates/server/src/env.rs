@@ -131,6 +131,14 @@ impl Env for ProcessEnv {
         }
     }
 
+    fn allocator_report(&self) -> Option<String> {
+        Some(allocator::report())
+    }
+
+    fn purge_allocator(&mut self) -> bool {
+        allocator::purge()
+    }
+
     fn used_memory(&self) -> u64 {
         allocator::used_bytes()
     }

@@ -184,7 +184,8 @@ impl EventLoop {
     /// How long to wait: not at all while there is work that no event announces.
     fn timeout(&self) -> Timespec {
         let due = self.load_due_us().map_or(self.next_tick_us, |load| load.min(self.next_tick_us));
-        let mut micros = if self.can_pull() { 0 } else { due.saturating_sub(self.turn_us) };
+        let busy = self.can_pull() || self.node.is_busy();
+        let mut micros = if busy { 0 } else { due.saturating_sub(self.turn_us) };
         if let Some(at_ms) = self.node.store.key_waits.next_deadline_ms() {
             let millis = at_ms.saturating_sub(self.node.core.env.unix_ms()).saturating_add(1);
             micros = micros.min(millis.max(0) as u64 * 1000);

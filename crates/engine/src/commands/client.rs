@@ -563,6 +563,7 @@ pub fn describe_running(ctx: &mut Ctx<'_>) -> String {
 fn flags(session: &Session) -> String {
     let rows = [
         ('S', session.is_replica()),
+        ('O', session.monitors),
         ('M', session.is_primary()),
         ('x', session.multi.is_some()),
         ('b', session.blocked.is_some()),

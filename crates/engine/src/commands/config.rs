@@ -6,6 +6,7 @@ use super::write_help;
 use crate::action::Action;
 use crate::config::{Config, Protected};
 use crate::ctx::{CmdResult, Ctx, Handler};
+use crate::evict;
 use crate::params::{self, Param, Source};
 use crate::session::Session;
 
@@ -158,6 +159,9 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         .filter(|p| p.show(config) != p.show(&mut old))
         .map(|p| p.name)
         .collect();
+    if changed.contains(&"maxmemory") {
+        evict::limit_changed(ctx.store, ctx.core);
+    }
     ctx.core.actions.extend(changed.into_iter().map(|name| Action::ConfigChanged { name }));
     ctx.reply.ok();
     Ok(())
@@ -266,6 +270,8 @@ fn failed(name: &str, reason: &str) -> CommandError {
 fn resetstat(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.core.stats.reset();
     ctx.store.stats = Default::default();
+    ctx.store.reclaim.reset_freed();
+    ctx.core.eviction.reset_stats();
     ctx.core.snapshots.saves = 0;
     ctx.reply.ok();
     Ok(())

@@ -192,6 +192,8 @@ fn reset(ctx: &mut Ctx<'_>) -> CmdResult {
         return Err(CommandError::fixed("ERR can only reset normal connections"));
     }
     abandon(ctx.session, ctx.store);
+    let running = ctx.core.running;
+    super::monitor::stop(ctx.core, ctx.session, running);
     let session = &mut *ctx.session;
     session.db = 0;
     session.proto = Proto::Resp2;
@@ -205,6 +207,7 @@ fn reset(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn auth(ctx: &mut Ctx<'_>) -> CmdResult {
+    ctx.core.redacted.extend(1..ctx.argv.len());
     let (user, password) = match ctx.argv.len() {
         2 if ctx.core.config.requirepass.is_empty() => {
             return Err(CommandError::fixed(
@@ -216,7 +219,6 @@ fn auth(ctx: &mut Ctx<'_>) -> CmdResult {
         3 => (ctx.argv.at(1), 2),
         _ => return Err(CommandError::Syntax),
     };
-    ctx.core.redacted.extend(1..ctx.argv.len());
     authenticate(ctx, user, ctx.argv.at(password))?;
     ctx.reply.ok();
     Ok(())

@@ -219,7 +219,7 @@ fn object(ctx: &mut Ctx<'_>) -> CmdResult {
         entry.encoding(),
         serialized_bytes(entry),
         entry.clock(),
-        ctx.store.clock.wrapping_sub(entry.clock()) & 0x00ff_ffff,
+        ctx.store.access.idle_s(entry.clock()),
     );
     if let ValueRef::Payload(Object::List(list)) = entry.value() {
         let (nodes, limits) = (list.node_count(), &ctx.store.limits);

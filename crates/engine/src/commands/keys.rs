@@ -349,7 +349,9 @@ fn rename_key(ctx: &mut Ctx<'_>, replaces: bool) -> Result<Option<Renamed>, Comm
         ctx.store.delete_quietly(to, ctx.store.lazy.server_del);
     }
     let entry = ctx.store.take(from).expect("the key was found above");
-    ctx.store.add_entry(to.hash, entry.renamed(to.bytes));
+    // The value is the same one: it was used when it was.
+    let clock = entry.clock();
+    ctx.store.add_entry(to.hash, entry.renamed(to.bytes)).set_clock(clock);
     ctx.store.modified(from.bytes);
     ctx.store.touch_watchers(to.bytes);
     ctx.store.notify(Event::GENERIC, "rename_from", from.bytes);
@@ -372,7 +374,8 @@ fn move_key(ctx: &mut Ctx<'_>) -> CmdResult {
         let entry = ctx.store.take_for_another(key).expect("the key was found above");
         ctx.store.modified(key.bytes);
         ctx.store.select(target);
-        ctx.store.add_entry(key.hash, entry);
+        let clock = entry.clock();
+        ctx.store.add_entry(key.hash, entry).set_clock(clock);
         ctx.store.touch_watchers(key.bytes);
         ctx.store.select(source);
         ctx.store.notify(Event::GENERIC, "move_from", key.bytes);

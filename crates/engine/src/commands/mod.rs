@@ -24,11 +24,13 @@ pub mod hash;
 pub mod hash_ttl;
 pub mod hyperloglog;
 pub mod keys;
+pub mod latency;
 pub mod lcs;
 pub mod list;
 pub mod list_blocking;
 pub mod memory;
 pub mod migrate;
+pub mod monitor;
 pub mod object;
 pub mod persistence;
 pub mod replication;
@@ -81,11 +83,13 @@ const GROUPS: &[&[Command<Handler>]] = &[
     hash_ttl::COMMANDS,
     hyperloglog::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
     list_blocking::COMMANDS,
     memory::COMMANDS,
     migrate::COMMANDS,
+    monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
     replication::COMMANDS,

@@ -108,9 +108,6 @@ const OBJECT_REFCOUNT: Command<Handler> = Command {
     ..Command::runs(object_refcount)
 };
 
-/// The access clock counts seconds in this many bits.
-const CLOCK_MASK: u32 = 0x00ff_ffff;
-
 /// Integers below this are one shared object in Redis, which says so by this reference count.
 const SHARED_INTEGERS: i64 = 10_000;
 const SHARED_REFCOUNT: i64 = i32::MAX as i64;
@@ -138,11 +135,14 @@ fn object_encoding(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
+    // Redis gives each key an integer of its own where it keeps the key's clock in it.
+    let config = &ctx.core.config;
+    let shares = config.maxmemory == 0 || !config.maxmemory_policy.reads_clocks();
     match ctx.store.peek(ctx.key(2)) {
         None => ctx.reply.null(),
         Some(entry) => {
-            let shared =
-                matches!(entry.as_str(), Ok(Str::Int(value)) if (0..SHARED_INTEGERS).contains(&value));
+            let shared = shares
+                && matches!(entry.as_str(), Ok(Str::Int(value)) if (0..SHARED_INTEGERS).contains(&value));
             ctx.reply.int(if shared { SHARED_REFCOUNT } else { 1 });
         }
     }
@@ -150,24 +150,34 @@ fn object_refcount(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn object_idletime(ctx: &mut Ctx<'_>) -> CmdResult {
-    let clock = ctx.store.clock;
+    let access = ctx.store.access;
     match ctx.store.peek(ctx.key(2)) {
         None => ctx.reply.null(),
-        Some(entry) => ctx.reply.int(i64::from(clock.wrapping_sub(entry.clock()) & CLOCK_MASK)),
+        Some(entry) if access.lfu.is_none() => ctx.reply.int(i64::from(access.idle_s(entry.clock()))),
+        Some(_) => {
+            return Err(CommandError::fixed(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+                 between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
     }
     Ok(())
 }
 
 fn object_freq(ctx: &mut Ctx<'_>) -> CmdResult {
-    if ctx.store.peek(ctx.key(2)).is_none() {
-        ctx.reply.null();
-        return Ok(());
+    let access = ctx.store.access;
+    match ctx.store.peek(ctx.key(2)) {
+        None => ctx.reply.null(),
+        Some(entry) if access.lfu.is_some() => ctx.reply.int(i64::from(access.frequency(entry.clock()))),
+        Some(_) => return Err(NOT_COUNTED),
     }
-    Err(CommandError::fixed(
-        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
-         between policies at runtime LRU and LFU data will take some time to adjust.",
-    ))
+    Ok(())
 }
+
+const NOT_COUNTED: CommandError = CommandError::fixed(
+    "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
+         between policies at runtime LRU and LFU data will take some time to adjust.",
+);
 
 fn object_help(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.reply.array(HELP.len());
@@ -203,6 +213,63 @@ mod tests {
         }
         assert!(h.run("OBJECT FREQ int").starts_with("-ERR An LFU maxmemory policy is not selected"));
         assert!(h.run("OBJECT HELP").starts_with(r"*11\r\n+OBJECT <subcommand>"));
+    }
+
+    #[test]
+    fn frequencies_are_counted_under_lfu_and_survive_a_reload() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET maxmemory-policy allkeys-lfu lfu-log-factor 0");
+        h.run("SET a 1");
+        assert_eq!(h.run("OBJECT FREQ a"), r":5\r\n");
+        (0..20).for_each(|_| assert_eq!(h.run("GET a"), r"$1\r\n1\r\n"));
+        assert_eq!(h.run("OBJECT FREQ a"), r":25\r\n");
+        // Another value, and another name, is as often asked for.
+        h.run("SET a 2");
+        h.run("RENAME a b");
+        assert_eq!(h.run("OBJECT FREQ b"), r":27\r\n");
+        assert!(h.run("OBJECT IDLETIME b").starts_with("-ERR An LFU maxmemory policy is selected"));
+        let payload = h.run_args(&[b"DUMP", b"b"]);
+        let start = payload.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        let payload = &payload[start..payload.len() - 2];
+        h.run_args(&[b"RESTORE", b"c", b"0", payload, b"FREQ", b"100"]);
+        assert_eq!(h.run("DEBUG RELOAD"), r"+OK\r\n");
+        // DUMP was one more use of it.
+        assert_eq!(h.run("OBJECT FREQ b"), r":28\r\n");
+        assert_eq!(h.run("OBJECT FREQ c"), r":100\r\n");
+        h.advance_ms(10 * 60_000);
+        assert_eq!(h.run("OBJECT FREQ c"), r":90\r\n");
+    }
+
+    #[test]
+    fn idle_times_survive_a_reload_where_they_decide() {
+        for (policy, idle) in [("volatile-lru", r":100\r\n"), ("noeviction", r":0\r\n")] {
+            let mut h = Harness::new();
+            h.run(&format!("CONFIG SET maxmemory-policy {policy}"));
+            h.run("SET a 1");
+            h.advance_ms(100_000);
+            assert_eq!(h.run("DEBUG RELOAD"), r"+OK\r\n");
+            assert_eq!(h.run("OBJECT IDLETIME a"), idle, "{policy}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_touch_leaves_the_idle_time() {
+        let mut h = Harness::new();
+        h.run("SET a 1");
+        h.run("RPUSH l 1");
+        h.run("CLIENT NO-TOUCH on");
+        h.advance_ms(5000);
+        h.run("GET a");
+        h.run("RPUSH l 2");
+        assert_eq!(
+            (h.run("OBJECT IDLETIME a"), h.run("OBJECT IDLETIME l")),
+            (":5\\r\\n".into(), ":5\\r\\n".into())
+        );
+        h.run("TOUCH a");
+        assert_eq!(h.run("OBJECT IDLETIME a"), r":0\r\n");
+        let other = h.connect();
+        h.run_on(other, "LLEN l");
+        assert_eq!(h.run("OBJECT IDLETIME l"), r":0\r\n");
     }
 
     #[test]
