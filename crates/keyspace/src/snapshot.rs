@@ -216,8 +216,8 @@ pub(crate) const ZSET: u8 = 10;
 /// A hash that has a field with an expiry: an i64 follows each value.
 pub(crate) const HASH_TTL: u8 = 11;
 
-/// A u64 length comes first, then what [`StreamCopy`] reads.
-const STREAM: u8 = 12;
+/// A u64 length comes first, then u32 nodes, then as many nodes and one foot as [`StreamCopy`] reads them.
+pub(crate) const STREAM: u8 = 12;
 
 /// The expiry of a field that has none.
 const NO_EXPIRY: i64 = i64::MIN;
@@ -227,6 +227,9 @@ const NOT_KNOWN: u64 = u64::MAX;
 
 const PACKED_NODE: u8 = 0;
 const PLAIN_NODE: u8 = 1;
+
+const STREAM_NODE: u8 = 0;
+const STREAM_FOOT: u8 = 1;
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
@@ -358,10 +361,14 @@ impl Batch {
         let length_at = self.bytes.len();
         self.push_u64(0);
         self.push_u32(stream.node_count() as u32);
-        for node in stream.nodes() {
-            self.push_id(node.key());
-            self.push_bytes(node.bytes());
-        }
+        stream.nodes().for_each(|node| write_stream_node(node, &mut self.bytes));
+        self.push_stream_foot(stream);
+        let length = (self.bytes.len() - length_at - 8) as u64;
+        self.bytes[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
+    }
+
+    fn push_stream_foot(&mut self, stream: &Stream) {
+        self.bytes.push(STREAM_FOOT);
         let counters = stream.counters();
         self.push_u64(counters.length);
         self.push_id(counters.last_id);
@@ -372,8 +379,6 @@ impl Batch {
         for (name, group) in stream.groups() {
             self.push_group(name, group);
         }
-        let length = (self.bytes.len() - length_at - 8) as u64;
-        self.bytes[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
     }
 
     fn push_group(&mut self, name: &[u8], group: &Group) {
@@ -495,6 +500,19 @@ pub(crate) fn write_field(field: &crate::hash::Field, with_expiry: bool, out: &m
     }
 }
 
+pub(crate) fn write_stream_node(node: &crate::stream::Node, out: &mut Vec<u8>) {
+    out.push(STREAM_NODE);
+    out.extend_from_slice(&node.key().to_bytes());
+    write_bytes(node.bytes(), out);
+}
+
+/// What follows the nodes of a stream: counters and groups.
+pub(crate) fn stream_foot(stream: &Stream) -> Vec<u8> {
+    let mut foot = Batch::default();
+    foot.push_stream_foot(stream);
+    foot.bytes
+}
+
 pub(crate) fn write_scored(member: &[u8], score: f64, out: &mut Vec<u8>) {
     write_bytes(member, out);
     out.extend_from_slice(&score.to_le_bytes());
@@ -530,7 +548,7 @@ pub enum Body<'a> {
         expire_at_ms: Option<i64>,
         clock: u32,
         shape: Shape,
-        /// Elements of all parts; nodes of a list.
+        /// Elements of all parts; nodes of a list or a stream.
         count: u64,
     },
     /// Some elements of the value that was begun last.
@@ -548,6 +566,8 @@ pub enum Shape {
         soonest_ms: i64,
     },
     ZSet,
+    /// The nodes of a stream, and one item more for what follows them.
+    Stream,
 }
 
 /// A value as it was copied.
@@ -572,9 +592,13 @@ pub enum Value<'a> {
     Stream(StreamCopy<'a>),
 }
 
-/// A copied stream: nodes, counters and groups, in the order in which snapshots hold them.
+/// A copied stream, or a part of one: nodes, and at the end counters and groups, as snapshots hold them.
 #[derive(Debug, Clone)]
 pub struct StreamCopy<'a> {
+    /// Number of the nodes, unless this is a part.
+    nodes: Option<u32>,
+    /// Nodes here, and the end.
+    pub items: usize,
     rest: Reader<'a>,
 }
 
@@ -620,11 +644,22 @@ impl<'a> StreamCopy<'a> {
     /// Hands out the pieces in order.
     pub fn visit<E>(&self, mut visit: impl FnMut(StreamPiece<'a>) -> Result<(), E>) -> Result<(), E> {
         let mut rest = self.rest.clone();
-        let nodes = rest.u32();
-        visit(StreamPiece::Nodes(u64::from(nodes)))?;
-        for _ in 0..nodes {
-            visit(StreamPiece::Node { key: rest.id(), bytes: rest.bytes() })?;
+        if let Some(nodes) = self.nodes {
+            visit(StreamPiece::Nodes(u64::from(nodes)))?;
         }
+        for _ in 0..self.items {
+            match rest.u8() {
+                STREAM_NODE => visit(StreamPiece::Node { key: rest.id(), bytes: rest.bytes() })?,
+                _ => Self::visit_foot(&mut rest, &mut visit)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_foot<E>(
+        rest: &mut Reader<'a>,
+        visit: &mut impl FnMut(StreamPiece<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let counters = Counters {
             length: rest.u64(),
             last_id: rest.id(),
@@ -754,6 +789,7 @@ impl<'a> Items<'a> {
                 SET => Shape::Set,
                 HASH => Shape::Hash,
                 HASH_TTL => Shape::HashTtl { soonest_ms: i64::from_le_bytes(reader.array()) },
+                STREAM => Shape::Stream,
                 _ => Shape::ZSet,
             };
             return Body::Begin { key, expire_at_ms, clock, shape, count };
@@ -771,7 +807,9 @@ impl<'a> Items<'a> {
             ZSET_LISTPACK => Value::ZSetListpack(reader.bytes()),
             STREAM => {
                 let length = reader.u64() as usize;
-                Value::Stream(StreamCopy { rest: Reader { rest: reader.take(length) } })
+                let mut rest = Reader { rest: reader.take(length) };
+                let nodes = rest.u32();
+                Value::Stream(StreamCopy { nodes: Some(nodes), items: nodes as usize + 1, rest })
             }
             tag => elements_of(tag, reader.elements(tag)),
         };
@@ -847,6 +885,7 @@ fn elements_of(tag: u8, elements: Elements<'_>) -> Value<'_> {
         HASH => Value::Hash(elements),
         HASH_TTL => Value::HashTtl(elements),
         ZSET => Value::ZSet(elements),
+        STREAM => Value::Stream(StreamCopy { nodes: None, items: elements.count, rest: elements.rest }),
         other => unreachable!("a batch holds only what was pushed, not tag {other}"),
     }
 }
