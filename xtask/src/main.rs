@@ -2,6 +2,8 @@
 
 mod bench;
 mod client;
+mod diff;
+mod fuzz;
 mod packages;
 mod peers;
 mod process;
@@ -33,6 +35,10 @@ enum Verb {
     Upstream(upstream::Options),
     /// Measure the server and its peers in one run
     Bench(bench::Options),
+    /// Send random commands to the server and to its peers, and compare every reply
+    Diff(diff::Options),
+    /// Look for bytes that make a parser, RESTORE or a snapshot's load crash, hang or take much memory
+    Fuzz(fuzz::Options),
     /// Run the simulator; what follows is passed on, see `cargo xtask sim -- --help`
     Sim {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -53,6 +59,16 @@ fn main() -> anyhow::Result<ExitCode> {
             return Ok(exit_code(counts.failed == 0));
         }
         Verb::Bench(options) => bench::run(&options)?,
+        Verb::Diff(options) => {
+            let counts = diff::run(&options)?;
+            println!("{} passed, {} failed", counts.passed, counts.failed);
+            return Ok(exit_code(counts.failed == 0));
+        }
+        Verb::Fuzz(options) => {
+            let counts = fuzz::run(&options)?;
+            println!("{} passed, {} failed", counts.passed, counts.failed);
+            return Ok(exit_code(counts.failed == 0));
+        }
         Verb::Sim { args } => {
             let mut command = std::process::Command::new("cargo");
             command.args(["run", "--release", "--quiet", "--package", "kindred-sim", "--"]).args(args);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{packages, peers, process, tidy, upstream, workspace};
+use crate::{diff, packages, peers, process, tidy, upstream, workspace};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -52,6 +52,7 @@ const STEPS: &[Step] = &[
     ("peers", |_| peers::print(false).map(|()| Outcome::Ran(one(true)))),
     ("workspace tests", workspace_tests),
     ("doc tests", |_| counted(cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]), parse_cargo_test)),
+    ("diff", run_diff),
     ("upstream", run_upstream),
     ("sim", sim),
 ];
@@ -186,6 +187,11 @@ fn run_upstream(_: &Options) -> Result<Outcome> {
         return Ok(Outcome::Skipped("the workspace has no kindred-server yet".to_owned()));
     }
     let counts = upstream::run(&upstream::Options::default_list())?;
+    Ok(Outcome::Ran(Counts { passed: counts.passed, failed: counts.failed }))
+}
+
+fn run_diff(_: &Options) -> Result<Outcome> {
+    let counts = diff::run(&diff::Options::short())?;
     Ok(Outcome::Ran(Counts { passed: counts.passed, failed: counts.failed }))
 }
 

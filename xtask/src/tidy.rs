@@ -24,6 +24,7 @@ const LAYERS: &[&str] = &[
     "kindred-server",
     "kindred",
     "kindred-sim",
+    "kindred-fuzz",
     "xtask",
 ];
 

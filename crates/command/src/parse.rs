@@ -13,8 +13,10 @@ pub fn is_token(arg: &[u8], token: &str) -> bool {
     arg.eq_ignore_ascii_case(token.as_bytes())
 }
 
-/// A SCAN cursor: decimal digits of a `u64`. Like Redis, takes leading zeros and a sign, and an empty text for 0.
+/// A SCAN cursor: decimal digits of a `u64`. Like Redis, takes leading zeros and a sign, an empty text for 0, and looks at
+/// nothing behind a NUL.
 pub fn parse_cursor(arg: &[u8]) -> Result<u64, CommandError> {
+    let arg = arg.split(|byte| *byte == 0).next().unwrap_or_default();
     let (negative, digits) = match arg {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
@@ -181,6 +183,8 @@ mod tests {
             (" 1", None),
             ("1 ", None),
             ("1a", None),
+            ("1\0a", Some(1)),
+            ("\0", Some(0)),
             ("a", None),
         ] {
             assert_eq!(parse_cursor(text.as_bytes()).ok(), cursor, "{text:?}");

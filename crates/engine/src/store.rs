@@ -8,7 +8,7 @@ use keyspace::db::{Detached, ExpireChange};
 use keyspace::entry::new_object;
 use keyspace::{
     AccessClock, Db, Edit, EncodingLimits, Entry, EntryExt, Hash, HashRef, Key, List, ListRef, Object, Set,
-    SetRef, Str, Touch, Type, Value, WrongType, ZSet, ZSetRef,
+    SetRef, Str, Stream, Touch, Type, Value, WrongType, ZSet, ZSetRef,
 };
 
 use crate::effects::Effects;
@@ -95,6 +95,8 @@ pub struct Store {
     pub notifications: Notifications,
     pub stats: LookupStats,
     pub reclaim: Box<dyn Reclaim + Send>,
+    /// A stream may be in the data: snapshots need a version that holds all of it.
+    pub has_streams: bool,
     /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
     pub orphans: Vec<Detached>,
     /// What this node has to delete although it is a replica.
@@ -119,6 +121,7 @@ impl Store {
             notifications: Notifications::default(),
             stats: LookupStats::default(),
             reclaim: Box::new(DropNow),
+            has_streams: false,
             orphans: Vec::new(),
             own_expiries: OwnExpiries::default(),
             rng: seed | 1,
@@ -340,6 +343,10 @@ impl Store {
         self.read(key).map(EntryExt::as_zset).transpose()
     }
 
+    pub fn read_stream(&mut self, key: Key<'_>) -> Result<Option<&Stream>, WrongType> {
+        self.read(key).map(EntryExt::as_stream).transpose()
+    }
+
     pub fn write_list<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, List>>, WrongType> {
         let (fill, threshold) = (self.limits.list_fill, self.limits.packed_threshold);
         let list = self.write(key).map(|entry| entry.as_list_mut(key.bytes)).transpose()?;
@@ -359,6 +366,20 @@ impl Store {
 
     pub fn write_zset<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, ZSet>>, WrongType> {
         self.write(key).map(|entry| entry.as_zset_mut(key.bytes)).transpose()
+    }
+
+    #[inline]
+    pub fn write_stream(&mut self, key: Key<'_>) -> Result<Option<&mut Stream>, WrongType> {
+        self.write(key).map(EntryExt::as_stream_mut).transpose()
+    }
+
+    /// Changes the stream at `key`, which was just found, and the effects beside it.
+    pub fn edit_stream<R>(&mut self, key: Key<'_>, change: impl FnOnce(&mut Stream, &mut Effects) -> R) -> R {
+        const FOUND: &str = "the stream was just found";
+        let touch = self.touch();
+        let entry = self.dbs[self.selected].edit(key).expect(FOUND);
+        entry.set_clock(touch.apply(entry.clock()));
+        change(entry.as_stream_mut().expect(FOUND), &mut self.effects)
     }
 
     // ---- changes ----
@@ -652,7 +673,7 @@ impl Store {
 
 fn is_empty_collection(entry: &Entry) -> bool {
     match entry.content() {
-        Value::Str(_) => false,
+        Value::Str(_) | Value::Stream(_) => false,
         Value::List(list) => list.is_empty(),
         Value::Set(set) => set.is_empty(),
         Value::Hash(hash) => hash.is_empty(),

@@ -12,6 +12,7 @@
 //! string     mix(text)          list   mix(element) …          set   xor(element) …
 //! zset       xor(mix(member), mix(score)) …
 //! hash       xor(mix(field), mix(value), xor("!!hexpire!!") if the field has an expiry) …
+//! stream     for each entry: mix("ms.seq"), mix(field), mix(value) …; groups are not part of it
 //! ```
 
 use std::fmt;
@@ -26,7 +27,7 @@ use crate::hash::HashRef;
 use crate::list::ListRef;
 use crate::set::SetRef;
 use crate::zset::ZSetRef;
-use crate::{Db, Hash, Set, ZSet};
+use crate::{Db, Hash, Set, Stream, ZSet};
 
 /// 160 bits; shown in hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +76,7 @@ impl Digest {
 
     fn value(&mut self, entry: &Entry) {
         match entry.content() {
+            Value::Stream(stream) => self.stream(stream),
             Value::Str(text) => {
                 self.kind(0);
                 self.mix(text.text(&mut number::IntText::new()));
@@ -119,7 +121,8 @@ impl Digest {
             let mut element = Digest::default();
             element.mix(member);
             let mut text = Vec::new();
-            push_score(&mut text, score);
+            // Unlike a reply, the servers' digest knows no special form for integers.
+            number::push_f64_grisu(&mut text, score);
             element.mix(&text);
             self.xor(&element.0);
         };
@@ -134,6 +137,20 @@ impl Digest {
                 }
             }
             ZSet::Ordered(set) => set.iter().for_each(|(member, score)| scored(member, score)),
+        }
+    }
+
+    fn stream(&mut self, stream: &Stream) {
+        self.kind(6);
+        let (mut name_text, mut value_text) = (Vec::new(), Vec::new());
+        let mut entries = stream.iter();
+        while let Some(at) = entries.next() {
+            self.mix(format!("{}.{}", at.id.ms, at.id.seq).as_bytes());
+            for _ in 0..at.fields {
+                let (name, value) = entries.field();
+                self.mix(text_of(&name, &mut name_text));
+                self.mix(text_of(&value, &mut value_text));
+            }
         }
     }
 
@@ -185,29 +202,6 @@ fn text_of<'a>(entry: &listpack::Entry<'a>, scratch: &'a mut Vec<u8>) -> &'a [u8
     }
 }
 
-/// The shortest digits that read back as `score`, as the servers' digest prints them: unlike a reply, it knows no
-/// special form for integers, so many zeros become an exponent, and zeros stand for digits that are not needed.
-fn push_score(out: &mut Vec<u8>, score: f64) {
-    let is_large_integer = score.is_finite() && score == score.trunc() && score.abs() >= 1e7;
-    if !is_large_integer {
-        return number::push_f64(out, score);
-    }
-    let text = format!("{:e}", score.abs());
-    let (mantissa, exponent) = text.split_once('e').expect("the form has an exponent");
-    let exponent: usize = exponent.parse().expect("the exponent of a large integer is a positive number");
-    let digits = mantissa.replace('.', "");
-    if score < 0.0 {
-        out.push(b'-');
-    }
-    if exponent < digits.len() + 7 {
-        out.extend_from_slice(digits.as_bytes());
-        out.resize(out.len() + (exponent + 1).saturating_sub(digits.len()), b'0');
-    } else {
-        out.extend_from_slice(mantissa.as_bytes());
-        out.extend_from_slice(format!("e+{exponent}").as_bytes());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,12 +222,14 @@ mod tests {
             (123_456_789.0, "123456789"),
             (1_152_921_504_606_846_976.0, "1152921504606847000"),
             (1e17, "1e+17"),
+            // Grisu2's digits are not the fewest here.
+            (63_050_394_783_186_944.0, "63050394783186944"),
             (0.1, "0.1"),
             (1e20, "1e+20"),
             (f64::INFINITY, "inf"),
         ] {
             let mut out = Vec::new();
-            push_score(&mut out, score);
+            number::push_f64_grisu(&mut out, score);
             assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }

@@ -29,7 +29,7 @@ use crate::list::ListRef;
 use crate::object::{Object, Type, WrongType};
 use crate::set::SetRef;
 use crate::zset::ZSetRef;
-use crate::{Hash, List, Set, ZSet};
+use crate::{Hash, List, Set, Stream, ZSet};
 
 /// A key with its value.
 pub type Entry = Record<Object>;
@@ -58,6 +58,7 @@ pub enum Value<'a> {
     Set(SetRef<'a>),
     Hash(HashRef<'a>),
     ZSet(ZSetRef<'a>),
+    Stream(&'a Stream),
 }
 
 /// A collection that was taken out of its entry to be changed, and goes back when this is dropped.
@@ -244,11 +245,13 @@ pub trait EntryExt {
     fn as_set(&self) -> Result<SetRef<'_>, WrongType>;
     fn as_hash(&self) -> Result<HashRef<'_>, WrongType>;
     fn as_zset(&self) -> Result<ZSetRef<'_>, WrongType>;
+    fn as_stream(&self) -> Result<&Stream, WrongType>;
     /// Takes the list out to be changed; `key` is the entry's.
     fn as_list_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, List>, WrongType>;
     fn as_set_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, Set>, WrongType>;
     fn as_hash_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, Hash>, WrongType>;
     fn as_zset_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, ZSet>, WrongType>;
+    fn as_stream_mut(&mut self) -> Result<&mut Stream, WrongType>;
     /// Replaces the value by a string: stored as an integer if the text is a canonical one (`SET`'s rule).
     /// Gives back a displaced object so that the caller may free it elsewhere.
     fn store_str(&mut self, text: &[u8]) -> Option<Object>;
@@ -362,6 +365,7 @@ impl EntryExt for Entry {
             ValueRef::Payload(Object::Set(set)) => Value::Set(set.view()),
             ValueRef::Payload(Object::Hash(hash)) => Value::Hash(hash.view()),
             ValueRef::Payload(Object::ZSet(zset)) => Value::ZSet(zset.view()),
+            ValueRef::Payload(Object::Stream(stream)) => Value::Stream(stream),
         }
     }
 
@@ -416,6 +420,13 @@ impl EntryExt for Entry {
     fn as_zset(&self) -> Result<ZSetRef<'_>, WrongType> {
         match self.content() {
             Value::ZSet(value) => Ok(value),
+            _ => Err(WrongType),
+        }
+    }
+
+    fn as_stream(&self) -> Result<&Stream, WrongType> {
+        match self.value() {
+            ValueRef::Payload(Object::Stream(stream)) => Ok(stream),
             _ => Err(WrongType),
         }
     }
@@ -477,6 +488,13 @@ impl EntryExt for Entry {
                 other => Err(other),
             },
         )
+    }
+
+    fn as_stream_mut(&mut self) -> Result<&mut Stream, WrongType> {
+        match self.value_mut() {
+            ValueMut::Payload(Object::Stream(stream)) => Ok(stream),
+            _ => Err(WrongType),
+        }
     }
 
     fn store_str(&mut self, text: &[u8]) -> Option<Object> {

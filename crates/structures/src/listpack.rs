@@ -34,6 +34,10 @@
 use std::fmt;
 use std::ops::Deref;
 
+mod growing;
+
+pub use growing::{Appender, GrowingListpack};
+
 use crate::blob::Blob;
 use crate::number::{i64_len, parse_i64, push_i64};
 

@@ -115,11 +115,16 @@ fn parse_any_f64(text: &[u8]) -> Option<f64> {
 /// Grisu2's digits, plain or in scientific form by their number (`0.1`, `1e+20`, `1.5e-7`, `inf`, `-0`).
 pub fn push_f64(out: &mut Vec<u8>, value: f64) {
     const INTEGER_MAX: f64 = (1u64 << 62) as f64;
+    if value.abs() <= INTEGER_MAX && value == value.trunc() && value != 0.0 {
+        return push_i64(out, value as i64);
+    }
+    push_f64_grisu(out, value);
+}
+
+/// As [`push_f64`], without a form of its own for integers: this is what the servers digest.
+pub fn push_f64_grisu(out: &mut Vec<u8>, value: f64) {
     if push_special(out, value) {
         return;
-    }
-    if value.abs() <= INTEGER_MAX && value == value.trunc() {
-        return push_i64(out, value as i64);
     }
     if value < 0.0 {
         out.push(b'-');

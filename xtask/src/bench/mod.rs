@@ -5,7 +5,7 @@ mod fullsync;
 mod memory;
 mod rdb_load;
 mod replicated;
-mod server;
+pub mod server;
 mod table;
 mod throughput;
 mod traffic;

@@ -4,7 +4,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
     ParseArgs, is_token,
 };
-use keyspace::EntryExt;
+use keyspace::{EntryExt, Type};
 
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::load;
@@ -122,7 +122,8 @@ impl RestoreOptions {
 fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
     let options = RestoreOptions::parse(Options::new(ctx.argv, 4))?;
     let key = ctx.key(1);
-    if !options.replace && ctx.store.is_alive(key) {
+    // That it is looked up counts as an access, as in Redis.
+    if !options.replace && ctx.store.write(key).is_some() {
         return Err(CommandError::BusyKey);
     }
     let ttl = ctx.argv.int(2)?;
@@ -133,7 +134,8 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
     let expire_at_ms = match (ttl, options.absolute) {
         (0, _) => None,
         (at, true) => Some(at),
-        (ttl, false) => Some(ttl.saturating_add(now_ms)),
+        // Beyond the end of time lies the past, as in Redis: nothing is created.
+        (ttl, false) => Some(ttl.wrapping_add(now_ms)),
     };
     let (mut decoder, value) = rdb::dump::open(ctx.argv.at(3))
         .map_err(|_| CommandError::fixed("ERR DUMP payload version or checksum are wrong"))?;
@@ -152,6 +154,7 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.ok();
         return Ok(());
     }
+    ctx.store.has_streams |= entry.type_of() == Type::Stream;
     let (idle_s, freq) = (options.idle_s.map(i64::unsigned_abs), options.freq.map(|freq| freq as u8));
     let clock = ctx.store.access.restored(idle_s, freq);
     ctx.store.add_entry(key.hash, entry).set_clock(clock);
@@ -254,6 +257,9 @@ mod tests {
         assert_eq!(restore(&mut h, "a", "1", TEN, &["ABSTTL", "REPLACE"]), r"+OK\r\n");
         assert_eq!(h.propagated(), ["DEL a"]);
         assert_eq!(h.run("GET a"), r"$-1\r\n");
+        // So is what would be over after the end of time.
+        assert_eq!(restore(&mut h, "e", "9223372036854775807", TEN, &[]), r"+OK\r\n");
+        assert_eq!(h.run("EXISTS e"), r":0\r\n");
     }
 
     #[test]

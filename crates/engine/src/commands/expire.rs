@@ -265,6 +265,8 @@ impl Conditions {
                 ("LT", &mut conditions.earlier),
             ];
             let Some((_, condition)) = known.into_iter().find(|(name, _)| is_token(option, name)) else {
+                // Redis formats it as a text of C.
+                let option = option.split(|byte| *byte == 0).next().unwrap_or_default();
                 let text = [b"ERR Unsupported option ", option].concat();
                 return Err(CommandError::Unknown(text.into()));
             };

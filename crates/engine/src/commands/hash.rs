@@ -301,7 +301,7 @@ const HRANDFIELD: Command<Handler> = Command {
     ..READ
 };
 
-/// HSCAN key cursor [MATCH pattern] [COUNT count]
+/// HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES]
 const HSCAN: Command<Handler> = Command {
     name: "hscan",
     arity: Arity::AtLeast(3),
@@ -317,6 +317,7 @@ const HSCAN: Command<Handler> = Command {
             Arg::integer("cursor"),
             Arg::pattern("pattern").token("MATCH").optional(),
             Arg::integer("count").token("COUNT").optional(),
+            Arg::pure_token("novalues", "NOVALUES").since("7.4.0").optional(),
         ],
         ..Docs::NONE
     },
@@ -412,12 +413,15 @@ fn hscan(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.array(0);
         return Ok(());
     };
-    let options = ScanOptions::parse(ctx.argv, 3, Over::Collection)?;
+    let options = ScanOptions::parse(ctx.argv, 3, Over::Hash)?;
     let emit = |reply: &mut Reply<'_>, name: &[u8], value: Entry<'_>| {
         if !options.admits(name) {
             return 0;
         }
         reply.bulk(name);
+        if options.names_only {
+            return 1;
+        }
         write(reply, value);
         2
     };
@@ -1056,6 +1060,8 @@ mod tests {
                 ("HSCAN h 0 MATCH b*", "*2 $1 0 *2 $2 bb $1 2"),
                 ("HSCAN h 0 MATCH 7", "*2 $1 0 *2 $1 7 $1 8"),
                 ("HSCAN h 0 MATCH none", "*2 $1 0 *0"),
+                ("HSCAN h 0 NOVALUES MATCH *", "*2 $1 0 *3 $1 a $2 bb $1 7"),
+                ("HSCAN h 0 NOSCORES", "-ERR syntax error"),
                 ("HSCAN h 0 COUNT 0", "-ERR syntax error"),
                 ("HSCAN h 0 COUNT x", "-ERR value is not an integer or out of range"),
                 ("HSCAN h 0 COUNT", "-ERR syntax error"),

@@ -51,6 +51,10 @@ const SCAN: Command<Handler> = Command {
 pub enum Over {
     Keyspace,
     Collection,
+    /// Has values that `NOVALUES` leaves out.
+    Hash,
+    /// Has scores that `NOSCORES` leaves out.
+    SortedSet,
 }
 
 /// The options of `SCAN` and its relatives.
@@ -61,12 +65,14 @@ pub struct ScanOptions<'a> {
     /// `None` also for `*`, which matches everything.
     pub pattern: Option<&'a [u8]>,
     pub type_name: Option<&'a [u8]>,
+    /// Without what belongs to each element: its value or its score.
+    pub names_only: bool,
 }
 
 impl<'a> ScanOptions<'a> {
     /// Reads the options from argument `from` on.
     pub fn parse(argv: Args<'a>, from: usize, over: Over) -> Result<ScanOptions<'a>, CommandError> {
-        let mut scan = ScanOptions { count: 10, pattern: None, type_name: None };
+        let mut scan = ScanOptions { count: 10, pattern: None, type_name: None, names_only: false };
         let mut options = Options::new(argv, from);
         while let Some(option) = options.next() {
             if is_token(option, "COUNT") {
@@ -77,6 +83,10 @@ impl<'a> ScanOptions<'a> {
                 scan.pattern = Some(options.value()?).filter(|pattern| *pattern != b"*");
             } else if is_token(option, "TYPE") && over == Over::Keyspace {
                 scan.type_name = Some(options.value()?);
+            } else if (is_token(option, "NOVALUES") && over == Over::Hash)
+                || (is_token(option, "NOSCORES") && over == Over::SortedSet)
+            {
+                scan.names_only = true;
             } else {
                 return Err(CommandError::Syntax);
             }

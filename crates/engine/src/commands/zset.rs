@@ -93,6 +93,10 @@ const ZINCRBY: Command<Handler> = Command {
 };
 
 fn zincrby(ctx: &mut Ctx<'_>) -> CmdResult {
+    // Redis reads ZADD's options here too, and then misses the score.
+    if ["NX", "XX", "GT", "LT", "CH", "INCR"].iter().any(|option| is_token(&ctx.argv[2], option)) {
+        return Err(CommandError::Syntax);
+    }
     add(ctx, 2, AddRule { increment: true, ..AddRule::default() }, false)
 }
 
@@ -247,11 +251,11 @@ fn zmscore(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(())
 }
 
-/// ZRANK key member
+/// ZRANK key member [WITHSCORE]
 const ZRANK: Command<Handler> = Command {
     name: "zrank",
     group: Group::SortedSet,
-    arity: Arity::Exactly(3),
+    arity: Arity::AtLeast(3),
     flags: Flags::of(&[Flag::Readonly, Flag::Fast]),
     acl: Acl::of(&[Category::SortedSet]),
     keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
@@ -259,7 +263,12 @@ const ZRANK: Command<Handler> = Command {
         since: "2.0.0",
         complexity: "O(log(N)), N being the members of the sorted set.",
         summary: "Returns the position of a member, counted from the lowest score.",
-        arguments: &[Arg::key("key", 0), Arg::string("member")],
+        history: &[("7.2.0", "Added the optional `WITHSCORE` argument.")],
+        arguments: &[
+            Arg::key("key", 0),
+            Arg::string("member"),
+            Arg::pure_token("withscore", "WITHSCORE").since("7.2.0").optional(),
+        ],
         ..Docs::NONE
     },
     ..Command::runs(zrank)
@@ -269,11 +278,11 @@ fn zrank(ctx: &mut Ctx<'_>) -> CmdResult {
     rank(ctx, false)
 }
 
-/// ZREVRANK key member
+/// ZREVRANK key member [WITHSCORE]
 const ZREVRANK: Command<Handler> = Command {
     name: "zrevrank",
     group: Group::SortedSet,
-    arity: Arity::Exactly(3),
+    arity: Arity::AtLeast(3),
     flags: Flags::of(&[Flag::Readonly, Flag::Fast]),
     acl: Acl::of(&[Category::SortedSet]),
     keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
@@ -281,7 +290,12 @@ const ZREVRANK: Command<Handler> = Command {
         since: "2.0.0",
         complexity: "O(log(N)), N being the members of the sorted set.",
         summary: "Returns the position of a member, counted from the highest score.",
-        arguments: &[Arg::key("key", 0), Arg::string("member")],
+        history: &[("7.2.0", "Added the optional `WITHSCORE` argument.")],
+        arguments: &[
+            Arg::key("key", 0),
+            Arg::string("member"),
+            Arg::pure_token("withscore", "WITHSCORE").since("7.2.0").optional(),
+        ],
         ..Docs::NONE
     },
     ..Command::runs(zrevrank)
@@ -292,10 +306,31 @@ fn zrevrank(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn rank(ctx: &mut Ctx<'_>, reverse: bool) -> CmdResult {
+    if ctx.argv.len() > 4 {
+        let name = if reverse { "zrevrank" } else { "zrank" };
+        return Err(CommandError::WrongArity(name.into()));
+    }
+    let with_score = match ctx.argv.get(3) {
+        None => false,
+        Some(option) if is_token(option, "WITHSCORE") => true,
+        Some(_) => return Err(CommandError::Syntax),
+    };
     let set = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?;
-    match set.and_then(|set| Some((set.rank(&ctx.argv[2])?, set.len()))) {
-        None => ctx.reply.null(),
-        Some((rank, len)) => ctx.reply.int((if reverse { len - 1 - rank } else { rank }) as i64),
+    let member = &ctx.argv[2];
+    let Some((set, rank)) = set.and_then(|set| Some((set, set.rank(member)?))) else {
+        match with_score {
+            true => ctx.reply.null_array(),
+            false => ctx.reply.null(),
+        }
+        return Ok(());
+    };
+    let rank = if reverse { set.len() - 1 - rank } else { rank };
+    if with_score {
+        ctx.reply.array(2);
+    }
+    ctx.reply.int(rank as i64);
+    if with_score {
+        reply_score(&mut ctx.reply, set.score(member).expect("a member with a rank has a score"));
     }
     Ok(())
 }
@@ -365,7 +400,7 @@ fn zscore(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(())
 }
 
-/// ZSCAN key cursor [MATCH pattern] [COUNT count]
+/// ZSCAN key cursor [MATCH pattern] [COUNT count] [NOSCORES]
 const ZSCAN: Command<Handler> = Command {
     name: "zscan",
     group: Group::SortedSet,
@@ -383,6 +418,7 @@ const ZSCAN: Command<Handler> = Command {
             Arg::integer("cursor"),
             Arg::pattern("pattern").token("MATCH").optional(),
             Arg::integer("count").token("COUNT").optional(),
+            Arg::pure_token("noscores", "NOSCORES").optional(),
         ],
         ..Docs::NONE
     },
@@ -395,9 +431,49 @@ fn zscan(ctx: &mut Ctx<'_>) -> CmdResult {
         reply_empty_scan(&mut ctx.reply);
         return Ok(());
     };
-    let options = ScanOptions::parse(ctx.argv, 3, Over::Collection)?;
+    let options = ScanOptions::parse(ctx.argv, 3, Over::SortedSet)?;
     reply_scan(&mut ctx.reply, cursor, &options, |cursor, visit| {
-        set.scan(cursor, |member, score| visit(member, Some(score)))
+        set.scan(cursor, |member, score| visit(member, (!options.names_only).then_some(score)))
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    #[test]
+    fn a_scan_may_leave_the_scores_out() {
+        let mut h = Harness::new();
+        h.run("ZADD z 1 a 2 b");
+        assert_eq!(h.run("ZSCAN z 0 noscores"), r"*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+        assert_eq!(h.run("ZSCAN z 0 NOVALUES"), "-ERR syntax error\\r\\n");
+    }
+
+    #[test]
+    fn an_increment_that_reads_as_an_option_is_a_syntax_error() {
+        let mut h = Harness::new();
+        assert_eq!(h.run("ZINCRBY z nx a"), r"-ERR syntax error\r\n");
+        assert_eq!(h.run("ZINCRBY z x a"), r"-ERR value is not a valid float\r\n");
+    }
+
+    #[test]
+    fn a_rank_may_come_with_its_score() {
+        let mut h = Harness::new();
+        h.run("ZADD z 1 a 2.5 b");
+        for (line, reply) in [
+            ("ZRANK z b", r":1\r\n"),
+            ("ZRANK z b withscore", r"*2\r\n:1\r\n$3\r\n2.5\r\n"),
+            ("ZREVRANK z b WITHSCORE", r"*2\r\n:0\r\n$3\r\n2.5\r\n"),
+            ("ZRANK z x", r"$-1\r\n"),
+            ("ZRANK z x WITHSCORE", r"*-1\r\n"),
+            ("ZRANK none x WITHSCORE", r"*-1\r\n"),
+            ("ZRANK z b SCORE", r"-ERR syntax error\r\n"),
+            ("ZREVRANK z b WITHSCORE 1", r"-ERR wrong number of arguments for 'zrevrank' command\r\n"),
+        ] {
+            assert_eq!(h.run(line).replace("\\'", "'"), reply, "{line}");
+        }
+        assert_eq!(h.resp3().run("ZRANK z b WITHSCORE"), r"*2\r\n:1\r\n,2.5\r\n");
+        assert_eq!(h.run("ZRANK z x WITHSCORE"), r"_\r\n");
+    }
 }

@@ -79,9 +79,12 @@ impl ScoreBound {
             [b'(', text @ ..] => (text, true),
             text => (text, false),
         };
-        // As `strtod` has it: blanks may lead, nothing at all is 0, and what is too large is infinite.
-        let text = text.trim_ascii_start();
-        let score = if text.is_empty() { Some(0.0) } else { parse_f64(text).or_else(|| out_of_range(text)) };
+        // As `strtod` has it: a NUL ends the text, blanks may lead, nothing at all is 0, and what is too large is infinite.
+        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let score = match text.trim_ascii_start() {
+            _ if text.is_empty() => Some(0.0),
+            text => parse_f64(text).or_else(|| out_of_range(text)),
+        };
         Ok(ScoreBound { score: score.ok_or(CommandError::RangeNotFloat)?, exclusive })
     }
 }
@@ -633,4 +636,21 @@ fn remove_range(ctx: &mut Ctx<'_>, by: By, event: &'static str) -> CmdResult {
     }
     ctx.reply.int(removed as i64);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    #[test]
+    fn a_bound_ends_at_a_nul_as_it_does_for_strtod() {
+        let mut h = Harness::new();
+        h.run("ZADD z 0 a 1 b 2 c");
+        assert_eq!(h.run_args(&[b"ZCOUNT", b"z", b"\0x", b"(2\0"]), b":2\r\n");
+        assert_eq!(h.run_args(&[b"ZCOUNT", b"z", b"(", b" 1"]), b":1\r\n");
+        for wrong in [&b"x\0"[..], b"\t", b"( "] {
+            let reply = h.run_args(&[b"ZCOUNT", b"z", wrong, b"2"]);
+            assert_eq!(reply, b"-ERR min or max is not a float\r\n", "{}", wrong.escape_ascii());
+        }
+    }
 }

@@ -1,0 +1,186 @@
+//! Differences that are meant: each names the line of `docs/COMPAT.md` that explains it.
+
+use super::wire::Value;
+
+pub struct Known {
+    /// A text that stands in `docs/COMPAT.md`.
+    pub compat: &'static str,
+    applies: fn(&Case<'_>) -> bool,
+}
+
+/// One command with both replies. Names and options are in lower case.
+struct Case<'c> {
+    /// The peer is redis 7.0.
+    old: bool,
+    valkey: bool,
+    argv: &'c [String],
+    kindred: &'c Value,
+    peer: &'c Value,
+}
+
+impl Case<'_> {
+    fn is(&self, words: &[&str]) -> bool {
+        words.iter().zip(self.argv).filter(|(word, arg)| word == arg).count() == words.len()
+    }
+
+    fn peer_says(&self, error: &str) -> bool {
+        says(self.peer, error)
+    }
+
+    fn kindred_says(&self, error: &str) -> bool {
+        says(self.kindred, error)
+    }
+
+    fn has(&self, arg: impl Fn(&str) -> bool) -> bool {
+        self.argv[1..].iter().any(|text| arg(text))
+    }
+}
+
+pub const KNOWN: &[Known] = &[
+    Known {
+        compat: "`OBJECT ENCODING` of a small list",
+        applies: |case| {
+            !case.old
+                && case.is(&["object", "encoding"])
+                && case.kindred.text() == Some(b"quicklist")
+                && case.peer.text() == Some(b"listpack")
+        },
+    },
+    Known {
+        compat: "`OBJECT ENCODING` of a hash after `HSET` of many fields",
+        applies: |case| {
+            case.old
+                && case.is(&["object", "encoding"])
+                && case.kindred.text() == Some(b"hashtable")
+                && case.peer.text() == Some(b"listpack")
+        },
+    },
+    Known {
+        compat: "`OBJECT ENCODING` of a set or a sorted set after one command",
+        applies: |case| {
+            !case.old
+                && case.is(&["object", "encoding"])
+                && matches!(case.kindred.text(), Some(b"listpack" | b"intset"))
+                && matches!(case.peer.text(), Some(b"hashtable" | b"skiplist"))
+        },
+    },
+    Known {
+        compat: "`OBJECT REFCOUNT`",
+        applies: |case| {
+            case.is(&["object", "refcount"]) && case.kindred.int().is_some() && case.peer.int().is_some()
+        },
+    },
+    Known {
+        compat: "`score-text`",
+        applies: |case| {
+            let scores = case.argv[0].starts_with('z') || case.argv[0].starts_with("geo");
+            // Redis 8 and Valkey print 17 digits when they scan a large sorted set.
+            (case.old && scores || case.argv[0] == "zscan") && same_numbers(case.kindred, case.peer)
+        },
+    },
+    Known {
+        compat: "`LPOS` with the lowest rank",
+        applies: |case| {
+            case.old && case.is(&["lpos"]) && case.kindred_says("ERR value is out of range, value must")
+        },
+    },
+    Known {
+        compat: "`LREM` with the lowest count",
+        applies: |case| {
+            !case.old && case.is(&["lrem"]) && case.peer_says("ERR value is out of range, value must")
+        },
+    },
+    Known {
+        compat: "a cursor with a sign, leading zeros or a NUL",
+        applies: |case| !case.old && case.argv[0].ends_with("scan") && case.peer_says("ERR invalid cursor"),
+    },
+    Known {
+        compat: "a score or a bound in hexadecimal, after blanks, or with a NUL",
+        applies: |case| {
+            let odd = |text: &str| {
+                text.is_empty()
+                    || text.contains(['x', '\0', ' '])
+                    || text.trim_start_matches('(').is_empty()
+                    || text.contains("infinity")
+            };
+            !case.old
+                && case.argv[0].starts_with('z')
+                && case.has(odd)
+                && (case.peer_says("ERR min or max is not a float")
+                    || case.peer_says("ERR value is not a valid float")
+                    || case.peer_says("ERR weight value is not a float"))
+        },
+    },
+    Known {
+        compat: "`SCAN` with an unknown `TYPE`",
+        applies: |case| !case.old && case.is(&["scan"]) && case.peer_says("ERR unknown type name"),
+    },
+    Known {
+        compat: "`OBJECT ENCODING` of a string of up to",
+        applies: |case| {
+            let short = |value: &Value| matches!(value.text(), Some(b"embstr" | b"raw"));
+            !case.old && case.is(&["object", "encoding"]) && short(case.kindred) && short(case.peer)
+        },
+    },
+    Known {
+        compat: "a `LIMIT` with an offset below 0",
+        applies: |case| case.valkey && case.argv[0].starts_with('z') && case.has(|arg| arg == "limit"),
+    },
+    Known {
+        compat: "`GETEX` with a time that makes no sense",
+        applies: |case| {
+            case.valkey
+                && case.is(&["getex"])
+                && (case.peer_says("ERR invalid expire time")
+                    || case.peer_says("ERR value is not an integer"))
+        },
+    },
+];
+
+/// The known difference that this one is.
+pub fn explain(against: &str, argv: &[Vec<u8>], kindred: &Value, peer: &Value) -> Option<&'static Known> {
+    let argv: Vec<String> = argv.iter().map(|arg| String::from_utf8_lossy(arg).to_lowercase()).collect();
+    let (old, valkey) = (against == "redis70", against.starts_with("valkey"));
+    let case = Case { old, valkey, argv: &argv, kindred, peer };
+    KNOWN.iter().find(|known| (known.applies)(&case))
+}
+
+fn says(value: &Value, error: &str) -> bool {
+    value.is_error() && value.text().is_some_and(|text| text.starts_with(error.as_bytes()))
+}
+
+/// Whether two replies are alike but for how their numbers are printed.
+fn same_numbers(kindred: &Value, peer: &Value) -> bool {
+    let number = |value: &Value| std::str::from_utf8(value.text()?).ok()?.parse::<f64>().ok();
+    match (kindred, peer) {
+        (Value::Many(ours, kindred), Value::Many(theirs, peer)) => {
+            ours == theirs
+                && kindred.len() == peer.len()
+                && kindred.iter().zip(peer).all(|(kindred, peer)| same_numbers(kindred, peer))
+        }
+        _ => kindred == peer || number(kindred).is_some_and(|ours| number(peer) == Some(ours)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_known_difference_stands_in_compat() {
+        let compat = std::fs::read_to_string(crate::workspace::root().join("docs/COMPAT.md")).unwrap();
+        for known in KNOWN {
+            assert!(compat.contains(known.compat), "COMPAT.md does not say: {}", known.compat);
+        }
+    }
+
+    #[test]
+    fn only_what_is_meant_is_explained() {
+        let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
+        let argv = crate::diff::generate::words(&["ZSCORE", "z", "m"]);
+        let explained = |against, ours, theirs| explain(against, &argv, &bulk(ours), &bulk(theirs)).is_some();
+        assert!(explained("redis70", "0.1", "0.10000000000000001"));
+        assert!(!explained("redis70", "0.1", "0.2"));
+        assert!(!explained("redis82", "0.1", "0.10000000000000001"));
+    }
+}
