@@ -93,7 +93,8 @@ impl Node {
             return;
         }
         let (now, timeout) = (self.core.monotonic(), self.core.repl_timeout());
-        let Some(replica) = self.core.replica_mut(id) else { return };
+        let Some(conn) = self.core.conns.get_mut(id) else { return };
+        let Role::Replica(replica) = &mut conn.session.role else { return };
         if let Some(at) = &mut replica.payload_at {
             let before = at.0;
             advance_payload(&self.core.repl.payload, at, count);

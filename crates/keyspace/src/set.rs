@@ -10,7 +10,7 @@ use structures::intset::{self, Intset};
 use structures::listpack::{self, Entry, Listpack};
 use structures::number::{IntText, i64_len, parse_i64};
 use structures::record::Record;
-use structures::table::{self, Table};
+use structures::table::{self, Prepare, Table};
 
 use crate::limits::EncodingLimits;
 use crate::object::Malformed;
@@ -136,6 +136,14 @@ impl Set {
             Set::Listpack(pack) => pack.len(),
             Set::Table(table) => table.len(),
         }
+    }
+
+    /// A step of [`Table::prepare`] for the member with this hash; false if there is no table.
+    #[inline]
+    pub(crate) fn prepare(&self, hash: u64, step: Prepare) -> bool {
+        let Set::Table(table) = self else { return false };
+        table.prepare(hash, step);
+        true
     }
 
     pub fn is_empty(&self) -> bool {

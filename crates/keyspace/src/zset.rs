@@ -9,6 +9,7 @@ use std::ops::Range;
 use structures::listpack::{self, Entry, Listpack, Pos};
 use structures::number::{self, IntText};
 use structures::ordered_set::{self, OrderedSet};
+use structures::table::Prepare;
 
 use crate::limits::EncodingLimits;
 use crate::object::Malformed;
@@ -282,6 +283,14 @@ impl ZSet {
             }
             ZSet::Ordered(set) => set.remove(member),
         }
+    }
+
+    /// A step of `Table::prepare` for the member with this hash; false if there is no table.
+    #[inline]
+    pub(crate) fn prepare(&self, hash: u64, step: Prepare) -> bool {
+        let ZSet::Ordered(set) = self else { return false };
+        set.prepare(hash, step);
+        true
     }
 
     pub fn score(&self, member: &[u8]) -> Option<f64> {
