@@ -12,8 +12,12 @@
 //!
 //! Nothing here blocks. Everything that must happen outside comes out as an [`Action`].
 
+use command::Group;
+use keyspace::entry::prepare_element;
+use keyspace::{Db, Entry, Key};
 use replication::replica_link::ReplicaInput;
 use resp::{Args, Batch, Limits, Output, Reply};
+use structures::table::Prepare;
 
 use crate::action::{Action, ConnId};
 use crate::commands::{self, transaction};
@@ -44,6 +48,8 @@ pub struct Node {
     /// instead of one per connection.
     shared_input: Vec<u8>,
     planned: Vec<Planned>,
+    /// Hashes of the keys of the batch that are not the first of their command.
+    further: Vec<u64>,
     /// Where the replies to the primary's stream go, to be dropped.
     pub(crate) stream_output: Output,
 }
@@ -67,6 +73,7 @@ impl Node {
             batch: Batch::new(),
             shared_input: Vec::new(),
             planned: Vec::new(),
+            further: Vec::new(),
             stream_output: Output::new(),
         };
         node.apply_config();
@@ -314,25 +321,34 @@ impl Node {
     /// Looks the commands of a batch up and brings their keys' buckets, then entries, towards the cache.
     pub(crate) fn plan(&mut self, db: usize, batch: &Batch, bytes: &[u8]) {
         self.planned.clear();
+        self.further.clear();
         let db = self.store.db_at(db);
         for index in 0..batch.len() {
             let args = batch.args(index, bytes);
             let command = commands::registry().lookup(&args[0]);
             let mut hash = 0;
-            if batch.len() > 1
-                && let Some(key) = command.and_then(|command| args.get(first_key(command)?))
+            if let Some(command) = command
+                && (batch.len() > 1 || command.legacy_range.last != command.legacy_range.first)
+                && let Some(key) = first_key(command).and_then(|at| args.get(at))
             {
                 hash = structures::hash::hash(key);
                 db.prefetch(hash);
+                for key in further_keys(command, args) {
+                    let hash = structures::hash::hash(key);
+                    db.prefetch(hash);
+                    self.further.push(hash);
+                }
             }
             self.planned.push(Planned { command, hash });
         }
-        if batch.len() > 1 {
+        if batch.len() > 1 || !self.further.is_empty() {
             for planned in &self.planned {
                 if planned.hash != 0 {
                     db.prefetch_entry(planned.hash);
                 }
             }
+            self.further.iter().for_each(|hash| db.prefetch_entry(*hash));
+            prepare_elements(&self.planned, db, batch, bytes);
         }
     }
 
@@ -444,10 +460,64 @@ impl Node {
     }
 }
 
+/// Does for the elements of large collections what was done for the keys. The batch changes nothing meanwhile, and what
+/// it changes later only makes a hint worthless.
+fn prepare_elements(planned: &[Planned], db: &Db, batch: &Batch, bytes: &[u8]) {
+    let mut elements = [None; BATCH_MAX];
+    let mut found = 0;
+    let mut last: Option<(Key<'_>, &Entry)> = None;
+    for (index, planned) in planned.iter().enumerate().take(BATCH_MAX) {
+        let args = batch.args(index, bytes);
+        let Some((key, element)) = planned.command.and_then(|command| element_of(command, args)) else {
+            continue;
+        };
+        let key = Key { bytes: key, hash: planned.hash };
+        let entry = match last {
+            Some((same, entry)) if same.hash == key.hash && same.bytes == key.bytes => entry,
+            _ => match db.peek(key) {
+                Some(entry) => entry,
+                None => continue,
+            },
+        };
+        last = Some((key, entry));
+        let hash = structures::hash::hash(element);
+        if prepare_element(entry, hash, Prepare::Bucket) {
+            elements[found] = Some((entry, hash));
+            found += 1;
+        }
+    }
+    for (entry, hash) in elements[..found].iter().flatten() {
+        prepare_element(entry, *hash, Prepare::Entry);
+    }
+}
+
+/// The key and the element that commands of one element name. Others are taken for such: a wrong hint costs little.
+#[inline]
+fn element_of<'a>(command: CommandRef, args: Args<'a>) -> Option<(&'a [u8], &'a [u8])> {
+    let at = match command.command.group {
+        Group::Set | Group::Hash => 2,
+        Group::SortedSet => args.len().checked_sub(1).filter(|last| *last >= 2)?,
+        _ => return None,
+    };
+    Some((args.get(first_key(command)?)?, args.get(at)?))
+}
+
 /// Index of the first key, for prefetching; none for a command whose keys stand in changing places.
 #[inline]
 fn first_key(command: CommandRef) -> Option<usize> {
     usize::try_from(command.legacy_range.first).ok().filter(|at| *at > 0)
+}
+
+/// The keys behind the first, as far as they are worth being prefetched: beyond that, the first are gone from the cache
+/// when their turn comes.
+#[inline]
+fn further_keys<'a>(command: CommandRef, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
+    const FURTHER_MAX: usize = 15;
+    let range = &command.legacy_range;
+    let (first, step) = (range.first.max(0) as usize, range.step.max(1) as usize);
+    let end = if range.last < 0 { (args.len() as i64 + range.last + 1).max(0) } else { range.last + 1 };
+    let end = (end as usize).min(args.len());
+    (first + step..end).step_by(step).take(FURTHER_MAX).map(move |at| args.at(at))
 }
 
 const PROTECTED_MODE: &[u8] = b"-DENIED Kindred is running in protected mode because protected mode is enabled and no \
@@ -458,3 +528,53 @@ server is running, however make sure that it is not publicly accessible from the
 REWRITE to make this change permanent. 2) Disable protected mode by editing the configuration file, setting the \
 protected mode option to 'no', and then restarting the server. 3) Start the server with the '--protected-mode no' \
 option. 4) Set up an authentication password for the default user.\r\n";
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Harness;
+
+    /// What is prefetched for a batch are hints: with collections of every form, elements that come and go within the
+    /// batch, keys of other types and arguments that are missing, the replies are those of commands one by one.
+    #[test]
+    fn a_batch_answers_as_its_commands_one_by_one() {
+        let setup = |h: &mut Harness| {
+            for n in 0..600 {
+                h.run(&format!("SADD set element:{n}"));
+                h.run(&format!("HSET hash element:{n} {n}"));
+                h.run(&format!("ZADD zset {n} element:{n}"));
+            }
+            h.run("MSET element:1 1 element:2 2 element:3 3");
+            h.run("SADD small 1 2 3");
+        };
+        let commands = [
+            "SISMEMBER set element:7",
+            "SREM set element:7",
+            "SISMEMBER set element:7",
+            "SISMEMBER small 2",
+            "SISMEMBER element:1 x",
+            "SISMEMBER none x",
+            "SISMEMBER set",
+            "HGET hash element:599",
+            "DEL hash element:2",
+            "HGET hash element:599",
+            "HINCRBY hash n 1",
+            "ZSCORE zset element:8",
+            "ZADD zset 3 element:8",
+            "ZSCORE zset element:8",
+            "ZRANGE zset 0 1",
+            "ZCARD zset",
+            "MGET element:1 element:2 none element:3",
+            "MSET element:1 x element:4",
+            "MGET",
+            "GET",
+            "nonsense set element:1",
+        ];
+        let (mut batched, mut single) = (Harness::new(), Harness::new());
+        setup(&mut batched);
+        setup(&mut single);
+        let expected: String = commands.iter().map(|command| single.run(command)).collect();
+        let conn = batched.connect();
+        let lines = commands.join("\r\n") + "\r\n";
+        assert_eq!(batched.raw(conn, lines.as_bytes()).escape_ascii().to_string(), expected);
+    }
+}

@@ -77,7 +77,6 @@ impl Node {
 
     /// `count` bytes of what [`Node::outgoing`] showed have been sent.
     pub fn sent(&mut self, id: ConnId, mut count: usize) {
-        let (now, timeout) = (self.core.monotonic(), self.core.repl_timeout());
         let Some(conn) = self.core.conns.get_mut(id) else { return };
         let from_output = count.min(conn.output.pending_bytes());
         conn.output.consume(from_output);
@@ -90,6 +89,11 @@ impl Node {
             self.core.close(id);
             return;
         }
+        if !conn.session.is_replica() {
+            return;
+        }
+        let (now, timeout) = (self.core.monotonic(), self.core.repl_timeout());
+        let Some(conn) = self.core.conns.get_mut(id) else { return };
         let Role::Replica(replica) = &mut conn.session.role else { return };
         if let Some(at) = &mut replica.payload_at {
             let before = at.0;

@@ -22,6 +22,7 @@ use structures::intset::{Ints, Intset};
 use structures::listpack::{Listpack, Pack};
 use structures::number;
 use structures::record::{Record, ValueMut, ValueRef};
+use structures::table::Prepare;
 
 use crate::access::CLOCK_MASK;
 use crate::hash::HashRef;
@@ -282,6 +283,18 @@ pub trait EntryExt {
     fn duplicate(&self, key: &[u8]) -> Entry;
     /// The entry under another name, with the same expiry and clock. A value outside of the entry is moved.
     fn renamed(self, key: &[u8]) -> Entry;
+}
+
+/// Brings what looking up an element of a collection reads towards the cache, one step at a time; false if the value
+/// is not one that is looked up by hash: small, or of another type.
+#[inline]
+pub fn prepare_element(entry: &Entry, hash: u64, step: Prepare) -> bool {
+    match entry.value() {
+        ValueRef::Payload(Object::Set(set)) => set.prepare(hash, step),
+        ValueRef::Payload(Object::Hash(fields)) => fields.prepare(hash, step),
+        ValueRef::Payload(Object::ZSet(set)) => set.prepare(hash, step),
+        _ => false,
+    }
 }
 
 /// A new entry for a string value under `SET`'s rules.

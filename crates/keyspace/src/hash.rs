@@ -16,7 +16,7 @@ use structures::hash::hash;
 use structures::listpack::{self, Entry, Listpack, Pack, Pos};
 use structures::number::parse_i64;
 use structures::record::{Record, ValueRef};
-use structures::table::{self, Table};
+use structures::table::{self, Prepare, Table};
 
 use crate::expires::Expires;
 use crate::limits::EncodingLimits;
@@ -141,6 +141,14 @@ impl<P: Deref<Target = Pack>, F: Deref<Target = Fields>> Hash<P, F> {
     #[inline]
     pub fn has_expired(&self, now_ms: i64) -> bool {
         matches!(self, Hash::Table(fields) if fields.expiries.first_due(now_ms).is_some())
+    }
+
+    /// A step of [`Table::prepare`] for the field with this hash; false if there is no table.
+    #[inline]
+    pub(crate) fn prepare(&self, hash: u64, step: Prepare) -> bool {
+        let Hash::Table(fields) = self else { return false };
+        fields.table.prepare(hash, step);
+        true
     }
 
     /// The value of a field that is alive at `now_ms`.

@@ -11,7 +11,7 @@ use structures::intset::{self, Ints, Intset};
 use structures::listpack::{self, Entry, Listpack, Pack};
 use structures::number::{IntText, i64_len, parse_i64};
 use structures::record::Record;
-use structures::table::{self, Table};
+use structures::table::{self, Prepare, Table};
 
 use crate::limits::EncodingLimits;
 use crate::object::Malformed;
@@ -284,6 +284,14 @@ impl Set {
             return Ok(Set::Intset(ints));
         }
         Ok(Set::Table(Box::new(table)))
+    }
+
+    /// A step of [`Table::prepare`] for the member with this hash; false if there is no table.
+    #[inline]
+    pub(crate) fn prepare(&self, hash: u64, step: Prepare) -> bool {
+        let Set::Table(table) = self else { return false };
+        table.prepare(hash, step);
+        true
     }
 
     /// Adds a member; false if it was there. The encoding grows as the limits demand.

@@ -9,6 +9,7 @@ use std::ops::{Deref, Range};
 use structures::listpack::{self, Entry, Listpack, Pack, Pos};
 use structures::number::{self, IntText};
 use structures::ordered_set::{self, OrderedSet};
+use structures::table::Prepare;
 
 use crate::limits::EncodingLimits;
 use crate::object::Malformed;
@@ -411,6 +412,14 @@ impl ZSet {
             }
             ZSet::Ordered(set) => set.remove(member),
         }
+    }
+
+    /// A step of `Table::prepare` for the member with this hash; false if there is no table.
+    #[inline]
+    pub(crate) fn prepare(&self, hash: u64, step: Prepare) -> bool {
+        let ZSet::Ordered(set) = self else { return false };
+        set.prepare(hash, step);
+        true
     }
 
     /// Removes the members of these ranks, cut to what exists; how many they were.

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::vector;
+
 /// Bytes that one step of the loops over words takes: four words, so that no step waits for the one before.
 const STEP: usize = 32;
 
@@ -16,11 +18,20 @@ fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     std::array::from_fn(|index| u64::from_le_bytes(words[index]))
 }
 
+/// From so many bytes on it is worth asking which vectors the processor has.
+const VECTORS_FROM: usize = 256;
+
 /// Number of set bits.
+pub fn count_ones(bytes: &[u8]) -> u64 {
+    let counted = if bytes.len() >= VECTORS_FROM { vector::count_ones(bytes) } else { None };
+    counted.unwrap_or_else(|| count_ones_anywhere(bytes))
+}
+
+/// Number of set bits, without an instruction that counts.
 ///
 /// Sixteen words at a time go through a tree of carry-save adders (Harley and Seal), so that only one word in sixteen
 /// is counted by itself. The four lanes of a step are independent of each other.
-pub fn count_ones(bytes: &[u8]) -> u64 {
+fn count_ones_anywhere(bytes: &[u8]) -> u64 {
     const LANES: usize = 4;
     type Lanes = [u64; LANES];
     /// Three numbers of one bit in each place to one number of two.
@@ -278,6 +289,7 @@ mod tests {
             let range = a.min(b)..a.max(b);
             let ones = |bits: &[bool]| bits.iter().filter(|bit| **bit).count() as u64;
             prop_assert_eq!(count_ones(&text), ones(&model));
+            prop_assert_eq!(count_ones_anywhere(&text), ones(&model));
             prop_assert_eq!(count_ones_in(&text, range.clone()), ones(&model[range.clone()]));
             for set in [false, true] {
                 let first = |from: &[bool]| from.iter().position(|bit| *bit == set);

@@ -17,6 +17,8 @@
 
 use std::array;
 
+use crate::vector;
+
 /// Registers of a HyperLogLog.
 pub const REGISTERS: usize = 1 << INDEX_BITS;
 /// Bytes of a dense one.
@@ -576,11 +578,11 @@ impl Registers {
     /// Raises each register to that of `other`.
     pub fn merge(&mut self, other: View<'_>) -> Result<(), Corrupted> {
         match other.encoding {
-            Encoding::Dense => other.for_dense_blocks(|first, registers| {
-                for (mine, register) in self.0[first..first + 64].iter_mut().zip(registers) {
-                    *mine = (*mine).max(*register);
+            Encoding::Dense => {
+                if !vector::raise_registers(&mut self.0[..], &other.bytes[HEADER..]) {
+                    self.raise_to_dense(other);
                 }
-            }),
+            }
             Encoding::Sparse => {
                 for run in other.checked_runs() {
                     let run = run?;
@@ -592,6 +594,15 @@ impl Registers {
             }
         }
         Ok(())
+    }
+
+    /// Raises each register to that of a dense HyperLogLog, on any processor.
+    fn raise_to_dense(&mut self, other: View<'_>) {
+        other.for_dense_blocks(|first, registers| {
+            for (mine, register) in self.0[first..first + 64].iter_mut().zip(registers) {
+                *mine = (*mine).max(*register);
+            }
+        });
     }
 
     /// The estimate for all that was merged.
@@ -635,12 +646,21 @@ impl Registers {
     }
 
     fn write_dense(&self, bytes: &mut Vec<u8>, header: [u8; HEADER]) {
-        bytes.clear();
-        bytes.reserve_exact(DENSE_LEN);
-        bytes.extend_from_slice(&header);
+        bytes.reserve_exact(DENSE_LEN.saturating_sub(bytes.len()));
+        bytes.resize(DENSE_LEN, 0);
+        bytes[..HEADER].copy_from_slice(&header);
         bytes[ENCODING_AT] = 0;
+        let packed = &mut bytes[HEADER..];
+        if !vector::pack_registers(&self.0[..], packed) {
+            self.pack_into(packed);
+        }
+    }
+
+    /// Packs the registers to 6 bits each, on any processor.
+    fn pack_into(&self, packed: &mut [u8]) {
         let (groups, _) = self.0.as_chunks::<8>();
-        groups.iter().for_each(|group| bytes.extend_from_slice(&pack(*group)));
+        let (places, _) = packed.as_chunks_mut::<6>();
+        groups.iter().zip(places).for_each(|(group, place)| *place = pack(*group));
     }
 }
 
@@ -802,6 +822,9 @@ mod tests {
             prop_assert_eq!(count(&sparse), count(&dense));
             let as_dense = View::new(&sparse).unwrap().to_dense().unwrap();
             prop_assert_eq!(&as_dense, &dense);
+            let mut anywhere = Registers::new();
+            anywhere.raise_to_dense(View::new(&dense).unwrap());
+            prop_assert_eq!(&anywhere.0[..], &model[..]);
         }
 
         #[test]
@@ -824,6 +847,11 @@ mod tests {
             let mut slow = a.clone();
             for (index, rank) in highest.iter().copied().enumerate().filter(|(_, rank)| *rank > 0) {
                 add(&mut slow, Place { index, rank }, bytes_max).unwrap();
+            }
+            let (mut packed, mut packed_anywhere) = (vec![0; DENSE_LEN - HEADER], vec![0; DENSE_LEN - HEADER]);
+            merged.pack_into(&mut packed_anywhere);
+            if vector::pack_registers(&merged.0[..], &mut packed) {
+                prop_assert!(packed == packed_anywhere, "packed alike");
             }
             if dense {
                 slow = View::new(&slow).unwrap().to_dense().unwrap();

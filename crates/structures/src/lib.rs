@@ -17,3 +17,4 @@ pub mod partial_sort;
 pub mod quicklist;
 pub mod record;
 pub mod table;
+mod vector;

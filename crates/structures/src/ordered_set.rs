@@ -20,7 +20,7 @@ use std::ptr::NonNull;
 use crate::copying::Copying;
 use crate::hash::hash;
 use crate::record::{Record, ValueMut, ValueRef, prefetch_line};
-use crate::table::Table;
+use crate::table::{Prepare, Table};
 
 /// What [`OrderedSet::insert`] did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -175,6 +175,12 @@ impl OrderedSet {
         self.root.remove_root(Key { score, member });
         self.record_bytes -= record.bytes();
         Some(score)
+    }
+
+    /// A step of [`Table::prepare`] for the member with this hash.
+    #[inline]
+    pub fn prepare(&self, hash: u64, step: Prepare) {
+        self.members.prepare(hash, step);
     }
 
     pub fn score(&self, member: &[u8]) -> Option<f64> {

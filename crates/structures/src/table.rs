@@ -52,6 +52,13 @@ impl<P> Keyed for Record<P> {
     }
 }
 
+/// The steps of bringing what a look-up reads towards the cache: [`Table::prefetch`] and [`Table::prefetch_entry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepare {
+    Bucket,
+    Entry,
+}
+
 /// A hash table whose entries carry their keys. Hashes passed in are [`hash`] of the key.
 pub struct Table<E: Keyed> {
     /// Buckets 0..FIRST (fewer while the table is small).
@@ -362,6 +369,15 @@ impl<E: Keyed> Table<E> {
                 prefetch_line(entry.wrapping_add(NODE_BYTES));
                 bits &= bits - 1;
             }
+        }
+    }
+
+    /// One of the two steps, for those who take them through layers.
+    #[inline]
+    pub fn prepare(&self, hash: u64, step: Prepare) {
+        match step {
+            Prepare::Bucket => self.prefetch(hash),
+            Prepare::Entry => self.prefetch_entry(hash),
         }
     }
 

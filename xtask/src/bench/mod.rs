@@ -1,6 +1,7 @@
 //! Measurements against the peers, in one run on one machine, since only ratios within a run count. docs/BENCHMARKS.md tells
 //! what each one measures and how to read it.
 
+mod commands;
 mod fullsync;
 mod memory;
 mod rdb_load;
@@ -33,6 +34,9 @@ pub struct Options {
     /// Server under test; default: this workspace's kindred-server
     #[arg(long)]
     server: Option<PathBuf>,
+    /// Another build of the server under test, as a further column: a comparison with before
+    #[arg(long, value_name = "PATH")]
+    also: Option<PathBuf>,
     /// Servers to compare with
     #[arg(long, value_delimiter = ',', default_value = "redis70,redis82,valkey91")]
     peers: Vec<String>,
@@ -42,6 +46,9 @@ pub struct Options {
     /// A tenth of the requests and keys: shows that the harness works, not how fast anything is
     #[arg(long)]
     quick: bool,
+    /// With throughput and commands: only the cases whose names contain this
+    #[arg(long, value_name = "SUBSTRING")]
+    only: Option<String>,
     /// With fullsync: measure BGSAVE instead
     #[arg(long)]
     bgsave: bool,
@@ -50,6 +57,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     Throughput,
+    Commands,
     Fullsync,
     Large,
     Memory,
@@ -64,7 +72,12 @@ impl Options {
     }
 
     fn scaled(&self, count: u64) -> u64 {
-        if self.quick { count / 10 } else { count }
+        if self.quick { (count / 10).max(1) } else { count }
+    }
+
+    /// Whether `--only` leaves this case in.
+    fn wants(&self, case: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| case.to_lowercase().contains(&only.to_lowercase()))
     }
 }
 
@@ -76,9 +89,10 @@ pub fn run(options: &Options) -> Result<()> {
     }
     packages::ensure_debian(&["util-linux"])?;
     peers::fetch_one("redis70")?;
-    let kinds = server::kinds(options.server.clone(), &options.peers)?;
+    let kinds = server::kinds(options.server.clone(), options.also.clone(), &options.peers)?;
     let measurements: &[(What, Measurement)] = &[
         (What::Throughput, throughput::run),
+        (What::Commands, commands::run),
         (What::Replicated, replicated::run),
         (What::Memory, memory::run),
         (What::Load, rdb_load::run),

@@ -135,8 +135,8 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// The servers of a measurement in column order: the server under test, if there is one, then the peers.
-pub fn kinds(server: Option<PathBuf>, peers: &[String]) -> Result<Vec<Kind>> {
+/// The servers of a measurement in column order: the server under test, if there is one, another build of it, then the peers.
+pub fn kinds(server: Option<PathBuf>, also: Option<PathBuf>, peers: &[String]) -> Result<Vec<Kind>> {
     let mut kinds = Vec::new();
     let subject = match server {
         Some(path) => Some(std::path::absolute(path)?),
@@ -147,6 +147,10 @@ pub fn kinds(server: Option<PathBuf>, peers: &[String]) -> Result<Vec<Kind>> {
         None => eprintln!(
             "the workspace has no kindred-server yet and no --server is given: measuring the peers alone"
         ),
+    }
+    if let Some(also) = also {
+        let path = std::path::absolute(also)?;
+        kinds.push(Kind { title: format!("also: {}", subject_title(&path)?), flavor: Flavor::Subject, path });
     }
     for id in peers {
         let peer = crate::peers::Peer::by_id(id)?;

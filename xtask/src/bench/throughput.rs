@@ -94,7 +94,7 @@ pub fn run(options: &Options, kinds: &[Kind]) -> Result<Vec<Table>> {
         0,
         kinds,
     );
-    for case in CASES {
+    for case in CASES.iter().filter(|case| options.wants(case.name)) {
         for _ in 0..options.runs() {
             for (column, kind) in kinds.iter().enumerate() {
                 match measure(case, kind, options.scaled(case.requests)) {

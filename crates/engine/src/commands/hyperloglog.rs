@@ -183,7 +183,7 @@ fn pfadd(ctx: &mut Ctx<'_>) -> CmdResult {
 fn pfcount(ctx: &mut Ctx<'_>) -> CmdResult {
     if ctx.argv.len() > 2 {
         let union = merged(ctx)?.0;
-        ctx.reply.int(union.count() as i64);
+        ctx.reply.int(union.map_or(0, |union| union.count() as i64));
         return Ok(());
     }
     let key = ctx.key(1);
@@ -204,14 +204,14 @@ fn pfcount(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(())
 }
 
-/// The union of the HyperLogLogs of all arguments, and whether one of them is dense.
-fn merged(ctx: &mut Ctx<'_>) -> Result<(Registers, bool), CommandError> {
-    let (mut registers, mut dense) = (Registers::new(), false);
+/// The union of the HyperLogLogs of all arguments, `None` if no key is there, and whether one of them is dense.
+fn merged(ctx: &mut Ctx<'_>) -> Result<(Option<Registers>, bool), CommandError> {
+    let (mut registers, mut dense) = (None, false);
     for index in 1..ctx.argv.len() {
         let Some(entry) = ctx.store.read(ctx.key(index)) else { continue };
         let view = view(entry)?;
         dense |= view.encoding() == Encoding::Dense;
-        registers.merge(view).map_err(corrupted)?;
+        registers.get_or_insert_with(Registers::new).merge(view).map_err(corrupted)?;
     }
     Ok((registers, dense))
 }
@@ -219,6 +219,7 @@ fn merged(ctx: &mut Ctx<'_>) -> Result<(Registers, bool), CommandError> {
 fn pfmerge(ctx: &mut Ctx<'_>) -> CmdResult {
     let (key, sparse_max) = (ctx.key(1), ctx.core.config.hll_sparse_max_bytes);
     let (registers, dense) = merged(ctx)?;
+    let registers = registers.unwrap_or_default();
     match ctx.store.write(key) {
         None => {
             let mut bytes = hll::EMPTY.to_vec();
@@ -367,6 +368,7 @@ mod tests {
         assert_eq!(dirty(&mut h, "PFMERGE c a b none"), (1, r"+OK\r\n".into()));
         assert_eq!(dirty(&mut h, "PFCOUNT c"), (1, r":3\r\n".into()));
         assert_eq!(h.run("PFCOUNT none"), r":0\r\n");
+        assert_eq!(h.run("PFCOUNT none neither"), r":0\r\n");
         assert_eq!(
             h.propagated(),
             [
