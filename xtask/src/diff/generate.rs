@@ -546,10 +546,7 @@ impl<'t> Generator<'t> {
 
     /// None that overflows, as of scores.
     fn cursor(&mut self) -> Vec<u8> {
-        self.random
-            .pick(&["0", "0", "0", "0", "0", "0", "0", "x", "-1"])
-            .as_bytes()
-            .to_vec()
+        self.random.pick(&["0", "0", "0", "0", "0", "0", "0", "x", "-1"]).as_bytes().to_vec()
     }
 
     /// Either small or beyond what both servers let a string grow to.
