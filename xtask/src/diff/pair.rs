@@ -342,7 +342,7 @@ impl Pair {
     fn scan(&mut self, argv: &Argv) -> Result<Option<(Value, Value)>> {
         self.succeeded.insert(argv[0].clone());
         let by = match argv[0].to_ascii_lowercase().as_slice() {
-            b"zscan" => 2,
+            b"zscan" if !argv.iter().any(|arg| arg.eq_ignore_ascii_case(b"noscores")) => 2,
             b"hscan" if !argv.iter().any(|arg| arg.eq_ignore_ascii_case(b"novalues")) => 2,
             _ => 1,
         };
