@@ -224,10 +224,12 @@ impl<'t> Generator<'t> {
             return;
         }
         // What is not far away could become a time.
-        let is_time = |arg: &Argv| arg.iter().any(|arg| arg.len() >= 9 && arg.iter().all(u8::is_ascii_digit));
+        let has_time =
+            command.arguments.iter().any(|arg| ["seconds", "milliseconds"].contains(&arg.name.as_str()))
+                || argv.iter().any(|arg| arg.len() >= 9 && arg.iter().all(u8::is_ascii_digit));
         let odds = if is_touchy(command) {
             3
-        } else if is_time(argv) {
+        } else if has_time {
             5
         } else {
             6
