@@ -73,6 +73,20 @@ impl CommandError {
         CommandError::Custom(Cow::Borrowed(text))
     }
 
+    /// A text in which a client's bytes stand at the places of `{}`, each up to its first NUL, as C prints them.
+    #[cold]
+    pub fn quoting(text: &str, bytes: &[&[u8]]) -> Self {
+        let mut made = Vec::new();
+        let mut bytes = bytes.iter();
+        for (at, part) in text.split("{}").enumerate() {
+            if at > 0 {
+                made.extend_from_slice(printable(bytes.next().copied().unwrap_or_default(), usize::MAX));
+            }
+            made.extend_from_slice(part.as_bytes());
+        }
+        CommandError::Unknown(made.into())
+    }
+
     /// No command has the name `args[0]`.
     #[cold]
     pub fn unknown_command(args: Args<'_>) -> Self {

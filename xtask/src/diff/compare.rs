@@ -28,6 +28,8 @@ pub enum Settled {
     Scan,
     /// DUMP: each side restores the other's payload to the same digest.
     Dump,
+    /// DEBUG DIGEST: if it differs, all keys one by one.
+    Digest,
 }
 
 /// Both servers get a pipeline within this time of each other, busy as the machine may be.
@@ -56,6 +58,7 @@ impl Check {
             "srandmember" | "hrandfield" | "zrandmember" | "randomkey" => Check::Settled(Settled::Pick),
             "scan" | "sscan" | "hscan" | "zscan" => Check::Settled(Settled::Scan),
             "dump" => Check::Settled(Settled::Dump),
+            "debug" => Check::Settled(Settled::Digest),
             _ => Check::Exact,
         }
     }

@@ -15,10 +15,14 @@ pub struct Generator<'t> {
     random: Random,
     /// Only scores that have the same text in 17 digits as in the shortest form.
     plain_scores: bool,
+    /// Valkey judges expiries of hash fields by rules of its own (see COMPAT): only what is an expiry in either.
+    plain_field_times: bool,
     /// What DUMP gave for some values of each type.
     payloads: &'t [Vec<u8>],
     /// Entries of streams come in the order of their ids.
     next_id: u64,
+    /// Times to live that were given out.
+    times: u64,
 }
 
 /// What a command's arguments have told while they are generated.
@@ -39,19 +43,25 @@ struct Call {
 const LETTERS: &[u8] = b"slhtzxgp";
 
 impl<'t> Generator<'t> {
-    pub fn new(
-        table: &'t [Command],
-        payloads: &'t [Vec<u8>],
-        plain_scores: bool,
-        seed: u64,
-    ) -> Generator<'t> {
+    pub fn new(table: &'t [Command], payloads: &'t [Vec<u8>], against: &str, seed: u64) -> Generator<'t> {
         let mut sum = 0;
         let weights = table.iter().map(|command| {
-            sum += weight(command);
+            // Later servers compare with IDs that were deleted.
+            let skipped = command.words[0] == "xsetid" && against != "redis70";
+            sum += if skipped { 0 } else { weight(command) };
             sum
         });
         let weights = weights.collect();
-        Generator { table, weights, random: Random::new(seed), plain_scores, payloads, next_id: 1 }
+        Generator {
+            table,
+            weights,
+            random: Random::new(seed),
+            plain_scores: against == "redis70",
+            plain_field_times: against.starts_with("valkey"),
+            payloads,
+            next_id: 1,
+            times: 0,
+        }
     }
 
     /// A list of about `len` commands, beginning with the protocol to speak.
@@ -67,7 +77,9 @@ impl<'t> Generator<'t> {
             } else if self.random.per_mille(4) {
                 steps.push(words(&["DEBUG", "DIGEST"]));
             } else {
-                steps.push(self.command());
+                let command = self.command();
+                self.make_consumer(&command, &mut steps);
+                steps.push(command);
             }
         }
         steps.push(words(&["DEBUG", "DIGEST"]));
@@ -80,10 +92,33 @@ impl<'t> Generator<'t> {
             let command = self.command();
             // Valkey fails the whole transaction for it, and the later Redis too.
             if self.plain_scores || !command[0].eq_ignore_ascii_case(b"watch") {
+                self.make_consumer(&command, steps);
                 steps.push(command);
             }
         }
         steps.push(words(&[if self.random.percent(85) { "EXEC" } else { "DISCARD" }]));
+    }
+
+    /// Since 7.2 a consumer is made also by what finds nothing for it.
+    fn make_consumer(&self, argv: &Argv, steps: &mut Vec<Argv>) {
+        if self.plain_scores || argv.len() < 4 {
+            return;
+        }
+        let is = |at: usize, word: &[u8]| argv[at].eq_ignore_ascii_case(word);
+        let mut make = |key: &Vec<u8>, group: &[Vec<u8>]| {
+            let mut make = words(&["XGROUP", "CREATECONSUMER"]);
+            make.push(key.clone());
+            make.extend_from_slice(group);
+            steps.push(make);
+        };
+        if is(0, b"XCLAIM") || is(0, b"XAUTOCLAIM") {
+            make(&argv[1], &argv[2..4]);
+        } else if is(0, b"XREADGROUP")
+            && let Some(streams) = argv.iter().position(|arg| arg.eq_ignore_ascii_case(b"STREAMS"))
+        {
+            let keys = &argv[streams + 1..];
+            keys[..keys.len() / 2].iter().for_each(|key| make(key, &argv[2..4]));
+        }
     }
 
     pub fn command(&mut self) -> Argv {
@@ -107,6 +142,9 @@ impl<'t> Generator<'t> {
         }
         if self.random.percent(4) && !call.level {
             self.spoil(command, &mut call.argv);
+        }
+        if command.words[0].starts_with("sort") {
+            order_sort(&mut call.argv);
         }
         call.argv
     }
@@ -182,7 +220,21 @@ impl<'t> Generator<'t> {
         if self.plain_scores && command.words[0].ends_with("rank") {
             return;
         }
-        match self.random.below(if is_touchy(command) { 3 } else { 6 }) {
+        if self.has_plain_times(command) {
+            return;
+        }
+        // What is not far away could become a time.
+        let has_time =
+            command.arguments.iter().any(|arg| ["seconds", "milliseconds"].contains(&arg.name.as_str()))
+                || argv.iter().any(|arg| arg.len() >= 9 && arg.iter().all(u8::is_ascii_digit));
+        let odds = if is_touchy(command) {
+            3
+        } else if has_time {
+            5
+        } else {
+            6
+        };
+        match self.random.below(odds) {
             0 if count > 0 => drop(argv.remove(at)),
             1 => argv[0].make_ascii_lowercase(),
             2 if count > 0 => argv.push(argv[at].clone()),
@@ -197,8 +249,26 @@ impl<'t> Generator<'t> {
         }
     }
 
+    /// A command that gives the fields of a hash an expiry, where only some are the same on both sides.
+    fn has_plain_times(&self, command: &Command) -> bool {
+        let names = ["hexpire", "hpexpire", "hexpireat", "hpexpireat", "hsetex", "hgetex"];
+        self.plain_field_times && names.contains(&command.words[0].as_str())
+    }
+
     fn value(&mut self, command: &Command, arg: &Arg, call: &Call) -> Vec<u8> {
-        if arg.kind != Kind::Key && self.random.per_mille(15) && !is_touchy(command) && !call.level {
+        if self.has_plain_times(command) {
+            let times = match arg.name.as_str() {
+                name if name.starts_with("unix-time-milli") => ["4102444800000", "4102444800001", "1"],
+                name if name.starts_with("unix-time") => ["4102444800", "4102444801", "1"],
+                "seconds" | "milliseconds" => return self.far_away(),
+                _ => [""; 3],
+            };
+            if !times[0].is_empty() {
+                // Valkey's changes nothing if the time is over and there is no such hash; a transaction may watch it.
+                let times = if command.words[0] == "hsetex" { &times[..2] } else { &times };
+                return self.random.pick(times).as_bytes().to_vec();
+            }
+        } else if arg.kind != Kind::Key && self.random.per_mille(15) && !is_touchy(command) && !call.level {
             return self.odd_text();
         }
         let name = arg.name.as_str();
@@ -285,9 +355,7 @@ impl<'t> Generator<'t> {
                 .pick(&["1", "200", "1000", "5000.5", "0", "-1", "100000", "20000000"])
                 .as_bytes()
                 .to_vec(),
-            "timeout" => {
-                self.random.pick(&["0.001", "0.002", "0.01", "-1", "x", "0.0005"]).as_bytes().to_vec()
-            }
+            "timeout" => self.random.pick(&["0.001", "0.002", "-1", "x", "0.0005"]).as_bytes().to_vec(),
             "min" | "max" | "start" | "stop" => self.range_limit(command, call),
             _ => self.score(),
         }
@@ -297,10 +365,12 @@ impl<'t> Generator<'t> {
         self.random.pick(known).as_bytes().to_vec()
     }
 
+    /// None that overflows or is -0: after the one SORT of Redis reads no number, and SORT makes a sorted set one that keeps
+    /// the other.
     fn score(&mut self) -> Vec<u8> {
         const PLAIN: &[&str] = &[
             "0", "1", "2", "3", "-1", "-2", "0.5", "1.25", "-0.75", "inf", "-inf", "+inf", "1e3", "100000",
-            "1.5e3", "-0", "2.0",
+            "1.5e3", "2.0",
         ];
         const ANY: &[&str] = &[
             "9007199254740992",
@@ -335,10 +405,7 @@ impl<'t> Generator<'t> {
                 .as_bytes()
                 .to_vec();
         }
-        match *self.random.pick(PLAIN) {
-            "-0" if !self.plain_scores => b"4".to_vec(),
-            score => score.as_bytes().to_vec(),
-        }
+        self.random.pick(PLAIN).as_bytes().to_vec()
     }
 
     fn weight(&mut self) -> Vec<u8> {
@@ -418,14 +485,17 @@ impl<'t> Generator<'t> {
             "milliseconds" if token == "BLOCK" => {
                 self.random.pick(&["1", "2", "3", "-1", "x"]).as_bytes().to_vec()
             }
-            // Far apart, so that GT and LT depend on no clock.
             "seconds" | "milliseconds" | "ttl" | "ms" if token != "IDLE" && self.random.percent(60) => {
-                (100_000_000 + 100_000 * self.random.below(1000)).to_string().into_bytes()
+                self.far_away()
             }
             "seconds" | "milliseconds" | "ttl" | "ms" if token != "IDLE" => {
                 const TIMES: &[&str] =
                     &["0", "-1", "9223372036854775807", "9223372036854775", "-9223372036854775808", "x"];
                 self.random.pick(TIMES).as_bytes().to_vec()
+            }
+            // Later servers cut it to the entries that there are.
+            _ if token == "ENTRIESREAD" && !self.plain_scores => {
+                self.random.pick(&["0", "-1", "0", "-2"]).as_bytes().to_vec()
             }
             "weight" => self.weight(),
             "increment" if command.group == "sorted-set" => self.score(),
@@ -466,15 +536,19 @@ impl<'t> Generator<'t> {
         }
     }
 
+    /// A time that comes once, and is far from others, so that GT and LT depend on no clock.
+    fn far_away(&mut self) -> Vec<u8> {
+        self.times += 1;
+        (100_000_000 + 10_000 * (self.times * 4801 % 10_007)).to_string().into_bytes()
+    }
+
     fn idle(&mut self) -> Vec<u8> {
         self.random.pick(&["0", "0", "0", "1000000000", "-1"]).as_bytes().to_vec()
     }
 
+    /// None that overflows, as of scores.
     fn cursor(&mut self) -> Vec<u8> {
-        self.random
-            .pick(&["0", "0", "0", "0", "0", "0", "0", "x", "-1", "18446744073709551616"])
-            .as_bytes()
-            .to_vec()
+        self.random.pick(&["0", "0", "0", "0", "0", "0", "0", "x", "-1"]).as_bytes().to_vec()
     }
 
     /// Either small or beyond what both servers let a string grow to.
@@ -517,7 +591,7 @@ impl<'t> Generator<'t> {
             "min" | "max" | "start" | "stop" if command.group == "sorted-set" => {
                 return self.range_limit(command, call);
             }
-            "group" => return self.random.pick(&["g1", "g2", "g3"]).as_bytes().to_vec(),
+            "group" | "groupname" => return self.random.pick(&["g1", "g2", "g3"]).as_bytes().to_vec(),
             "consumer" | "consumername" => return self.random.pick(&["c1", "c2", "c3"]).as_bytes().to_vec(),
             "type" => {
                 return self
@@ -525,6 +599,9 @@ impl<'t> Generator<'t> {
                     .pick(&["string", "list", "set", "zset", "hash", "stream", "x", "ZSET"])
                     .as_bytes()
                     .to_vec();
+            }
+            "operation" => {
+                return self.random.pick(&["AND", "OR", "XOR", "NOT", "and", "x"]).as_bytes().to_vec();
             }
             "encoding" => {
                 return self
@@ -619,7 +696,7 @@ impl<'t> Generator<'t> {
                 .pick(&["COUNT", "LIMIT", "WITHSCORES", "GET", "NX", "REPLACE"])
                 .as_bytes()
                 .to_vec(),
-            8 => b"1e400".to_vec(),
+            8 => b"1e40".to_vec(),
             9 => b"\"quoted \\ text\"".to_vec(),
             10 => b"7.5".to_vec(),
             _ => b"abc".to_vec(),
@@ -642,11 +719,14 @@ impl<'t> Generator<'t> {
         let near = |back: usize, generator: &Generator<'_>| generator.next_id.saturating_sub(back as u64);
         match self.random.below(16) {
             0 => b"-".to_vec(),
+            // Redis 7.0 does not know it, and Valkey goes by the last ID, which no entry may have.
+            1 if name.starts_with("xread") && (self.plain_scores || self.plain_field_times) => b"$".to_vec(),
             1 => b"+".to_vec(),
             2 => b"$".to_vec(),
             3 => b"0".to_vec(),
             4 => b"0-0".to_vec(),
-            5 => b"18446744073709551615-18446744073709551615".to_vec(),
+            // To XREADGROUP of Redis it is the same as `>`.
+            5 if name != "xreadgroup" => b"18446744073709551615-18446744073709551615".to_vec(),
             6 => self.odd_text(),
             7 => {
                 let back = self.random.below(20);
@@ -677,8 +757,21 @@ fn weight(command: &Command) -> u32 {
         "sscan" | "hscan" | "zscan" | "spop" | "srandmember" | "hrandfield" | "zrandmember" => 15,
         "del" | "unlink" | "move" | "rename" => 20,
         "keys" => 10,
-        _ if command.blocking => 15,
+        _ if command.blocking => 6,
         _ => 40,
+    }
+}
+
+/// Leaves away what makes the order of SORT's result, or what is of it, depend on the order of a hash table: of texts that
+/// are the same, and of a part of what is not sorted.
+fn order_sort(argv: &mut Argv) {
+    let at = |argv: &Argv, option: &[u8]| argv.iter().position(|arg| arg.eq_ignore_ascii_case(option));
+    let Some(by) = at(argv, b"BY") else { return };
+    argv.retain(|arg| !arg.eq_ignore_ascii_case(b"ALPHA"));
+    if argv.get(by + 1).is_some_and(|pattern| !pattern.contains(&b'*'))
+        && let Some(limit) = at(argv, b"LIMIT")
+    {
+        argv.drain(limit..argv.len().min(limit + 3));
     }
 }
 

@@ -112,7 +112,7 @@ fn campaign(options: &Options, against: &str, server: PathBuf, counts: &mut Coun
             break;
         }
         let seed = Random::new(options.seed ^ number.wrapping_mul(0xd134_2543_de82_ef95)).next();
-        let mut generator = Generator::new(&table, &payloads, against == "redis70", seed);
+        let mut generator = Generator::new(&table, &payloads, against, seed);
         let steps = generator.episode(options.episode);
         episodes += 1;
         let Some(difference) = pair.run(&steps)? else {

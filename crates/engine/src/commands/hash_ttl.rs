@@ -677,8 +677,7 @@ impl<'a> SetArgs<'a> {
             } else if command::is_token(option, "FIELDS") {
                 break;
             } else {
-                let text = [b"ERR unknown argument: ", option].concat();
-                return Err(CommandError::Unknown(text.into()));
+                return Err(CommandError::quoting("ERR unknown argument: {}", &[option]));
             }
             at += 1;
         }

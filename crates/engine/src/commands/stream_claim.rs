@@ -277,8 +277,7 @@ impl ClaimOptions {
             } else if is_token(option, "LASTID") && has_value {
                 parsed.last_id = parse_strict(options.value()?, 0)?;
             } else {
-                let text = [b"ERR Unrecognized XCLAIM option '", option, b"'"].concat();
-                return Err(CommandError::Unknown(text.into()));
+                return Err(CommandError::quoting("ERR Unrecognized XCLAIM option '{}'", &[option]));
             }
         }
         Ok(parsed)

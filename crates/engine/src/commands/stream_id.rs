@@ -129,28 +129,33 @@ pub fn reply_range(
 /// `NOGROUP` for what neither is there.
 #[cold]
 pub fn no_group(key: &[u8], group: &[u8], suffix: &str) -> CommandError {
-    let mut text = b"NOGROUP No such key '".to_vec();
-    text.extend_from_slice(key);
-    text.extend_from_slice(b"' or consumer group '");
-    text.extend_from_slice(group);
-    text.push(b'\'');
-    text.extend_from_slice(suffix.as_bytes());
-    CommandError::Unknown(text.into())
+    let text = format!("NOGROUP No such key '{{}}' or consumer group '{{}}'{suffix}");
+    CommandError::quoting(&text, &[key, group])
 }
 
 #[cold]
 pub fn no_group_for_key(key: &[u8], group: &[u8]) -> CommandError {
-    let mut text = b"NOGROUP No such consumer group '".to_vec();
-    text.extend_from_slice(group);
-    text.extend_from_slice(b"' for key name '");
-    text.extend_from_slice(key);
-    text.push(b'\'');
-    CommandError::Unknown(text.into())
+    CommandError::quoting("NOGROUP No such consumer group '{}' for key name '{}'", &[group, key])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Harness;
+
+    #[test]
+    fn names_in_errors_end_at_their_first_nul() {
+        let mut h = Harness::new();
+        let no_group = b"-NOGROUP No such key 'x' or consumer group 'g'\r\n";
+        assert_eq!(h.run_args(&[b"XPENDING", b"x\0y", b"g\0h"]), no_group);
+        h.run("XGROUP CREATE x g $ MKSTREAM");
+        let for_key = b"-NOGROUP No such consumer group '' for key name 'x'\r\n";
+        assert_eq!(h.run_args(&[b"XINFO", b"CONSUMERS", b"x", b"\0g"]), for_key);
+        let option = b"-ERR Unrecognized XCLAIM option 'a'\r\n";
+        assert_eq!(h.run_args(&[b"XCLAIM", b"x", b"g", b"c", b"0", b"0", b"a\0b"]), option);
+        let argument = b"-ERR unknown argument: b\r\n";
+        assert_eq!(h.run_args(&[b"HSETEX", b"h", b"b\0c", b"FIELDS", b"1", b"f", b"v"]), argument);
+    }
 
     #[test]
     fn ids_in_all_forms() {

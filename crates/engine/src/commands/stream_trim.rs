@@ -400,9 +400,11 @@ const REPLY_DONE: i64 = 1;
 const REPLY_REFERENCED: i64 = 2;
 
 fn xdelex(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (references, ids) = parse_reference_ids(ctx.argv, 2)?;
     let key = ctx.key(1);
-    if ctx.store.read_stream(key).map_err(wrong_type)?.is_none() {
+    // Redis looks at the type before it reads the options.
+    let found = ctx.store.read_stream(key).map_err(wrong_type)?.is_some();
+    let (references, ids) = parse_reference_ids(ctx.argv, 2)?;
+    if !found {
         reply_absent(ctx, ids.len());
         return Ok(());
     }
@@ -455,10 +457,11 @@ const XACKDEL: Command<Handler> = Command {
 };
 
 fn xackdel(ctx: &mut Ctx<'_>) -> CmdResult {
-    let (references, ids) = parse_reference_ids(ctx.argv, 3)?;
     let (key, group) = (ctx.key(1), ctx.argv.at(2));
-    let found = ctx.store.read_stream(key).map_err(wrong_type)?;
-    if found.and_then(|stream| stream.group(group)).is_none() {
+    let stream = ctx.store.read_stream(key).map_err(wrong_type)?;
+    let found = stream.and_then(|stream| stream.group(group)).is_some();
+    let (references, ids) = parse_reference_ids(ctx.argv, 3)?;
+    if !found {
         reply_absent(ctx, ids.len());
         return Ok(());
     }
@@ -524,7 +527,7 @@ fn parse_reference_ids(argv: Args<'_>, at: usize) -> Result<(References, Args<'_
             references = Some(word);
         } else if is_token(option, "IDS") && at < argv.len() {
             let error = CommandError::fixed("ERR Number of IDs must be a positive integer");
-            let count = argv.int_within_or(at, 1..=i64::from(i32::MAX), error)? as usize;
+            let count = argv.int_within_or(at, 1..=i64::MAX, error)? as usize;
             let listed = argv.tail(at + 1).head(count);
             if listed.len() != count {
                 return Err(CommandError::fixed(
@@ -576,6 +579,20 @@ mod tests {
         h.propagated();
         assert_eq!(h.run("XTRIM s MAXLEN ~ 1"), r":5\r\n");
         assert_eq!(h.propagated(), ["XTRIM s MAXLEN = 1"]);
+    }
+
+    #[test]
+    fn any_count_of_ids_is_compared_with_those_that_are_there() {
+        let mut h = Harness::new();
+        for count in ["2147483648", "9223372036854775807"] {
+            let reply = h.run(&format!("XDELEX s IDS {count} 0"));
+            assert!(reply.starts_with("-ERR The `numids` parameter must match"), "{reply}");
+        }
+        assert!(h.run("XDELEX s IDS 0 0").starts_with("-ERR Number of IDs must be a positive"));
+        h.run("SET s 1");
+        assert!(h.run("XDELEX s IDS 0 0").starts_with("-WRONGTYPE"));
+        assert!(h.run("XACKDEL s g BAD").starts_with("-ERR wrong number"));
+        assert!(h.run("XACKDEL s g 1 2 3").starts_with("-WRONGTYPE"));
     }
 
     #[test]
