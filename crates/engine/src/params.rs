@@ -920,8 +920,12 @@ pub static PARAMS: &[Param] = &[
     field("list-compress-depth", Kind::Int(0, INT_MAX), |c| {
         Slot::Number(&mut encodings(c).list_compress_depth)
     }),
-    kept("stream-node-max-bytes", Kind::Memory(0, LONG_MAX), "4096"),
-    kept("stream-node-max-entries", Kind::Int(0, LONG_MAX), "100"),
+    field("stream-node-max-bytes", Kind::Memory(0, LONG_MAX), |c| {
+        Slot::Number(&mut encodings(c).stream_node_bytes)
+    }),
+    field("stream-node-max-entries", Kind::Int(0, LONG_MAX), |c| {
+        Slot::Number(&mut encodings(c).stream_node_entries)
+    }),
     field("hll-sparse-max-bytes", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.hll_sparse_max_bytes)),
     // slow log and latency
     field("slowlog-log-slower-than", Kind::Int(-1, LONG_MAX), |c| {

@@ -5,9 +5,9 @@
 //! begin → batch* → end        each appends to the caller's buffer, which may be taken away between any two calls
 //! ```
 
-use keyspace::snapshot::{Batch, Body, ListNode, Shape, Value};
-use keyspace::{AccessClock, Entry};
-use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, Node, StrRef, TtlFields};
+use keyspace::snapshot::{Batch, Body, ListNode, Shape, StreamCopy, StreamPiece, Value};
+use keyspace::{AccessClock, Entry, StreamId};
+use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, EntryId, Node, StrRef, StreamHistory, TtlFields};
 
 use crate::snapshot::Plan;
 
@@ -77,7 +77,8 @@ impl RdbWriter {
                 Body::Begin { key, expire_at_ms, clock, shape, count } => {
                     self.attributes(expire_at_ms, clock, out);
                     let begun = begin_value(&mut self.encoder, Some(key), shape, count, out);
-                    self.in_parts = Some((begun.map_err(|error| at_key(key, error))?, count));
+                    let items = if shape == Shape::Stream { count + 1 } else { count };
+                    self.in_parts = Some((begun.map_err(|error| at_key(key, error))?, items));
                 }
                 Body::Part(elements) => {
                     let (begun, left) = self.in_parts.take().ok_or("elements of no value")?;
@@ -137,8 +138,11 @@ pub fn dump(entry: &Entry, compress: bool) -> Result<Vec<u8>, EncodeError> {
     batch.push_entry(entry);
     let item = batch.items().next().expect("one entry is one item");
     let Body::Key { value, .. } = item.body else { unreachable!("an entry is pushed as a key") };
-    let features =
-        rdb::Features { hash_field_ttl: matches!(value, Value::HashTtl(_)), ..rdb::Features::default() };
+    let features = rdb::Features {
+        hash_field_ttl: matches!(value, Value::HashTtl(_)),
+        streams: matches!(value, Value::Stream(_)),
+        ..rdb::Features::default()
+    };
     let target = rdb::oldest_version_for(features, rdb::Dialect::Redis);
     let mut out = Vec::new();
     push_value(&mut Encoder::new(target, EncoderOptions { compress }), None, &value, &mut out)?;
@@ -165,6 +169,7 @@ fn begin_value(
             return encoder.hash_ttl_begin(out, key, count, soonest_ms).map(Begun::HashTtl);
         }
         Shape::ZSet => encoder.zset_begin(out, key, count),
+        Shape::Stream => encoder.stream_begin(out, key, count),
     }
     Ok(Begun::Plain)
 }
@@ -206,6 +211,10 @@ fn push_elements(
             members.scored().for_each(|(member, score)| encoder.scored(out, member, score));
             members
         }
+        Value::Stream(stream) => {
+            push_stream(encoder, None, stream, out)?;
+            return Ok(stream.items as u64);
+        }
         _ => unreachable!("what has elements is written one by one"),
     };
     Ok(elements.count as u64)
@@ -242,7 +251,44 @@ fn push_value(
             (Shape::HashTtl { soonest_ms }, fields)
         }
         Value::ZSet(members) => (Shape::ZSet, members),
+        Value::Stream(stream) => return push_stream(encoder, key, stream, out),
     };
     let begun = begin_value(encoder, key, shape, elements.count as u64, out)?;
     push_elements(encoder, &begun, value, out).map(drop)
+}
+
+fn push_stream(
+    encoder: &mut Encoder,
+    key: Option<&[u8]>,
+    stream: &StreamCopy<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let entry = |id: StreamId| -> EntryId { (id.ms, id.seq) };
+    stream.visit(|piece| {
+        match piece {
+            StreamPiece::Nodes(count) => encoder.stream_begin(out, key, count),
+            StreamPiece::Node { key, bytes } => encoder.stream_node(out, entry(key), bytes),
+            StreamPiece::Counters { counters, groups } => {
+                let history = StreamHistory {
+                    first_id: entry(counters.first_id),
+                    max_deleted_id: entry(counters.max_deleted_id),
+                    entries_added: counters.entries_added,
+                };
+                encoder.stream_counters(out, counters.length, entry(counters.last_id), &history, groups);
+            }
+            StreamPiece::Group { name, last_id, entries_read, pending } => {
+                let entries_read = entries_read.map_or(-1, |read| read as i64);
+                encoder.group(out, name, entry(last_id), entries_read, pending);
+            }
+            StreamPiece::Pending { id, delivered_ms, deliveries } => {
+                encoder.pending(out, entry(id), delivered_ms, deliveries);
+            }
+            StreamPiece::Consumers(count) => encoder.consumers(out, count),
+            StreamPiece::Consumer { name, seen_ms, active_ms, pending } => {
+                encoder.consumer(out, name, seen_ms, active_ms, pending);
+            }
+            StreamPiece::Owned(id) => encoder.owned(out, entry(id)),
+        }
+        Ok(())
+    })
 }

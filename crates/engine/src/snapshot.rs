@@ -147,7 +147,11 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dial
 
 /// What an encoder needs for a snapshot of this moment.
 pub fn plan(store: &Store, core: &Core, sink: Sink, dialect: Dialect) -> Plan {
-    let features = rdb::Features { hash_field_ttl: store.has_field_ttl(), ..rdb::Features::default() };
+    let features = rdb::Features {
+        hash_field_ttl: store.has_field_ttl(),
+        streams: store.has_streams,
+        ..rdb::Features::default()
+    };
     Plan {
         sink,
         target: rdb::oldest_version_for(features, dialect),

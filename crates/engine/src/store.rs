@@ -6,7 +6,7 @@
 
 use keyspace::db::{Detached, ExpireChange};
 use keyspace::{
-    AccessClock, Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Touch, Type,
+    AccessClock, Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Stream, Touch, Type,
     WrongType, ZSet,
 };
 
@@ -94,6 +94,8 @@ pub struct Store {
     pub notifications: Notifications,
     pub stats: LookupStats,
     pub reclaim: Box<dyn Reclaim + Send>,
+    /// A stream may be in the data: snapshots need a version that holds all of it.
+    pub has_streams: bool,
     /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
     pub orphans: Vec<Detached>,
     /// What this node has to delete although it is a replica.
@@ -118,6 +120,7 @@ impl Store {
             notifications: Notifications::default(),
             stats: LookupStats::default(),
             reclaim: Box::new(DropNow),
+            has_streams: false,
             orphans: Vec::new(),
             own_expiries: OwnExpiries::default(),
             rng: seed | 1,
@@ -339,6 +342,10 @@ impl Store {
         self.read(key).map(EntryExt::as_zset).transpose()
     }
 
+    pub fn read_stream(&mut self, key: Key<'_>) -> Result<Option<&Stream>, WrongType> {
+        self.read(key).map(EntryExt::as_stream).transpose()
+    }
+
     pub fn write_list(&mut self, key: Key<'_>) -> Result<Option<&mut List>, WrongType> {
         self.write(key).map(EntryExt::as_list_mut).transpose()
     }
@@ -353,6 +360,20 @@ impl Store {
 
     pub fn write_zset(&mut self, key: Key<'_>) -> Result<Option<&mut ZSet>, WrongType> {
         self.write(key).map(EntryExt::as_zset_mut).transpose()
+    }
+
+    #[inline]
+    pub fn write_stream(&mut self, key: Key<'_>) -> Result<Option<&mut Stream>, WrongType> {
+        self.write(key).map(EntryExt::as_stream_mut).transpose()
+    }
+
+    /// Changes the stream at `key`, which was just found, and the effects beside it.
+    pub fn edit_stream<R>(&mut self, key: Key<'_>, change: impl FnOnce(&mut Stream, &mut Effects) -> R) -> R {
+        const FOUND: &str = "the stream was just found";
+        let touch = self.touch();
+        let entry = self.dbs[self.selected].edit(key).expect(FOUND);
+        entry.set_clock(touch.apply(entry.clock()));
+        change(entry.as_stream_mut().expect(FOUND), &mut self.effects)
     }
 
     // ---- changes ----

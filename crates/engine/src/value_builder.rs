@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use keyspace::entry::new_str;
 use keyspace::object::Malformed;
-use keyspace::{EncodingLimits, Entry, Hash, List, Object, Set, ZSet};
+use keyspace::stream::StreamLoad;
+use keyspace::stream::load::History;
+use keyspace::{EncodingLimits, Entry, Hash, List, Object, Set, StreamId, ZSet};
 use rdb::{Event, Form, Kind, NodeForm, StrRef};
 use structures::listpack::Listpack;
 use structures::number::{IntText, parse_f64, parse_i64};
@@ -22,6 +24,8 @@ const OUT_OF_ORDER: Malformed = Malformed("Value parts of another type than the 
 pub(crate) struct ValueBuilder {
     kind: Kind,
     part: Part,
+    /// A stream was seen since the builder was made.
+    pub streams: bool,
 }
 
 enum Part {
@@ -29,6 +33,7 @@ enum Part {
     /// A long string.
     Text(Vec<u8>),
     Object(Object),
+    Stream(Box<StreamLoad>),
 }
 
 /// A value that is complete.
@@ -46,6 +51,8 @@ impl Built<'_> {
             Built::Object(Object::Set(set)) => set.is_empty(),
             Built::Object(Object::Hash(hash)) => hash.is_empty(),
             Built::Object(Object::ZSet(zset)) => zset.is_empty(),
+            // An empty stream has its counters and groups.
+            Built::Object(Object::Stream(_)) => false,
         }
     }
 
@@ -60,7 +67,7 @@ impl Built<'_> {
 
 impl ValueBuilder {
     pub fn new() -> ValueBuilder {
-        ValueBuilder { kind: Kind::String, part: Part::Start }
+        ValueBuilder { kind: Kind::String, part: Part::Start, streams: false }
     }
 
     /// A value of this kind follows.
@@ -94,6 +101,17 @@ impl ValueBuilder {
                 text.extend_from_slice(bytes);
                 return Ok(self.text(text, left));
             }
+            (Part::Start, Event::Begin { .. }) if self.kind == Kind::Stream => {
+                self.streams = true;
+                self.part = Part::Stream(Box::default());
+            }
+            (Part::Stream(_), Event::End) => {
+                let Part::Stream(load) = std::mem::replace(&mut self.part, Part::Start) else {
+                    unreachable!("it was just matched")
+                };
+                return Ok(Some(Object::Stream(Box::new(load.finish()?))));
+            }
+            (Part::Stream(load), event) => stream_piece(load, event)?,
             (Part::Start, Event::Begin { count }) => {
                 self.part = Part::Object(empty(self.kind, count, limits)?);
             }
@@ -181,8 +199,31 @@ fn empty(kind: Kind, count: u64, limits: &EncodingLimits) -> Result<Object, Malf
         Kind::Set => Object::Set(Set::with_capacity(count, limits)),
         Kind::Hash => Object::Hash(Hash::with_capacity(count, limits)),
         Kind::SortedSet => Object::ZSet(ZSet::with_capacity(count, limits)),
-        Kind::String => return Err(OUT_OF_ORDER),
+        Kind::String | Kind::Stream => return Err(OUT_OF_ORDER),
     })
+}
+
+fn stream_piece(load: &mut StreamLoad, event: Event<'_>) -> Result<(), Malformed> {
+    let entry = |(ms, seq): rdb::EntryId| StreamId { ms, seq };
+    match event {
+        Event::StreamNode { id, bytes } => load.node(entry(id), bytes.to_vec()),
+        Event::StreamCounters { length, last_id, history } => {
+            let history = history.map_or(History::Unknown, |history| History::Known {
+                first_id: entry(history.first_id),
+                max_deleted_id: entry(history.max_deleted_id),
+                entries_added: history.entries_added,
+            });
+            load.counters(length, entry(last_id), history)
+        }
+        Event::Group { name, last_id, entries_read } => {
+            // -1 stands for what is not known.
+            load.group(name, entry(last_id), entries_read.map(|read| u64::try_from(read).ok()))
+        }
+        Event::Pending { id, delivered_ms, deliveries } => load.pending(entry(id), delivered_ms, deliveries),
+        Event::Consumer { name, seen_ms, active_ms } => load.consumer(name, seen_ms, active_ms),
+        Event::Owned(id) => load.owned(entry(id)),
+        _ => Err(OUT_OF_ORDER),
+    }
 }
 
 fn check(fine: bool, otherwise: Malformed) -> Result<(), Malformed> {

@@ -12,6 +12,7 @@
 //! string     mix(text)          list   mix(element) …          set   xor(element) …
 //! zset       xor(mix(member), mix(score)) …
 //! hash       xor(mix(field), mix(value), xor("!!hexpire!!") if the field has an expiry) …
+//! stream     for each entry: mix("ms.seq"), mix(field), mix(value) …; groups are not part of it
 //! ```
 
 use std::fmt;
@@ -22,7 +23,7 @@ use structures::number;
 use structures::record::ValueRef;
 
 use crate::entry::{Entry, EntryExt};
-use crate::{Db, Hash, List, Object, Set, ZSet};
+use crate::{Db, Hash, List, Object, Set, Stream, ZSet};
 
 /// 160 bits; shown in hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +76,7 @@ impl Digest {
             ValueRef::Payload(Object::Set(set)) => self.set(set),
             ValueRef::Payload(Object::ZSet(zset)) => self.zset(zset),
             ValueRef::Payload(Object::Hash(hash)) => self.hash(hash),
+            ValueRef::Payload(Object::Stream(stream)) => self.stream(stream),
             _ => {
                 let text = entry.as_str().expect("what is none of the others is a string");
                 self.kind(0);
@@ -132,6 +134,20 @@ impl Digest {
                 }
             }
             ZSet::Ordered(set) => set.iter().for_each(|(member, score)| scored(member, score)),
+        }
+    }
+
+    fn stream(&mut self, stream: &Stream) {
+        self.kind(6);
+        let (mut name_text, mut value_text) = (Vec::new(), Vec::new());
+        let mut entries = stream.iter();
+        while let Some(at) = entries.next() {
+            self.mix(format!("{}.{}", at.id.ms, at.id.seq).as_bytes());
+            for _ in 0..at.fields {
+                let (name, value) = entries.field();
+                self.mix(text_of(&name, &mut name_text));
+                self.mix(text_of(&value, &mut value_text));
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use structures::record::{Record, ValueMut, ValueRef};
 
 use crate::access::CLOCK_MASK;
 use crate::object::{Object, Type, WrongType};
-use crate::{Hash, List, Set, ZSet};
+use crate::{Hash, List, Set, Stream, ZSet};
 
 /// A key with its value.
 pub type Entry = Record<Object>;
@@ -97,10 +97,12 @@ pub trait EntryExt {
     fn as_set(&self) -> Result<&Set, WrongType>;
     fn as_hash(&self) -> Result<&Hash, WrongType>;
     fn as_zset(&self) -> Result<&ZSet, WrongType>;
+    fn as_stream(&self) -> Result<&Stream, WrongType>;
     fn as_list_mut(&mut self) -> Result<&mut List, WrongType>;
     fn as_set_mut(&mut self) -> Result<&mut Set, WrongType>;
     fn as_hash_mut(&mut self) -> Result<&mut Hash, WrongType>;
     fn as_zset_mut(&mut self) -> Result<&mut ZSet, WrongType>;
+    fn as_stream_mut(&mut self) -> Result<&mut Stream, WrongType>;
     /// Replaces the value by a string: stored as an integer if the text is a canonical one (`SET`'s rule).
     /// Gives back a displaced object so that the caller may free it elsewhere.
     fn store_str(&mut self, text: &[u8]) -> Option<Object>;
@@ -233,6 +235,13 @@ impl EntryExt for Entry {
         }
     }
 
+    fn as_stream(&self) -> Result<&Stream, WrongType> {
+        match self.value() {
+            ValueRef::Payload(Object::Stream(stream)) => Ok(stream),
+            _ => Err(WrongType),
+        }
+    }
+
     fn as_list_mut(&mut self) -> Result<&mut List, WrongType> {
         match self.value_mut() {
             ValueMut::Payload(Object::List(list)) => Ok(list),
@@ -257,6 +266,13 @@ impl EntryExt for Entry {
     fn as_zset_mut(&mut self) -> Result<&mut ZSet, WrongType> {
         match self.value_mut() {
             ValueMut::Payload(Object::ZSet(zset)) => Ok(zset),
+            _ => Err(WrongType),
+        }
+    }
+
+    fn as_stream_mut(&mut self) -> Result<&mut Stream, WrongType> {
+        match self.value_mut() {
+            ValueMut::Payload(Object::Stream(stream)) => Ok(stream),
             _ => Err(WrongType),
         }
     }

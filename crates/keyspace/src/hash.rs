@@ -621,6 +621,8 @@ mod tests {
         list_fill: -2,
         list_compress_depth: 0,
         packed_threshold: 0,
+        stream_node_bytes: 4096,
+        stream_node_entries: 100,
     };
 
     fn texts(hash: &Hash, now_ms: i64) -> BTreeMap<Vec<u8>, Vec<u8>> {

@@ -20,6 +20,7 @@ pub mod list;
 pub mod object;
 pub mod set;
 pub mod snapshot;
+pub mod stream;
 pub mod zset;
 
 pub use access::{AccessClock, Lfu, Touch};
@@ -30,4 +31,5 @@ pub use limits::EncodingLimits;
 pub use list::{End, List};
 pub use object::{Malformed, Object, Type, WrongType};
 pub use set::Set;
+pub use stream::{Stream, StreamId};
 pub use zset::ZSet;

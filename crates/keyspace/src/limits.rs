@@ -18,6 +18,10 @@ pub struct EncodingLimits {
     /// `DEBUG QUICKLIST-PACKED-THRESHOLD`: list elements of at least this many bytes become nodes of their own; 0
     /// leaves it to `list_fill`.
     pub packed_threshold: u32,
+    /// `stream-node-max-bytes`: bytes of a stream's node; 0 for no limit.
+    pub stream_node_bytes: usize,
+    /// `stream-node-max-entries`: entries of a stream's node, deleted ones included; 0 for no limit.
+    pub stream_node_entries: usize,
 }
 
 impl Default for EncodingLimits {
@@ -33,6 +37,8 @@ impl Default for EncodingLimits {
             list_fill: -2,
             list_compress_depth: 0,
             packed_threshold: 0,
+            stream_node_bytes: 4096,
+            stream_node_entries: 100,
         }
     }
 }

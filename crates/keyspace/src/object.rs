@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Hash, List, Set, ZSet};
+use crate::{Hash, List, Set, Stream, ZSet};
 
 /// A value outside of its entry. Small strings and integers never become one: they live inside the entry.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub enum Object {
     Set(Set),
     Hash(Hash),
     ZSet(ZSet),
+    Stream(Box<Stream>),
 }
 
 /// What `TYPE` answers.
@@ -24,10 +25,11 @@ pub enum Type {
     Set,
     ZSet,
     Hash,
+    Stream,
 }
 
 impl Type {
-    pub const ALL: [Type; 5] = [Type::String, Type::List, Type::Set, Type::ZSet, Type::Hash];
+    pub const ALL: [Type; 6] = [Type::String, Type::List, Type::Set, Type::ZSet, Type::Hash, Type::Stream];
 
     /// The name as `TYPE` and `SCAN … TYPE` spell it.
     pub fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Type {
             Type::Set => "set",
             Type::ZSet => "zset",
             Type::Hash => "hash",
+            Type::Stream => "stream",
         }
     }
 }
@@ -86,6 +89,7 @@ impl Object {
             Object::Set(_) => Type::Set,
             Object::Hash(_) => Type::Hash,
             Object::ZSet(_) => Type::ZSet,
+            Object::Stream(_) => Type::Stream,
         }
     }
 
@@ -97,6 +101,7 @@ impl Object {
             Object::Set(set) => set.encoding(),
             Object::Hash(hash) => hash.encoding(),
             Object::ZSet(zset) => zset.encoding(),
+            Object::Stream(stream) => stream.encoding(),
         }
     }
 
@@ -108,6 +113,7 @@ impl Object {
             Object::Set(set) => set.heap_bytes(),
             Object::Hash(hash) => hash.heap_bytes(),
             Object::ZSet(zset) => zset.heap_bytes(),
+            Object::Stream(stream) => size_of::<Stream>() + stream.heap_bytes(),
         }
     }
 
@@ -119,6 +125,7 @@ impl Object {
             Object::Set(set) => set.free_effort(),
             Object::Hash(hash) => hash.free_effort(),
             Object::ZSet(zset) => zset.free_effort(),
+            Object::Stream(stream) => stream.free_effort(),
         }
     }
 
@@ -131,6 +138,7 @@ impl Object {
             Object::Set(set) => Object::Set(set.duplicate()),
             Object::Hash(hash) => Object::Hash(hash.duplicate()),
             Object::ZSet(zset) => Object::ZSet(zset.duplicate()),
+            Object::Stream(stream) => Object::Stream(Box::new(stream.duplicate())),
         }
     }
 }

@@ -23,7 +23,8 @@ use structures::table::Table;
 use crate::entry::{Entry, EntryExt};
 use crate::large::{AtOnce, LargeCopy};
 use crate::object::Object;
-use crate::{Hash, Set, ZSet};
+use crate::stream::{Counters, Group};
+use crate::{Hash, Set, Stream, StreamId, ZSet};
 
 /// The progress of a snapshot over one database.
 #[derive(Debug)]
@@ -215,11 +216,20 @@ pub(crate) const ZSET: u8 = 10;
 /// A hash that has a field with an expiry: an i64 follows each value.
 pub(crate) const HASH_TTL: u8 = 11;
 
+/// A u64 length comes first, then u32 nodes, then as many nodes and one foot as [`StreamCopy`] reads them.
+pub(crate) const STREAM: u8 = 12;
+
 /// The expiry of a field that has none.
 const NO_EXPIRY: i64 = i64::MIN;
 
+/// What a group has read, if that is not known.
+const NOT_KNOWN: u64 = u64::MAX;
+
 const PACKED_NODE: u8 = 0;
 const PLAIN_NODE: u8 = 1;
+
+const STREAM_NODE: u8 = 0;
+const STREAM_FOOT: u8 = 1;
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
@@ -340,7 +350,63 @@ impl Batch {
                 }
                 ZSET
             }
+            Object::Stream(stream) => {
+                self.push_stream(stream);
+                STREAM
+            }
         }
+    }
+
+    fn push_stream(&mut self, stream: &Stream) {
+        let length_at = self.bytes.len();
+        self.push_u64(0);
+        self.push_u32(stream.node_count() as u32);
+        stream.nodes().for_each(|node| write_stream_node(node, &mut self.bytes));
+        self.push_stream_foot(stream);
+        let length = (self.bytes.len() - length_at - 8) as u64;
+        self.bytes[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
+    }
+
+    fn push_stream_foot(&mut self, stream: &Stream) {
+        self.bytes.push(STREAM_FOOT);
+        let counters = stream.counters();
+        self.push_u64(counters.length);
+        self.push_id(counters.last_id);
+        self.push_id(counters.first_id);
+        self.push_id(counters.max_deleted_id);
+        self.push_u64(counters.entries_added);
+        self.push_u32(stream.groups().len() as u32);
+        for (name, group) in stream.groups() {
+            self.push_group(name, group);
+        }
+    }
+
+    fn push_group(&mut self, name: &[u8], group: &Group) {
+        self.push_bytes(name);
+        self.push_id(group.last_id);
+        self.push_u64(group.entries_read.unwrap_or(NOT_KNOWN));
+        self.push_u32(group.pending().len() as u32);
+        for (id, pending) in group.pending() {
+            self.push_id(*id);
+            self.push_u64(pending.delivered_ms as u64);
+            self.push_u64(pending.deliveries);
+        }
+        self.push_u32(group.consumers().len() as u32);
+        for consumer in group.consumers() {
+            self.push_bytes(consumer.name());
+            self.push_u64(consumer.seen_ms as u64);
+            self.push_u64(consumer.active_ms as u64);
+            self.push_u32(consumer.pending().len() as u32);
+            consumer.pending().iter().for_each(|id| self.push_id(*id));
+        }
+    }
+
+    fn push_id(&mut self, id: StreamId) {
+        self.bytes.extend_from_slice(&id.to_bytes());
+    }
+
+    fn push_u64(&mut self, value: u64) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
     fn push_db_sizes(&mut self, index: u32, keys: u64, expires: u64) {
@@ -434,6 +500,19 @@ pub(crate) fn write_field(field: &crate::hash::Field, with_expiry: bool, out: &m
     }
 }
 
+pub(crate) fn write_stream_node(node: &crate::stream::Node, out: &mut Vec<u8>) {
+    out.push(STREAM_NODE);
+    out.extend_from_slice(&node.key().to_bytes());
+    write_bytes(node.bytes(), out);
+}
+
+/// What follows the nodes of a stream: counters and groups.
+pub(crate) fn stream_foot(stream: &Stream) -> Vec<u8> {
+    let mut foot = Batch::default();
+    foot.push_stream_foot(stream);
+    foot.bytes
+}
+
 pub(crate) fn write_scored(member: &[u8], score: f64, out: &mut Vec<u8>) {
     write_bytes(member, out);
     out.extend_from_slice(&score.to_le_bytes());
@@ -469,7 +548,7 @@ pub enum Body<'a> {
         expire_at_ms: Option<i64>,
         clock: u32,
         shape: Shape,
-        /// Elements of all parts; nodes of a list.
+        /// Elements of all parts; nodes of a list or a stream.
         count: u64,
     },
     /// Some elements of the value that was begun last.
@@ -487,6 +566,8 @@ pub enum Shape {
         soonest_ms: i64,
     },
     ZSet,
+    /// The nodes of a stream, and one item more for what follows them.
+    Stream,
 }
 
 /// A value as it was copied.
@@ -508,6 +589,108 @@ pub enum Value<'a> {
     HashTtl(Elements<'a>),
     ZSetListpack(&'a [u8]),
     ZSet(Elements<'a>),
+    Stream(StreamCopy<'a>),
+}
+
+/// A copied stream, or a part of one: nodes, and at the end counters and groups, as snapshots hold them.
+#[derive(Debug, Clone)]
+pub struct StreamCopy<'a> {
+    /// Number of the nodes, unless this is a part.
+    nodes: Option<u32>,
+    /// Nodes here, and the end.
+    pub items: usize,
+    rest: Reader<'a>,
+}
+
+/// A piece of a copied stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamPiece<'a> {
+    /// So many nodes follow.
+    Nodes(u64),
+    Node {
+        key: StreamId,
+        bytes: &'a [u8],
+    },
+    /// So many groups follow.
+    Counters {
+        counters: Counters,
+        groups: u64,
+    },
+    /// So many pending entries of it follow.
+    Group {
+        name: &'a [u8],
+        last_id: StreamId,
+        entries_read: Option<u64>,
+        pending: u64,
+    },
+    Pending {
+        id: StreamId,
+        delivered_ms: i64,
+        deliveries: u64,
+    },
+    /// So many consumers of the group follow.
+    Consumers(u64),
+    /// So many of its pending entries follow.
+    Consumer {
+        name: &'a [u8],
+        seen_ms: i64,
+        active_ms: i64,
+        pending: u64,
+    },
+    Owned(StreamId),
+}
+
+impl<'a> StreamCopy<'a> {
+    /// Hands out the pieces in order.
+    pub fn visit<E>(&self, mut visit: impl FnMut(StreamPiece<'a>) -> Result<(), E>) -> Result<(), E> {
+        let mut rest = self.rest.clone();
+        if let Some(nodes) = self.nodes {
+            visit(StreamPiece::Nodes(u64::from(nodes)))?;
+        }
+        for _ in 0..self.items {
+            match rest.u8() {
+                STREAM_NODE => visit(StreamPiece::Node { key: rest.id(), bytes: rest.bytes() })?,
+                _ => Self::visit_foot(&mut rest, &mut visit)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_foot<E>(
+        rest: &mut Reader<'a>,
+        visit: &mut impl FnMut(StreamPiece<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let counters = Counters {
+            length: rest.u64(),
+            last_id: rest.id(),
+            first_id: rest.id(),
+            max_deleted_id: rest.id(),
+            entries_added: rest.u64(),
+        };
+        let groups = rest.u32();
+        visit(StreamPiece::Counters { counters, groups: u64::from(groups) })?;
+        for _ in 0..groups {
+            let (name, last_id, read) = (rest.bytes(), rest.id(), rest.u64());
+            let entries_read = (read != NOT_KNOWN).then_some(read);
+            let pending = rest.u32();
+            visit(StreamPiece::Group { name, last_id, entries_read, pending: u64::from(pending) })?;
+            for _ in 0..pending {
+                let (id, delivered_ms, deliveries) = (rest.id(), rest.u64() as i64, rest.u64());
+                visit(StreamPiece::Pending { id, delivered_ms, deliveries })?;
+            }
+            let consumers = rest.u32();
+            visit(StreamPiece::Consumers(u64::from(consumers)))?;
+            for _ in 0..consumers {
+                let (name, seen_ms, active_ms) = (rest.bytes(), rest.u64() as i64, rest.u64() as i64);
+                let owned = rest.u32();
+                visit(StreamPiece::Consumer { name, seen_ms, active_ms, pending: u64::from(owned) })?;
+                for _ in 0..owned {
+                    visit(StreamPiece::Owned(rest.id()))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The elements of a collection; read them with the method of their kind.
@@ -606,6 +789,7 @@ impl<'a> Items<'a> {
                 SET => Shape::Set,
                 HASH => Shape::Hash,
                 HASH_TTL => Shape::HashTtl { soonest_ms: i64::from_le_bytes(reader.array()) },
+                STREAM => Shape::Stream,
                 _ => Shape::ZSet,
             };
             return Body::Begin { key, expire_at_ms, clock, shape, count };
@@ -621,6 +805,12 @@ impl<'a> Items<'a> {
             SET_LISTPACK => Value::SetListpack(reader.bytes()),
             HASH_LISTPACK => Value::HashListpack(reader.bytes()),
             ZSET_LISTPACK => Value::ZSetListpack(reader.bytes()),
+            STREAM => {
+                let length = reader.u64() as usize;
+                let mut rest = Reader { rest: reader.take(length) };
+                let nodes = rest.u32();
+                Value::Stream(StreamCopy { nodes: Some(nodes), items: nodes as usize + 1, rest })
+            }
             tag => elements_of(tag, reader.elements(tag)),
         };
         Body::Key { key, expire_at_ms, clock, value }
@@ -642,6 +832,10 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self) -> [u8; N] {
         self.take(N).try_into().expect("take gives as many bytes as asked for")
+    }
+
+    fn id(&mut self) -> StreamId {
+        StreamId::from_bytes(self.array())
     }
 
     fn u8(&mut self) -> u8 {
@@ -691,6 +885,7 @@ fn elements_of(tag: u8, elements: Elements<'_>) -> Value<'_> {
         HASH => Value::Hash(elements),
         HASH_TTL => Value::HashTtl(elements),
         ZSET => Value::ZSet(elements),
+        STREAM => Value::Stream(StreamCopy { nodes: None, items: elements.count, rest: elements.rest }),
         other => unreachable!("a batch holds only what was pushed, not tag {other}"),
     }
 }

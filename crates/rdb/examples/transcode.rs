@@ -104,6 +104,7 @@ impl Open {
                         return Ok(());
                     }
                     Kind::String => return Err("a string that begins".into()),
+                    Kind::Stream => return Err("streams are not copied here".into()),
                 }
                 *self = Open::Items;
             }

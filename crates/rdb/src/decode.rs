@@ -30,7 +30,8 @@
 //!
 //! ```text
 //! file  = Header (Aux | SelectDb | ResizeDb | SlotInfo | Function | ModuleAux | Key value)* Eof
-//! value = Str | StrPart* | Blob | Begin (Element | ScoredElement | Field | QuicklistNode)* End
+//! value = Str | StrPart* | Blob | Begin (Element | ScoredElement | Field | QuicklistNode)* End | stream
+//! stream = Begin StreamNode* StreamCounters (Group Pending* (Consumer Owned*)*)* End
 //! ```
 //!
 //! A length in the bytes is a claim. Nothing is allocated for it here, and a consumer must not either: it
@@ -40,6 +41,7 @@ use crate::RdbError;
 use crate::crc::Gatherer;
 use crate::length::{Input, Parse, RawString, Stop};
 use crate::opcode::{Kind, ValueType, module_op, op};
+use crate::stream::{self, EntryId};
 use crate::version::{Dialect, Version};
 
 /// String values up to this length come in one piece, longer ones in parts, so that a value of half a
@@ -143,12 +145,54 @@ pub enum Event<'b> {
         form: NodeForm,
         bytes: &'b [u8],
     },
+    /// A piece of a stream, unvalidated: the ID that its entries count from, and its listpack.
+    StreamNode {
+        id: EntryId,
+        bytes: &'b [u8],
+    },
+    /// All nodes were given.
+    StreamCounters {
+        length: u64,
+        last_id: EntryId,
+        /// Absent in the oldest form.
+        history: Option<StreamHistory>,
+    },
+    /// A consumer group of the stream.
+    Group {
+        name: &'b [u8],
+        last_id: EntryId,
+        /// Absent in the oldest form; -1 for not known.
+        entries_read: Option<i64>,
+    },
+    /// Was delivered to the group, and not acknowledged.
+    Pending {
+        id: EntryId,
+        delivered_ms: i64,
+        deliveries: u64,
+    },
+    /// A consumer of the group.
+    Consumer {
+        name: &'b [u8],
+        seen_ms: i64,
+        /// Known to the newest form only.
+        active_ms: Option<i64>,
+    },
+    /// What is pending under this ID was delivered to the consumer.
+    Owned(EntryId),
     /// The collection is complete.
     End,
     /// The file, or the DUMP payload, is complete. Further steps give the same.
     Eof {
         checksum: Checksum,
     },
+}
+
+/// What a stream has behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamHistory {
+    pub first_id: EntryId,
+    pub max_deleted_id: EntryId,
+    pub entries_added: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,6 +389,11 @@ enum State {
         item: Item,
         left: u64,
     },
+    /// Inside a stream.
+    Stream {
+        parts: stream::Parts,
+        at: stream::At,
+    },
     Done(Checksum),
 }
 
@@ -385,6 +434,7 @@ impl Core {
                 Ok(event)
             }
             State::Value(value_type) => self.value(value_type, input, scratch),
+            State::Stream { parts, at } => self.stream(parts, at, input, scratch),
             State::Between => self.record(input, scratch),
             State::ModuleAux => {
                 self.skip_module_data(input)?;
@@ -559,7 +609,95 @@ impl Core {
             }
             ValueType::HashListpackExPreGa => self.blob(Form::ListpackTtl, input, scratch),
             ValueType::HashListpackEx => self.hash_listpack_ex(input, scratch),
+            ValueType::StreamListpacks | ValueType::StreamListpacks2 | ValueType::StreamListpacks3 => {
+                let count = input.length()?;
+                let at = stream::At::Nodes { left: count };
+                self.state = State::Stream { parts: stream::Parts::of(value_type), at };
+                Ok(Event::Begin { count })
+            }
         }
+    }
+
+    fn stream<'b>(
+        &mut self,
+        parts: stream::Parts,
+        mut at: stream::At,
+        input: &mut Input<'b>,
+        scratch: &'b mut [Vec<u8>; 2],
+    ) -> Parse<Event<'b>> {
+        use stream::At;
+        let [first, second] = scratch;
+        // What ends here without an event of its own is gone through first.
+        loop {
+            at = match at {
+                At::Owned { left: 0, consumers, groups } => At::Consumers { left: consumers, groups },
+                At::Consumers { left: 0, groups } => At::Groups { left: groups },
+                At::Pending { left: 0, groups } => {
+                    let left = input.length()?;
+                    input.commit();
+                    At::Consumers { left, groups }
+                }
+                other => {
+                    at = other;
+                    break;
+                }
+            };
+            self.state = State::Stream { parts, at };
+        }
+        let (event, next) = match at {
+            At::Nodes { left: 0 } => {
+                let (length, last_id) = (input.length()?, stream::id(input)?);
+                let history = if parts.history {
+                    let (first_id, max_deleted_id) = (stream::id(input)?, stream::id(input)?);
+                    Some(StreamHistory { first_id, max_deleted_id, entries_added: input.length()? })
+                } else {
+                    None
+                };
+                let left = input.length()?;
+                (Event::StreamCounters { length, last_id, history }, At::Groups { left })
+            }
+            At::Nodes { left } => {
+                let key = input.string()?.bytes(first)?;
+                let Ok(key) = key.try_into() else {
+                    return input.corrupt("stream node key that is not the size of an ID");
+                };
+                let bytes = input.string()?.bytes(second)?;
+                (Event::StreamNode { id: stream::split(key), bytes }, At::Nodes { left: left - 1 })
+            }
+            At::Groups { left: 0 } => {
+                self.value_ends();
+                return Ok(Event::End);
+            }
+            At::Groups { left } => {
+                let name = input.string()?.bytes(first)?;
+                let last_id = stream::id(input)?;
+                let entries_read = if parts.history { Some(input.length()? as i64) } else { None };
+                let pending = input.length()?;
+                (
+                    Event::Group { name, last_id, entries_read },
+                    At::Pending { left: pending, groups: left - 1 },
+                )
+            }
+            At::Pending { left, groups } => {
+                let id = stream::raw_id(input)?;
+                let (delivered_ms, deliveries) = (i64::from_le_bytes(input.array()?), input.length()?);
+                (Event::Pending { id, delivered_ms, deliveries }, At::Pending { left: left - 1, groups })
+            }
+            At::Consumers { left, groups } => {
+                let name = input.string()?.bytes(first)?;
+                let seen_ms = i64::from_le_bytes(input.array()?);
+                let active_ms =
+                    if parts.active_time { Some(i64::from_le_bytes(input.array()?)) } else { None };
+                let owned = input.length()?;
+                let next = At::Owned { left: owned, consumers: left - 1, groups };
+                (Event::Consumer { name, seen_ms, active_ms }, next)
+            }
+            At::Owned { left, consumers, groups } => {
+                (Event::Owned(stream::raw_id(input)?), At::Owned { left: left - 1, consumers, groups })
+            }
+        };
+        self.state = State::Stream { parts, at: next };
+        Ok(event)
     }
 
     #[inline]

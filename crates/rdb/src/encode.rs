@@ -15,11 +15,12 @@
 //! Each value takes the key it stands under, or `None` for a DUMP payload, which has no key.
 
 use crate::crc::Crc64;
-use crate::decode::StrRef;
+use crate::decode::{StrRef, StreamHistory};
 use crate::length::{LENGTH_MAX, LZF, canonical_i32, push_decimal, push_int, push_length};
 use crate::listpack::{self, BrokenListpack, Entry};
 use crate::lzf::Compressor;
 use crate::opcode::{ValueType, op};
+use crate::stream::{self, EntryId, Parts};
 use crate::version::{Dialect, Target};
 use crate::ziplist;
 use std::fmt;
@@ -375,6 +376,83 @@ impl Encoder {
         Ok(TtlFields { least_ms })
     }
 
+    /// Tag 21, 19 before version 11, 15 before 10: then `nodes` calls of [`Encoder::stream_node`], one of
+    /// [`Encoder::stream_counters`], and group by group what follows there.
+    pub fn stream_begin(&mut self, out: &mut Vec<u8>, key: Option<&[u8]>, nodes: u64) {
+        self.start(out, ValueType::stream_of(self.target), key);
+        push_length(out, nodes);
+    }
+
+    pub fn stream_node(&mut self, out: &mut Vec<u8>, id: EntryId, listpack: &[u8]) {
+        self.raw_string(out, &stream::raw(id));
+        self.raw_string(out, listpack);
+    }
+
+    /// Then `groups` times [`Encoder::group`]. Before version 10 the history is left out.
+    pub fn stream_counters(
+        &mut self,
+        out: &mut Vec<u8>,
+        length: u64,
+        last_id: EntryId,
+        history: &StreamHistory,
+        groups: u64,
+    ) {
+        push_length(out, length);
+        push_id(out, last_id);
+        if self.stream_parts().history {
+            push_id(out, history.first_id);
+            push_id(out, history.max_deleted_id);
+            push_length(out, history.entries_added);
+        }
+        push_length(out, groups);
+    }
+
+    /// Then `pending` times [`Encoder::pending`], and [`Encoder::consumers`]. `entries_read` is -1 if it is not known.
+    pub fn group(
+        &mut self,
+        out: &mut Vec<u8>,
+        name: &[u8],
+        last_id: EntryId,
+        entries_read: i64,
+        pending: u64,
+    ) {
+        self.raw_string(out, name);
+        push_id(out, last_id);
+        if self.stream_parts().history {
+            push_length(out, entries_read as u64);
+        }
+        push_length(out, pending);
+    }
+
+    pub fn pending(&mut self, out: &mut Vec<u8>, id: EntryId, delivered_ms: i64, deliveries: u64) {
+        out.extend_from_slice(&stream::raw(id));
+        out.extend_from_slice(&delivered_ms.to_le_bytes());
+        push_length(out, deliveries);
+    }
+
+    /// Then `consumers` times [`Encoder::consumer`].
+    pub fn consumers(&mut self, out: &mut Vec<u8>, consumers: u64) {
+        push_length(out, consumers);
+    }
+
+    /// Then `owned` times [`Encoder::owned`]. Before version 11 the active time is left out.
+    pub fn consumer(&mut self, out: &mut Vec<u8>, name: &[u8], seen_ms: i64, active_ms: i64, owned: u64) {
+        self.raw_string(out, name);
+        out.extend_from_slice(&seen_ms.to_le_bytes());
+        if self.stream_parts().active_time {
+            out.extend_from_slice(&active_ms.to_le_bytes());
+        }
+        push_length(out, owned);
+    }
+
+    pub fn owned(&mut self, out: &mut Vec<u8>, id: EntryId) {
+        out.extend_from_slice(&stream::raw(id));
+    }
+
+    fn stream_parts(&self) -> Parts {
+        Parts::of(ValueType::stream_of(self.target))
+    }
+
     // Their parts.
 
     #[inline]
@@ -525,6 +603,11 @@ fn triples(listpack: &[u8]) -> impl Iterator<Item = Result<Triple<'_>, BrokenLis
             _ => Err(BrokenListpack),
         }))
     })
+}
+
+fn push_id(out: &mut Vec<u8>, id: EntryId) {
+    push_length(out, id.0);
+    push_length(out, id.1);
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod length;
 pub mod listpack;
 pub mod lzf;
 pub mod opcode;
+pub mod stream;
 pub mod version;
 pub mod ziplist;
 pub mod zipmap;
@@ -27,10 +28,13 @@ pub mod zipmap;
 use std::fmt;
 
 pub use crc::{Crc64, crc64};
-pub use decode::{Checksum, DecodeOptions, Decoder, Event, Form, Key, ModuleName, NodeForm, Step, StrRef};
+pub use decode::{
+    Checksum, DecodeOptions, Decoder, Event, Form, Key, ModuleName, NodeForm, Step, StrRef, StreamHistory,
+};
 pub use encode::{EncodeError, Encoder, EncoderOptions, Node, TtlFields};
 pub use listpack::Entry;
 pub use opcode::{Kind, ValueType};
+pub use stream::EntryId;
 pub use version::{Dialect, Features, Target, Version, oldest_version_for};
 
 /// Why bytes are not a snapshot that can be read. Offsets count from the first byte given to the decoder.

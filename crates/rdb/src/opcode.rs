@@ -15,7 +15,9 @@
 //! 12    sorted set                         4       ziplist: member, score, …
 //! 13    hash                               4       ziplist: field, value, …
 //! 14    list, QUICKLIST                    7       count, ziplists
-//! 15 19 21 26  stream                      9 …     not read
+//! 15    stream, LISTPACKS                  9       see [`crate::stream`]
+//! 19    stream, LISTPACKS_2                10      with the stream's history
+//! 21    stream, LISTPACKS_3                11      and with the time when a consumer was active
 //! 16    hash                               10      listpack: field, value, …
 //! 17    sorted set                         10      listpack: member, score, …
 //! 18    list, QUICKLIST_2                  10      count, (1 plain string | 2 listpack)*
@@ -27,6 +29,7 @@
 //! 24    hash, METADATA                     12      least TTL in 8 bytes LE, count, (TTL, field, value)*,
 //!                                                  TTL relative to the least, plus 1; 0 none
 //! 25    hash, LISTPACK_EX                  12      least TTL, listpack: field, value, absolute TTL or 0, …
+//! 26    stream of a later version          …       not read
 //! Valkey:
 //! 22    hash, HASH_2                       80      count, (field, value, TTL in 8 bytes LE)*, -1 none
 //! ```
@@ -82,6 +85,7 @@ pub enum Kind {
     Set,
     SortedSet,
     Hash,
+    Stream,
 }
 
 /// A type tag that is read.
@@ -99,10 +103,13 @@ pub enum ValueType {
     ZsetZiplist,
     HashZiplist,
     ListQuicklist,
+    StreamListpacks,
     HashListpack,
     ZsetListpack,
     ListQuicklist2,
+    StreamListpacks2,
     SetListpack,
+    StreamListpacks3,
     HashMetadataPreGa,
     HashListpackExPreGa,
     HashMetadata,
@@ -111,7 +118,7 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    pub const ALL: [ValueType; 21] = [
+    pub const ALL: [ValueType; 24] = [
         ValueType::String,
         ValueType::List,
         ValueType::Set,
@@ -124,10 +131,13 @@ impl ValueType {
         ValueType::ZsetZiplist,
         ValueType::HashZiplist,
         ValueType::ListQuicklist,
+        ValueType::StreamListpacks,
         ValueType::HashListpack,
         ValueType::ZsetListpack,
         ValueType::ListQuicklist2,
+        ValueType::StreamListpacks2,
         ValueType::SetListpack,
+        ValueType::StreamListpacks3,
         ValueType::HashMetadataPreGa,
         ValueType::HashListpackExPreGa,
         ValueType::HashMetadata,
@@ -153,11 +163,13 @@ impl ValueType {
             (12, _) => Ok(ValueType::ZsetZiplist),
             (13, _) => Ok(ValueType::HashZiplist),
             (14, _) => Ok(ValueType::ListQuicklist),
-            (15 | 19 | 21, _) => unsupported("stream"),
+            (15, _) => Ok(ValueType::StreamListpacks),
             (16, _) => Ok(ValueType::HashListpack),
             (17, _) => Ok(ValueType::ZsetListpack),
             (18, _) => Ok(ValueType::ListQuicklist2),
+            (19, _) => Ok(ValueType::StreamListpacks2),
             (20, _) => Ok(ValueType::SetListpack),
+            (21, _) => Ok(ValueType::StreamListpacks3),
             (22, Dialect::Redis) => Ok(ValueType::HashMetadataPreGa),
             (23, Dialect::Redis) => Ok(ValueType::HashListpackExPreGa),
             (24, Dialect::Redis) => Ok(ValueType::HashMetadata),
@@ -182,10 +194,13 @@ impl ValueType {
             ValueType::ZsetZiplist => 12,
             ValueType::HashZiplist => 13,
             ValueType::ListQuicklist => 14,
+            ValueType::StreamListpacks => 15,
             ValueType::HashListpack => 16,
             ValueType::ZsetListpack => 17,
             ValueType::ListQuicklist2 => 18,
+            ValueType::StreamListpacks2 => 19,
             ValueType::SetListpack => 20,
+            ValueType::StreamListpacks3 => 21,
             ValueType::HashMetadataPreGa | ValueType::ValkeyHash2 => 22,
             ValueType::HashListpackExPreGa => 23,
             ValueType::HashMetadata => 24,
@@ -213,6 +228,9 @@ impl ValueType {
             | ValueType::HashMetadata
             | ValueType::HashListpackEx
             | ValueType::ValkeyHash2 => Kind::Hash,
+            ValueType::StreamListpacks | ValueType::StreamListpacks2 | ValueType::StreamListpacks3 => {
+                Kind::Stream
+            }
         }
     }
 
@@ -231,10 +249,13 @@ impl ValueType {
             ValueType::ZsetZiplist => "zset-ziplist",
             ValueType::HashZiplist => "hash-ziplist",
             ValueType::ListQuicklist => "quicklist",
+            ValueType::StreamListpacks => "stream",
             ValueType::HashListpack => "hash-listpack",
             ValueType::ZsetListpack => "zset-listpack",
             ValueType::ListQuicklist2 => "quicklist-v2",
+            ValueType::StreamListpacks2 => "stream-v2",
             ValueType::SetListpack => "set-listpack",
+            ValueType::StreamListpacks3 => "stream-v3",
             ValueType::HashMetadataPreGa => "hash-hashtable-md-pre-release",
             ValueType::HashListpackExPreGa => "hash-listpack-md-pre-release",
             ValueType::HashMetadata => "hash-hashtable-md",
@@ -265,8 +286,8 @@ mod tests {
     fn unread_and_unknown_tags_are_told_apart() {
         let read = |tag, dialect| ValueType::from_tag(tag, dialect, 7);
         let stream = |tag| Err(RdbError::UnsupportedType { tag, name: "stream", offset: 7 });
-        assert_eq!(read(15, Dialect::Redis), stream(15));
-        assert_eq!(read(21, Dialect::Valkey), stream(21));
+        assert_eq!(read(26, Dialect::Redis), stream(26));
+        assert_eq!(read(26, Dialect::Valkey), Err(RdbError::UnknownOpcode { tag: 26, offset: 7 }));
         assert_eq!(
             read(7, Dialect::Redis),
             Err(RdbError::UnsupportedType { tag: 7, name: "module", offset: 7 })

@@ -140,6 +140,8 @@ pub struct Features {
     pub hash_field_ttl: bool,
     /// At least one function library.
     pub functions: bool,
+    /// At least one stream: version 9 does not hold what it has behind it.
+    pub streams: bool,
 }
 
 /// The oldest version that holds `features`. From field TTLs on the two lines differ, so the receiver's
@@ -148,7 +150,7 @@ pub fn oldest_version_for(features: Features, dialect: Dialect) -> Target {
     match (features.hash_field_ttl, dialect) {
         (true, Dialect::Redis) => Target::V12,
         (true, Dialect::Valkey) => Target::Valkey80,
-        (false, _) if features.functions => Target::V10,
+        (false, _) if features.functions || features.streams => Target::V10,
         (false, _) => Target::V9,
     }
 }
@@ -186,10 +188,12 @@ mod tests {
     #[test]
     fn the_oldest_version_is_chosen_by_what_there_is() {
         let oldest = |hash_field_ttl, functions, dialect| {
-            oldest_version_for(Features { hash_field_ttl, functions }, dialect)
+            oldest_version_for(Features { hash_field_ttl, functions, streams: false }, dialect)
         };
         assert_eq!(oldest(false, false, Dialect::Valkey), Target::V9);
         assert_eq!(oldest(false, true, Dialect::Redis), Target::V10);
+        let streams = Features { streams: true, ..Features::default() };
+        assert_eq!(oldest_version_for(streams, Dialect::Valkey), Target::V10);
         assert_eq!(oldest(true, false, Dialect::Redis), Target::V12);
         assert_eq!(oldest(true, true, Dialect::Valkey), Target::Valkey80);
     }

@@ -166,8 +166,7 @@ fn records_around_keys() {
 fn what_is_known_but_not_read_is_named() {
     let refused = |version, record: &[u8]| only_value(version, record).expect_err("it is refused");
     let unsupported = |tag, name| RdbError::UnsupportedType { tag, name, offset: 9 };
-    assert_eq!(refused(9, b"\x0f\x01k"), unsupported(15, "stream"));
-    assert_eq!(refused(11, b"\x15\x01k"), unsupported(21, "stream"));
+    assert_eq!(refused(12, b"\x1a\x01k"), unsupported(26, "stream"));
     assert_eq!(refused(9, b"\x07\x01k"), unsupported(7, "module"));
     assert_eq!(refused(10, b"\xf6"), unsupported(246, "pre-release function"));
     assert_eq!(refused(12, b"\xf3"), RdbError::UnknownOpcode { tag: 243, offset: 9 });

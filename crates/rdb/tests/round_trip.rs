@@ -64,6 +64,7 @@ fn encode(
 ) -> Result<(), EncodeError> {
     let count = |count: usize| count as u64;
     match (&held.value, held.small) {
+        (Value::Stream(_), _) => unreachable!("streams have a test of their own"),
         (Value::Str(bytes), small) => {
             match std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()) {
                 Some(int) if small && i64::to_string(&int).as_bytes() == bytes => {

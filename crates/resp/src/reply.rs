@@ -447,6 +447,11 @@ impl<'a> Reply<'a> {
         self.end(mark, b'*', count);
     }
 
+    /// Puts bytes that are RESP already before what was written since the mark.
+    pub fn end_with(&mut self, mark: Mark, head: &[u8]) {
+        self.out.insert_at(mark, head);
+    }
+
     pub fn end_map(&mut self, mark: Mark, pairs: usize) {
         let (kind, count) = self.map_head(pairs);
         self.end(mark, kind, count);

@@ -32,6 +32,10 @@
 
 use std::fmt;
 
+mod growing;
+
+pub use growing::{Appender, GrowingListpack};
+
 use crate::number::{i64_len, parse_i64, push_i64};
 
 /// A listpack grows no further than this many bytes; callers ask [`Listpack::would_exceed`] and convert the value.

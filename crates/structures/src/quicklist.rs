@@ -20,6 +20,7 @@ use std::collections::{VecDeque, vec_deque};
 use std::iter::Rev;
 use std::mem;
 
+use crate::copying::Slot;
 use crate::listpack::{self, Entry, Listpack, OwnedEntry};
 
 mod copy;
@@ -42,7 +43,7 @@ pub struct Quicklist {
     nodes: VecDeque<Node>,
     len: usize,
     limits: Limits,
-    copy: copy::Slot,
+    copy: Slot<copy::ListCopy>,
 }
 
 /// A node as a snapshot writes it.

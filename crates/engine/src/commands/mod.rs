@@ -40,6 +40,13 @@ pub mod set;
 pub mod set_ops;
 pub mod set_random;
 pub mod sort;
+pub mod stream;
+pub mod stream_claim;
+pub mod stream_group;
+pub mod stream_id;
+pub mod stream_info;
+pub mod stream_read;
+pub mod stream_trim;
 pub mod string;
 pub mod substring;
 pub mod transaction;
@@ -92,6 +99,12 @@ const GROUPS: &[&[Command<Handler>]] = &[
     set_ops::COMMANDS,
     set_random::COMMANDS,
     sort::COMMANDS,
+    stream::COMMANDS,
+    stream_claim::COMMANDS,
+    stream_group::COMMANDS,
+    stream_info::COMMANDS,
+    stream_read::COMMANDS,
+    stream_trim::COMMANDS,
     string::COMMANDS,
     substring::COMMANDS,
     transaction::COMMANDS,

@@ -16,6 +16,8 @@ pub enum Value {
     Set(BTreeSet<Bytes>),
     SortedSet(BTreeMap<Bytes, f64>),
     Hash(BTreeMap<Bytes, (Bytes, Option<i64>)>),
+    /// Its events, as they print.
+    Stream(Vec<String>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +84,7 @@ impl Snapshot {
                     rdb::Kind::Set => Value::Set(BTreeSet::new()),
                     rdb::Kind::SortedSet => Value::SortedSet(BTreeMap::new()),
                     rdb::Kind::Hash => Value::Hash(BTreeMap::new()),
+                    rdb::Kind::Stream => Value::Stream(Vec::new()),
                 };
                 self.open = Some((key.key.into(), Stored { value, expire_at_ms: key.expire_at_ms }));
                 // A value without an end says so itself.
@@ -118,6 +121,15 @@ impl Snapshot {
                 };
                 elements.into_iter().for_each(|element| self.element(element));
             }
+            Event::StreamNode { .. }
+            | Event::StreamCounters { .. }
+            | Event::Group { .. }
+            | Event::Pending { .. }
+            | Event::Consumer { .. }
+            | Event::Owned(_) => match self.value() {
+                Value::Stream(events) => events.push(format!("{event:?}")),
+                other => panic!("piece of a stream in {other:?}"),
+            },
             Event::End => self.close(),
             Event::Eof { checksum } => {
                 assert!(self.open.is_none());

@@ -131,6 +131,7 @@ fn contents(client: &mut Client, key: &[u8]) -> (String, i64, Vec<Vec<u8>>) {
         "set" => (&[b"SMEMBERS", key], 1),
         "hash" => (&[b"HGETALL", key], 2),
         "zset" => (&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"], usize::MAX),
+        "stream" => (&[b"DEBUG", b"DIGEST-VALUE", key], 1),
         other => panic!("key {} is of type {other}", key.escape_ascii()),
     };
     let elements = match client.argv(read) {

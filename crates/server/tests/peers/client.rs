@@ -37,7 +37,8 @@ impl Reply {
     pub fn bytes(self) -> Vec<u8> {
         match self {
             Reply::Bulk(Some(bytes)) => bytes,
-            other => panic!("expected a bulk string, got {other:?}"),
+            Reply::Simple(text) => text.into_bytes(),
+            other => panic!("expected a text, got {other:?}"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! One of everything: the five types in each of their encodings, at their sizes and at their edges, in several databases.
+//! One of everything: the types in each of their encodings, at their sizes and at their edges, in several databases.
 //!
 //! Encodings differ between servers (redis 7.0 has no listpack sets and makes plain list nodes only when told to); the
 //! data is chosen so that each server makes all encodings that it has. Scores are halves and whole numbers, which all
@@ -27,6 +27,7 @@ pub fn load(client: &mut Client, seed: u64) {
         sets(client, &mut random);
         hashes(client, &mut random);
         sorted_sets(client, &mut random);
+        streams(client, &mut random);
         expiries(client);
     }
     client.ok("SELECT 3");
@@ -174,6 +175,42 @@ fn sorted_sets(client: &mut Client, random: &mut Random) {
     fill(client, "ZREM", b"zset:shrunk", &words(998), 100);
 }
 
+/// Nodes of one entry and of many, entries of the same fields and of others, tombstones, groups with what is pending.
+fn streams(client: &mut Client, random: &mut Random) {
+    for (key, entries) in [("stream:one", 1), ("stream:node", 90), ("stream:nodes", MANY)] {
+        let commands: Vec<Vec<Vec<u8>>> = (0..entries)
+            .map(|index| {
+                let size = random.below(80) as usize;
+                let id = format!("{}-{}", index / 3 + 1, index % 3 + 1).into_bytes();
+                let name = if random.chance(10) { b"other".to_vec() } else { b"field".to_vec() };
+                vec![
+                    b"XADD".to_vec(),
+                    key.into(),
+                    id,
+                    name,
+                    random.bytes(size),
+                    b"n".to_vec(),
+                    b"17".to_vec(),
+                ]
+            })
+            .collect();
+        send(client, &commands);
+        client.ok(&format!("XGROUP CREATE {key} readers 0"));
+        client.ok(&format!("XGROUP CREATE {key} idle $"));
+        client.ok(&format!("XREADGROUP GROUP readers alice COUNT 50 STREAMS {key} >"));
+        client.ok(&format!("XGROUP CREATECONSUMER {key} readers bob"));
+        client.ok(&format!("XACK {key} readers 2-1 3-2"));
+        client.ok(&format!("XDEL {key} 2-2 5-1"));
+    }
+    let wide: Vec<Vec<u8>> =
+        odd_elements(random).into_iter().flat_map(|value| [value.clone(), value]).collect();
+    fill(client, "XADD", b"stream:odd", &[vec![b"1-1".to_vec()], wide].concat(), 1000);
+    fill(client, "XADD", b"stream:wide", &[b"1-1".to_vec(), b"value".to_vec(), random.bytes(MEGABYTE)], 3);
+    client.ok("XTRIM stream:nodes MAXLEN ~ 5000");
+    client.ok("XGROUP CREATE stream:empty group 0 MKSTREAM");
+    client.ok("XSETID stream:empty 77-7");
+}
+
 /// Expiries on some key of each type, and on a type's copies, so that what has none stays, too.
 fn expiries(client: &mut Client) {
     let mut batch = Batch::new();
@@ -186,6 +223,7 @@ fn expiries(client: &mut Client) {
         "hash:listpack",
         "hash:table",
         "zset:listpack",
+        "stream:nodes",
     ]
     .iter()
     .chain(&["zset:skiplist", "string:grown", "string:0"])

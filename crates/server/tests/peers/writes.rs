@@ -1,6 +1,6 @@
 //! An endless stream of writes, the same for the same seed, and a thread that sends it to a server.
 //!
-//! The commands are the everyday ones of all five types and of keys, over few keys and few elements, so that they meet:
+//! The commands are the everyday ones of all types and of keys, over few keys and few elements, so that they meet:
 //! what one adds another removes, renames, moves or lets expire. Errors are part of it (a key is missing, an element is no
 //! number); an error that no server should give fails the test. Keys that expire soon all begin with `brief:`; before
 //! servers are compared [`Writes::remove_brief`] deletes what is left of them.
@@ -20,7 +20,7 @@ const KEYS: u64 = 60;
 const ELEMENTS: u64 = 300;
 
 /// Errors that the stream draws from any server.
-const EXPECTED_ERRORS: [&str; 9] = [
+const EXPECTED_ERRORS: [&str; 13] = [
     "WRONGTYPE",
     "ERR no such key",
     "ERR value is not an integer",
@@ -30,6 +30,10 @@ const EXPECTED_ERRORS: [&str; 9] = [
     "ERR index out of range",
     "ERR increment or decrement would overflow",
     "ERR source and destination objects are the same",
+    "NOGROUP",
+    "BUSYGROUP",
+    "ERR The XGROUP subcommand requires the key to exist",
+    "ERR The ID specified in XADD is equal or smaller",
 ];
 
 pub struct Writes {
@@ -82,12 +86,13 @@ impl Writes {
 
     fn command(&mut self, batch: &mut Batch) {
         let argv = match self.random.below(100) {
-            0..25 => self.string(),
-            25..41 => self.list(),
-            41..57 if self.field_expiries && self.random.chance(60) => self.field_expiry(),
-            41..57 => self.hash(),
-            57..72 => self.set(),
-            72..88 => self.sorted_set(),
+            0..23 => self.string(),
+            23..37 => self.list(),
+            37..51 if self.field_expiries && self.random.chance(60) => self.field_expiry(),
+            37..51 => self.hash(),
+            51..64 => self.set(),
+            64..77 => self.sorted_set(),
+            77..88 => self.stream(),
             _ => self.generic(),
         };
         batch.push(&argv);
@@ -96,7 +101,7 @@ impl Writes {
     fn key(&mut self, family: &str) -> Vec<u8> {
         // A few commands meet a key of another type.
         let family =
-            if self.random.chance(1) { self.random.pick(&["s", "l", "h", "t", "z"]) } else { family };
+            if self.random.chance(1) { self.random.pick(&["s", "l", "h", "t", "z", "x"]) } else { family };
         format!("{family}:{}", self.random.below(KEYS)).into_bytes()
     }
 
@@ -363,8 +368,56 @@ impl Writes {
         [vec![b"ZADD".to_vec(), key], members.collect()].concat()
     }
 
+    fn stream(&mut self) -> Vec<Vec<u8>> {
+        let key = self.key("x");
+        let words = |text: &str| text.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
+        let (group, consumer) = (self.pick(&["g", "h"]), self.pick(&["alice", "bob"]));
+        let of_group = |command: &str| vec![command.as_bytes().to_vec(), key.clone(), group.clone()];
+        match self.random.below(20) {
+            0..8 => {
+                let mut argv = vec![b"XADD".to_vec(), key];
+                match self.random.below(8) {
+                    0 => argv.extend([b"MAXLEN".to_vec(), b"=".to_vec(), self.number(0, 200)]),
+                    1 => argv.extend([b"MAXLEN".to_vec(), b"~".to_vec(), self.number(0, 200)]),
+                    2 => argv.push(b"NOMKSTREAM".to_vec()),
+                    _ => {}
+                }
+                argv.push(self.pick(&["*", "*", "*", "4102444800000-*", "5-1"]));
+                for name in ["temperature", "humidity", "note"].iter().take(1 + self.random.below(3) as usize)
+                {
+                    argv.extend([name.as_bytes().to_vec(), self.value()]);
+                }
+                if self.random.chance(10) {
+                    argv.extend([self.element(), self.value()]);
+                }
+                argv
+            }
+            8 => [words("XTRIM"), vec![key], words("MAXLEN ~"), vec![self.number(0, 100)]].concat(),
+            9 => [words("XTRIM"), vec![key], words("MAXLEN ="), vec![self.number(0, 100)]].concat(),
+            10 => vec![b"XDEL".to_vec(), key, b"5-1".to_vec()],
+            11 => [words("XGROUP CREATE"), vec![key, group], words("0 MKSTREAM")].concat(),
+            12 => [words("XGROUP SETID"), vec![key, group, self.pick(&["0", "$", "5-1"])]].concat(),
+            13 => match self.random.below(3) {
+                0 => [words("XGROUP DESTROY"), vec![key, group]].concat(),
+                1 => [words("XGROUP CREATECONSUMER"), vec![key, group, consumer]].concat(),
+                _ => [words("XGROUP DELCONSUMER"), vec![key, group, consumer]].concat(),
+            },
+            14..17 => {
+                let mut argv = [words("XREADGROUP GROUP"), vec![group, consumer], words("COUNT 7")].concat();
+                if self.random.chance(20) {
+                    argv.push(b"NOACK".to_vec());
+                }
+                argv.extend([b"STREAMS".to_vec(), key, self.pick(&[">", ">", ">", "0"])]);
+                argv
+            }
+            17 => [of_group("XACK"), words("5-1 4102444800000-0 4102444800000-1")].concat(),
+            18 => [of_group("XCLAIM"), vec![consumer], words("0 4102444800000-0 5-1 FORCE")].concat(),
+            _ => [of_group("XAUTOCLAIM"), vec![consumer], words("0 0 COUNT 9")].concat(),
+        }
+    }
+
     fn generic(&mut self) -> Vec<Vec<u8>> {
-        let family = self.random.pick(&["s", "l", "h", "t", "z"]);
+        let family = self.random.pick(&["s", "l", "h", "t", "z", "x"]);
         let (key, other) = (self.key(family), self.key(family));
         match self.random.below(40) {
             0..6 => vec![b"EXPIRE".to_vec(), key, self.number(100_000, 900_000)],

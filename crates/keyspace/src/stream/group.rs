@@ -1,0 +1,181 @@
+//! Consumer groups: how far a group has read, what was delivered and not acknowledged, and to whom.
+//!
+//! What is pending is in the group's list with its owner, and its ID once more in the owner's own list. Consumers are
+//! known by a number within their group, so that a pending entry is small and its owner can be changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::StreamId;
+
+/// A consumer's number in its group. Numbers of deleted consumers are given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerId(u32);
+
+/// An entry that was delivered and not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// When it was delivered last, in milliseconds since the epoch.
+    pub delivered_ms: i64,
+    /// How often it was delivered.
+    pub deliveries: u64,
+    pub owner: ConsumerId,
+}
+
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    name: Box<[u8]>,
+    /// When it asked last, in milliseconds since the epoch.
+    pub seen_ms: i64,
+    /// When it was given something last; -1 for never. Redis knows this since 7.2; here it is kept for snapshots.
+    pub active_ms: i64,
+    pending: BTreeSet<StreamId>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// The last entry that was delivered.
+    pub last_id: StreamId,
+    /// How many entries of the stream the group has read, if that is known.
+    pub entries_read: Option<u64>,
+    pending: BTreeMap<StreamId, Pending>,
+    consumers: Vec<Option<Consumer>>,
+    /// Numbers of deleted consumers.
+    free: Vec<ConsumerId>,
+    by_name: BTreeMap<Box<[u8]>, ConsumerId>,
+}
+
+impl Consumer {
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    pub fn pending(&self) -> &BTreeSet<StreamId> {
+        &self.pending
+    }
+}
+
+impl Group {
+    pub fn new(last_id: StreamId, entries_read: Option<u64>) -> Group {
+        Group {
+            last_id,
+            entries_read,
+            pending: BTreeMap::new(),
+            consumers: Vec::new(),
+            free: Vec::new(),
+            by_name: BTreeMap::new(),
+        }
+    }
+
+    pub fn pending(&self) -> &BTreeMap<StreamId, Pending> {
+        &self.pending
+    }
+
+    /// Changes an entry that is pending. Its owner is changed by [`Group::assign`].
+    pub fn pending_mut(&mut self, id: StreamId) -> Option<&mut Pending> {
+        self.pending.get_mut(&id)
+    }
+
+    /// The consumers by name.
+    pub fn consumers(&self) -> impl ExactSizeIterator<Item = &Consumer> {
+        self.by_name.values().map(|id| self.consumer(*id))
+    }
+
+    pub fn find(&self, name: &[u8]) -> Option<ConsumerId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn consumer(&self, id: ConsumerId) -> &Consumer {
+        self.consumers[id.0 as usize].as_ref().expect("the number is that of a consumer")
+    }
+
+    pub fn consumer_mut(&mut self, id: ConsumerId) -> &mut Consumer {
+        self.consumers[id.0 as usize].as_mut().expect("the number is that of a consumer")
+    }
+
+    /// Adds a consumer; `None` if there is one of this name.
+    pub fn create(&mut self, name: &[u8], now_ms: i64) -> Option<ConsumerId> {
+        if self.by_name.contains_key(name) {
+            return None;
+        }
+        let consumer =
+            Consumer { name: name.into(), seen_ms: now_ms, active_ms: -1, pending: BTreeSet::new() };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.consumers.push(None);
+            let index = u32::try_from(self.consumers.len() - 1).ok().filter(|index| *index != NOBODY.0);
+            ConsumerId(index.expect("a group has fewer than 2^32 - 1 consumers"))
+        });
+        self.consumers[id.0 as usize] = Some(consumer);
+        self.by_name.insert(name.into(), id);
+        Some(id)
+    }
+
+    /// Removes a consumer with all that it has pending; how much that was.
+    pub fn delete(&mut self, name: &[u8]) -> Option<usize> {
+        let id = self.by_name.remove(name)?;
+        let consumer = self.consumers[id.0 as usize].take().expect("the number is that of a consumer");
+        self.free.push(id);
+        for id in &consumer.pending {
+            self.pending.remove(id);
+        }
+        Some(consumer.pending.len())
+    }
+
+    /// The entry was delivered to `owner` for the first time, as far as the group knows.
+    pub fn deliver(&mut self, id: StreamId, owner: ConsumerId, now_ms: i64) {
+        self.assign(id, Pending { delivered_ms: now_ms, deliveries: 1, owner });
+    }
+
+    /// Makes the entry pending as given, whoever had it.
+    pub fn assign(&mut self, id: StreamId, pending: Pending) {
+        let before = self.pending.insert(id, pending).map(|before| before.owner);
+        if before != Some(pending.owner) {
+            if let Some(before) = before {
+                self.consumer_mut(before).pending.remove(&id);
+            }
+            self.consumer_mut(pending.owner).pending.insert(id);
+        }
+    }
+
+    /// The entry is no longer pending; true if it was.
+    pub fn acknowledge(&mut self, id: StreamId) -> bool {
+        let Some(pending) = self.pending.remove(&id) else { return false };
+        self.consumer_mut(pending.owner).pending.remove(&id);
+        true
+    }
+
+    /// Whether `entry` was not delivered yet, or is pending.
+    pub(super) fn needs(&self, entry: StreamId) -> bool {
+        entry > self.last_id || self.pending.contains_key(&entry)
+    }
+
+    /// Loading: the entry is pending, with an owner that [`Group::load_owner`] tells.
+    pub(super) fn load_pending(&mut self, id: StreamId, delivered_ms: i64, deliveries: u64) -> bool {
+        let pending = Pending { delivered_ms, deliveries, owner: NOBODY };
+        self.pending.insert(id, pending).is_none()
+    }
+
+    /// Loading: false if the entry is not pending, or has an owner.
+    pub(super) fn load_owner(&mut self, id: StreamId, owner: ConsumerId) -> bool {
+        let Some(pending) = self.pending.get_mut(&id).filter(|pending| pending.owner == NOBODY) else {
+            return false;
+        };
+        pending.owner = owner;
+        self.consumer_mut(owner).pending.insert(id)
+    }
+
+    /// Loading: whether all that is pending has an owner.
+    pub(super) fn is_owned(&self) -> bool {
+        self.pending.values().all(|pending| pending.owner != NOBODY)
+    }
+
+    /// An estimate of heap bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        // A B-tree node is about two thirds full.
+        let per_pending = (size_of::<(StreamId, Pending)>() + size_of::<StreamId>()) * 3 / 2;
+        let names: usize = self.consumers().map(|consumer| 2 * consumer.name.len()).sum();
+        self.pending.len() * per_pending + self.consumers.capacity() * size_of::<Option<Consumer>>() + names
+    }
+}
+
+/// The owner of what is being loaded.
+const NOBODY: ConsumerId = ConsumerId(u32::MAX);
