@@ -31,6 +31,10 @@ pub enum Action {
     Close {
         conn: ConnId,
     },
+    /// Do nothing for so long (`DEBUG SLEEP`), once all actions before this one are carried out.
+    Sleep {
+        micros: u64,
+    },
     /// Begin to encode a snapshot; batches follow from `Node::snapshot_batch`.
     BeginSnapshot(Box<crate::snapshot::Plan>),
     /// Stop encoding and remove what was written.

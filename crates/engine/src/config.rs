@@ -37,10 +37,12 @@ pub enum DisklessLoad {
     Disabled,
     /// Straight into the tables if they are empty, else as `Disabled`.
     OnEmptyDb,
-    /// Straight into new tables while the old ones still serve.
+    /// Straight into new tables; the old ones still serve if they are of the same history.
     SwapDb,
     /// Straight into the tables after emptying them.
     FlushBeforeLoad,
+    /// Straight into new tables while the old ones still serve, of whatever history they are.
+    Serving,
 }
 
 /// Every setting that the engine or the server reads. Units are in the names.
@@ -208,7 +210,7 @@ impl Default for Config {
             repl_diskless_sync: true,
             repl_diskless_sync_delay_s: 0,
             repl_diskless_sync_max_replicas: 0,
-            repl_diskless_load: DisklessLoad::SwapDb,
+            repl_diskless_load: DisklessLoad::Serving,
             repl_ping_replica_period_s: 10,
             repl_timeout_s: 60,
             repl_disable_tcp_nodelay: false,

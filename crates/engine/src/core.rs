@@ -29,6 +29,8 @@ pub struct Core {
     pub resume: Vec<ConnId>,
     /// Connections that end with this turn.
     pub to_close: Vec<ConnId>,
+    /// `DEBUG SLEEP` waits for them to be closed.
+    pub sleep_due_us: Option<u64>,
     pub last_second: Millis,
     pub config: Config,
     pub config_file: Option<PathBuf>,
@@ -130,6 +132,7 @@ impl Core {
         Core {
             resume: Vec::new(),
             to_close: Vec::new(),
+            sleep_due_us: None,
             last_second: Millis(0),
             config,
             config_file: None,

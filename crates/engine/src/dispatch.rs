@@ -24,6 +24,11 @@ pub fn resolve(found: Option<CommandRef>, argv: Args<'_>) -> Result<CommandRef, 
     }
 }
 
+/// There is such a command, and it takes so many arguments.
+pub fn is_well_formed(found: Option<CommandRef>, argv: Args<'_>) -> bool {
+    resolve(found, argv).is_ok_and(|command| command.check_arity(argv.len()).is_ok())
+}
+
 /// Runs one request of a session through the gates and, unless it is queued or refused, calls it.
 pub fn run(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     ctx.core.stats.commands_processed += 1;

@@ -232,7 +232,7 @@ impl Node {
             DisklessLoad::Disabled => LoadMode::Disk,
             DisklessLoad::OnEmptyDb if !empty => LoadMode::Disk,
             DisklessLoad::OnEmptyDb | DisklessLoad::FlushBeforeLoad => LoadMode::Parser { swapdb: false },
-            DisklessLoad::SwapDb => LoadMode::Parser { swapdb: true },
+            DisklessLoad::SwapDb | DisklessLoad::Serving => LoadMode::Parser { swapdb: true },
         }
     }
 
@@ -270,7 +270,7 @@ impl Node {
             }
             LinkAction::PauseReading => self.pause_reading(true),
             LinkAction::ResumeReading => self.pause_reading(false),
-            LinkAction::BeginSnapshot { payload, .. } => self.begin_transfer(payload),
+            LinkAction::BeginSnapshot { at, payload } => self.begin_transfer(at, payload),
             LinkAction::SnapshotBytes(piece) => return self.transfer_bytes(piece.bytes(bytes)),
             LinkAction::EndSnapshot => return self.end_transfer(),
             LinkAction::DiscardSnapshot => self.discard_transfer(),
@@ -326,7 +326,7 @@ impl Node {
 
     // ---- snapshots that arrive ----
 
-    fn begin_transfer(&mut self, payload: PayloadKind) {
+    fn begin_transfer(&mut self, at: Option<Position>, payload: PayloadKind) {
         let total = match payload {
             PayloadKind::Sized(bytes) => Some(bytes),
             PayloadKind::UntilMark => None,
@@ -351,7 +351,12 @@ impl Node {
                     self.flush_for_load();
                     Target::Live
                 };
-                self.core.loading = Some(Loading::for_replica(target, total, self.core.env.unix_ms()));
+                let mut loading = Loading::for_replica(target, total, self.core.env.unix_ms());
+                let same_history = at.is_some_and(|at| at.replid == self.core.repl.position().replid);
+                if self.core.config.repl_diskless_load == DisklessLoad::SwapDb && !same_history {
+                    loading.refuse_commands();
+                }
+                self.core.loading = Some(loading);
                 self.following().transfer = Some(Transfer::Parser);
             }
         }

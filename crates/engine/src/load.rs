@@ -73,6 +73,8 @@ pub struct Loading {
 struct State {
     purpose: Purpose,
     target: Target,
+    /// Clients are refused meanwhile.
+    refuses: bool,
     db: usize,
     builder: ValueBuilder,
     /// The key whose value is being read.
@@ -141,6 +143,7 @@ impl Loading {
             wanted: 0,
             state: State {
                 purpose,
+                refuses: matches!(target, Target::Live),
                 target,
                 db: 0,
                 builder: ValueBuilder::new(),
@@ -172,7 +175,12 @@ impl Loading {
 
     /// True while clients cannot see the data.
     pub fn refuses_commands(&self) -> bool {
-        matches!(self.state.target, Target::Live)
+        self.state.refuses
+    }
+
+    /// The old data set does not serve although it is there.
+    pub fn refuse_commands(&mut self) {
+        self.state.refuses = true;
     }
 
     /// `async_loading`: the old data set serves meanwhile.

@@ -303,7 +303,9 @@ impl Node {
             let args = batch.args(index, bytes);
             let request = batch.requests()[index];
             let raw = request.canonical.then(|| &bytes[request.raw()]);
-            if self.core.postpones(&conn.session, self.planned[index].command) {
+            // What is refused by its words alone need not wait for that.
+            let command = self.planned[index].command;
+            if self.core.postpones(&conn.session, command) && dispatch::is_well_formed(command, args) {
                 conn.session.blocked = Some(Blocked::Paused);
                 return Some(request.raw().start);
             }

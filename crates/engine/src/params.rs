@@ -174,9 +174,9 @@ pub fn rewrite_lines(config: &mut Config) -> Vec<Rewrite> {
     PARAMS.iter().map(|param| param.rewrite(config, &mut default)).collect()
 }
 
-/// Whether a directive of the configuration file means something here, for `CONFIG REWRITE`.
-pub fn is_known(name: &str) -> bool {
-    lookup(name.as_bytes()).is_some()
+/// The parameter that a directive of the configuration file sets by its name or alias, for `CONFIG REWRITE`.
+pub fn canonical_name(directive: &str) -> Option<&'static str> {
+    lookup(directive.as_bytes()).map(|param| param.name)
 }
 
 /// Hands the settings on that store and core keep for themselves. Called after each change of the configuration.
@@ -274,8 +274,9 @@ impl Param {
 
     fn rewrite(&self, config: &mut Config, default: &mut Config) -> Rewrite {
         let shown = self.show(config);
-        // The directory is always written, so that the file works from anywhere.
-        let is_default = shown == self.show(default) && self.name != "dir";
+        // The directory is always written, so that the file works from anywhere; the save points, because lines of the
+        // old file that are some of the default ones would stand for all.
+        let is_default = shown == self.show(default) && !matches!(self.name, "dir" | "save");
         let values = match (&self.kind, &self.home) {
             (Kind::Special(special), Home::Own) => (special.lines)(config),
             (Kind::Special(_), _) => vec![shown],
@@ -468,6 +469,7 @@ impl Number for DisklessLoad {
             DisklessLoad::OnEmptyDb,
             DisklessLoad::SwapDb,
             DisklessLoad::FlushBeforeLoad,
+            DisklessLoad::Serving,
         ];
         *self = all[usize::try_from(value).expect("the row names the variants")];
     }
@@ -841,7 +843,13 @@ pub static PARAMS: &[Param] = &[
     }),
     field(
         "repl-diskless-load",
-        Kind::Choice(&[("disabled", 0), ("on-empty-db", 1), ("swapdb", 2), ("flush-before-load", 3)]),
+        Kind::Choice(&[
+            ("disabled", 0),
+            ("on-empty-db", 1),
+            ("swapdb", 2),
+            ("flush-before-load", 3),
+            ("serving", 4),
+        ]),
         |c| Slot::Number(&mut c.repl_diskless_load),
     )
     .not_while_loading(),

@@ -100,6 +100,7 @@ mod tests {
         let mut h = Harness::new();
         let other = h.connect();
         assert_eq!(h.run("CLIENT PAUSE 100 WRITE"), r"+OK\r\n");
+        assert!(h.run_on(other, "SET a").starts_with("-ERR wrong number of arguments"));
         assert_eq!(h.run_on(other, "FLUSHALL"), "");
         assert_eq!(h.run("GET a"), r"$-1\r\n");
         h.node.tick();

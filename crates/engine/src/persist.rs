@@ -37,9 +37,21 @@ impl Default for ReloadOptions {
 
 /// Writes the data set to the configured file. `Err` says why that failed; it has been logged.
 pub fn save_now(store: &mut Store, core: &mut Core) -> Result<(), String> {
+    save(store, core, |_| true)
+}
+
+/// The same in the middle of a unit that has emptied the data set. The log has yet to hear of that, so the file names no
+/// position: nobody may continue from one at which the data were still there.
+pub fn save_emptied(store: &mut Store, core: &mut Core) -> Result<(), String> {
+    save(store, core, |field| !field.starts_with("repl-"))
+}
+
+/// Saves with those auxiliary fields that `keeps` wants.
+fn save(store: &mut Store, core: &mut Core, keeps: fn(&str) -> bool) -> Result<(), String> {
     let sink = snapshot::file_sink(core, "temp-save");
     let Sink::File { temp, path } = sink.clone() else { unreachable!("a file was asked for") };
-    let plan = snapshot::plan(store, core, sink, rdb::Dialect::Redis);
+    let mut plan = snapshot::plan(store, core, sink, rdb::Dialect::Redis);
+    plan.aux.retain(|(field, _)| keeps(field));
     let mut pieces = Pieces::new(store, RdbWriter::new(&plan));
     let written = core.env.write_file_atomically(&temp, &path, &mut |out| pieces.next(out));
     match written {

@@ -41,6 +41,10 @@ pub struct Waiting {
 impl Shutdown {
     /// The words of `shutdown-on-sigterm`. The error is the reason that Redis gives.
     pub fn parse(words: &[&str]) -> Result<Shutdown, &'static str> {
+        const CHOICE: &str = "argument(s) must be one of the following: default, save, nosave, now, force";
+        if words.is_empty() {
+            return Err(CHOICE);
+        }
         let mut wanted = Shutdown::default();
         for word in words {
             match word.to_ascii_lowercase().as_str() {
@@ -54,11 +58,7 @@ impl Shutdown {
                 }
                 "now" => wanted.now = true,
                 "force" => wanted.force = true,
-                _ => {
-                    return Err(
-                        "argument(s) must be one of the following: default, save, nosave, now, force",
-                    );
-                }
+                _ => return Err(CHOICE),
             }
         }
         Ok(wanted)

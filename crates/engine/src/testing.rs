@@ -211,6 +211,6 @@ impl Default for Harness {
     }
 }
 
-fn local_peer() -> Peer {
+pub(crate) fn local_peer() -> Peer {
     Peer { addr: "127.0.0.1:1".into(), laddr: "127.0.0.1:6379".into(), unix_socket: false, local: true }
 }

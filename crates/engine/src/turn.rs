@@ -33,6 +33,9 @@ impl Node {
         self.core.enforce_output_limits(false);
         self.trim_log();
         self.close_ended();
+        if let Some(micros) = self.core.sleep_due_us.take() {
+            self.core.actions.push(Action::Sleep { micros });
+        }
     }
 
     /// There is work for the next turn that nothing outside will announce.

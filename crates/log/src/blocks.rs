@@ -31,8 +31,9 @@ const BLOCK_SLACK_BYTES: usize = 1024;
 /// takes. With 1 KB more each would take a quarter more than the log knows of.
 const BLOCK_STEP_BYTES: usize = 16 * 1024;
 
-/// What a block costs beside its bytes: its place in the queue and the counted vector that holds them.
-const BLOCK_OVERHEAD_BYTES: usize = size_of::<Block>() + size_of::<Vec<u8>>() + 2 * size_of::<usize>();
+/// What a block costs beside its bytes and its place in the queue: the counted vector that holds them. Allocators have
+/// sizes in steps of 16 bytes.
+const BLOCK_OVERHEAD_BYTES: usize = (size_of::<Vec<u8>>() + 2 * size_of::<usize>()).next_multiple_of(16);
 
 /// The retained part of the log, as INFO shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,9 +131,11 @@ impl Log {
         self.active
     }
 
-    /// Begins to record, with an empty window after the current offset. No effect on an active log.
+    /// Begins to record, with an empty window after the current offset. No effect on an active log. The first block is
+    /// there at once: a first write that allocated it could be what has keys evicted.
     pub fn activate(&mut self) {
         self.active = true;
+        self.prepare_tail();
     }
 
     /// Stops recording and lets go of all bytes; the offset stays. Whoever calls this while the data may
@@ -298,7 +301,9 @@ impl Log {
     /// Memory held, divided by the rules of Redis 7. `replicas_attached`: whether any replica is connected.
     pub fn memory(&self, replicas_attached: bool) -> LogMemory {
         let blocks = self.sealed.len() + usize::from(self.tail.capacity() > 0);
-        let total = self.allocated + blocks * BLOCK_OVERHEAD_BYTES;
+        let places = self.sealed.capacity() * size_of::<Block>();
+        let spare = self.spare.as_ref().map_or(0, Vec::capacity);
+        let total = self.allocated + spare + blocks * BLOCK_OVERHEAD_BYTES + places;
         let limit = usize::try_from(self.backlog_bytes).unwrap_or(usize::MAX);
         let backlog = if replicas_attached { total.min(limit) } else { total };
         let blocks_in_backlog = limit / self.block_bytes + 1;
@@ -463,6 +468,18 @@ mod tests {
         while log.trim(None) > 0 {}
         assert!(log.window().expect("active").len <= 3 * BLOCK_BYTES_MIN as u64);
         assert_eq!(log.memory(false).replicas, 0);
+    }
+
+    #[test]
+    fn all_that_is_held_is_counted() {
+        let mut log = active(BACKLOG_BYTES_MIN);
+        let empty = log.memory(true);
+        assert!(empty.total >= BLOCK_BYTES_MIN, "the first block is there before the first write: {empty:?}");
+        log.append(&vec![b'x'; 10 * BLOCK_BYTES_MIN]);
+        let before = log.memory(true).total;
+        // Of two blocks that are let go of, one is kept for the next tail.
+        assert_eq!(log.trim(Some(2 * (BLOCK_BYTES_MIN - BLOCK_SLACK_BYTES) as u64 + 1)), 2);
+        assert_eq!(before - log.memory(true).total, BLOCK_BYTES_MIN + 2 * BLOCK_OVERHEAD_BYTES);
     }
 
     #[test]

@@ -306,10 +306,10 @@ pub struct CurrentLine {
 /// parameter's lines are replaced in place, then appended under [`REWRITE_SIGNATURE`]; lines left over are removed;
 /// runs of empty lines become one.
 ///
-/// `is_known` tells whether a lower-cased directive name, or an alias, means anything to this server (`include`,
-/// `rename-command`, `user`, `loadmodule` and `sentinel` always do); a line that does not is kept as a `# ???` comment.
-/// Names with "slave" are taken as their "replica" form, so that old files are rewritten in place.
-pub fn rewrite(old: &[u8], is_known: impl Fn(&str) -> bool, current: &[Current]) -> Vec<u8> {
+/// `canonical` gives the parameter that a lower-cased directive name or alias stands for, so that old names are rewritten
+/// in place. A line that means nothing is kept as a `# ???` comment (`include`, `rename-command`, `user`, `loadmodule`
+/// and `sentinel` always mean something).
+pub fn rewrite<'n>(old: &[u8], canonical: impl Fn(&str) -> Option<&'n str>, current: &[Current]) -> Vec<u8> {
     let mut lines: Vec<Vec<u8>> = Vec::new();
     let mut places: HashMap<String, std::collections::VecDeque<usize>> = HashMap::new();
     let mut signed = false;
@@ -325,10 +325,13 @@ pub fn rewrite(old: &[u8], is_known: impl Fn(&str) -> bool, current: &[Current])
                 .ok()
                 .and_then(|words| words.into_iter().next())
                 .map(|word| String::from_utf8_lossy(&word).to_ascii_lowercase())
-                .filter(|name| is_file_only(name) || is_known(name));
+                .and_then(|name| match canonical(&name) {
+                    Some(canonical) => Some(canonical.to_owned()),
+                    None => is_file_only(&name).then_some(name),
+                });
             match name {
                 Some(name) => {
-                    places.entry(name.replacen("slave", "replica", 1)).or_default().push_back(lines.len());
+                    places.entry(name).or_default().push_back(lines.len());
                     lines.push(line.to_vec());
                 }
                 None => lines.push([b"# ??? ", line].concat()),
@@ -439,7 +442,7 @@ mod tests {
                 Current { name: "a".into(), lines: vec![CurrentLine { text: b"a 1".to_vec(), is_default: false }] },
                 Current { name: "b".into(), lines: vec![] },
             ];
-            let again = |text: &[u8]| rewrite(text, |n| n.len() == 1, &current);
+            let again = |text: &[u8]| rewrite(text, |name| ["a", "b", "c"].into_iter().find(|known| *known == name), &current);
             // As in redis the first time may leave one empty line more at the end.
             let twice = again(&again(lines.join("\n").as_bytes()));
             prop_assert_eq!(again(&twice), twice);
@@ -539,8 +542,11 @@ mod tests {
             parameter("timeout", vec![line("timeout 0", true)]),
             parameter("maxmemory", vec![line("maxmemory 1gb", false)]),
         ];
-        let known = |name: &str| {
-            ["port", "slaveof", "replicaof", "save", "appendonly", "timeout", "maxmemory"].contains(&name)
+        let known = |name: &str| match name {
+            "slaveof" => Some("replicaof"),
+            _ => ["port", "replicaof", "save", "appendonly", "timeout", "maxmemory"]
+                .into_iter()
+                .find(|known| *known == name),
         };
         let new = rewrite(old.as_bytes(), known, &current);
         let expected = "# mine\nport 7000\n\nreplicaof b 2\nsave 60 1\n\ninclude x.conf\n# ??? foo 1\n# ??? broken \"\n\

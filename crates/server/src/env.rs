@@ -102,7 +102,7 @@ impl Env for ProcessEnv {
             .iter()
             .map(|row| Current { name: row.name.to_owned(), lines: row.lines.iter().map(line).collect() })
             .collect();
-        let text = config_file::rewrite(&old, params::is_known, &current);
+        let text = config_file::rewrite(&old, params::canonical_name, &current);
         files::replace(path, &text).map_err(|error| strerror(&error))
     }
 

@@ -434,6 +434,7 @@ impl EventLoop {
             Action::PauseReading { conn } => self.set_paused(conn, true),
             Action::ResumeReading { conn } => self.set_paused(conn, false),
             Action::Close { conn } => self.drop_socket(conn),
+            Action::Sleep { micros } => std::thread::sleep(Duration::from_micros(micros)),
             Action::BeginSnapshot(plan) => self.begin_snapshot(*plan),
             Action::CancelSnapshot => self.cancel_snapshot(),
             Action::OpenTransferFile { path } => self.transfer.open(path),

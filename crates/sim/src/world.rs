@@ -469,6 +469,7 @@ impl World {
                 process.paused.remove(&conn);
             }
             Action::Close { conn } => self.close(n, conn),
+            Action::Sleep { .. } => panic!("no client of the simulator asks for sleep"),
             Action::BeginSnapshot(plan) => {
                 let mut writer = RdbWriter::new(&plan);
                 let mut bytes = Vec::new();
@@ -1199,6 +1200,7 @@ fn server(index: usize, random: &mut Random) -> Server {
         DisklessLoad::OnEmptyDb,
         DisklessLoad::SwapDb,
         DisklessLoad::FlushBeforeLoad,
+        DisklessLoad::Serving,
     ];
     let config = Config {
         port: PORT,

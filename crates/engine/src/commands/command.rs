@@ -273,7 +273,7 @@ fn list(ctx: &mut Ctx<'_>) -> CmdResult {
         _ => return Err(CommandError::Syntax),
     };
     let shown = |entry: &&Entry<Handler>| match &filter {
-        Filter::All => entry.parent.is_none(),
+        Filter::All => true,
         Filter::Nothing => false,
         Filter::Category(category) => entry.acl.has(*category),
         Filter::Pattern(pattern) => glob::matches_ignoring_case(pattern, entry.full_name.as_bytes()),
@@ -324,6 +324,6 @@ mod tests {
         assert_eq!(h.run("COMMAND LIST FILTERBY aclcat nope"), r"*0\r\n");
         assert!(h.run("COMMAND LIST FILTERBY aclcat transaction").contains("multi"));
         assert_eq!(h.run("COMMAND LIST FILTERBY x y"), r"-ERR syntax error\r\n");
-        assert!(!h.run("COMMAND LIST").contains('|'));
+        assert!(h.run("COMMAND LIST").contains("client|list"));
     }
 }

@@ -386,13 +386,20 @@ fn set_active_expire(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn sleep(ctx: &mut Ctx<'_>) -> CmdResult {
     let seconds = parse_f64(ctx.argv.at(2)).unwrap_or(0.0);
-    ctx.core.env.sleep((seconds * 1e6) as u64);
+    let micros = (seconds * 1e6) as u64;
+    if ctx.core.to_close.is_empty() {
+        ctx.core.env.sleep(micros);
+    } else {
+        // Whom the same transaction has ended learns of it before the sleep, not after.
+        *ctx.core.sleep_due_us.get_or_insert(0) += micros;
+    }
     ctx.reply.ok();
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::action::Action;
     use crate::config::Config;
     use crate::testing::Harness;
 
@@ -474,6 +481,25 @@ mod tests {
                      0745672cb1bf060476eedeb8a28f5ffe1ff5a2be"
                 )
         );
+    }
+
+    #[test]
+    fn who_is_killed_by_a_transaction_is_not_kept_waiting_by_its_sleep() {
+        let mut h = Harness::new();
+        h.connect();
+        h.run("MULTI");
+        h.run("CLIENT KILL ID 2");
+        h.run("DEBUG SLEEP 1");
+        let began_ms = h.now_ms();
+        assert_eq!(h.run("EXEC"), r"*2\r\n:1\r\n+OK\r\n");
+        h.node.before_sleep();
+        assert_eq!(h.now_ms(), began_ms);
+        let actions = h.node.take_actions();
+        let closed = actions.iter().position(|action| matches!(action, Action::Close { .. }));
+        let slept = actions.iter().position(|action| matches!(action, Action::Sleep { micros: 1_000_000 }));
+        assert!(closed.is_some() && closed < slept, "{actions:?}");
+        h.run("DEBUG SLEEP 1");
+        assert_eq!(h.now_ms(), began_ms + 1000);
     }
 
     #[test]

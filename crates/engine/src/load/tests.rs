@@ -9,10 +9,11 @@ use proptest::prelude::*;
 use structures::listpack::Listpack;
 
 use super::*;
+use crate::config::DisklessLoad;
 use crate::persist;
 use crate::rdb_writer::{self, RdbWriter};
 use crate::snapshot::{Purpose, Sink, Step as Pulled};
-use crate::testing::Harness;
+use crate::testing::{Harness, local_peer};
 
 const FIXTURES: [&[u8]; 4] = [
     include_bytes!("../../../rdb/tests/data/redis-7.0.15.rdb"),
@@ -529,6 +530,45 @@ fn fresh_databases_replace_the_old_ones_at_once() {
     assert_eq!(h.run("EXEC"), r"*-1\r\n", "the watched key is another one now");
     // The snapshot that ran meanwhile still sees what was there.
     assert_eq!(h.node.store.orphans.len(), 1);
+}
+
+#[test]
+fn the_old_data_serve_during_a_transfer_unless_swapdb_is_told_to_load_another_history() {
+    for (mode, same_history, refuses) in [
+        (DisklessLoad::Serving, false, false),
+        (DisklessLoad::SwapDb, false, true),
+        (DisklessLoad::SwapDb, true, false),
+    ] {
+        let mut h = Harness::new();
+        h.node.core.config.repl_diskless_load = mode;
+        h.run("SET a old");
+        h.run("REPLICAOF 127.0.0.1 1");
+        let link = h.node.primary_connected(local_peer()).expect("it follows a primary");
+        loop {
+            let asked = String::from_utf8(h.output(link)).unwrap();
+            if asked.contains("PSYNC") {
+                break;
+            }
+            let replies = if asked.contains("PING") { 1 } else { asked.matches("REPLCONF").count() };
+            assert!(replies > 0, "{asked}");
+            let reply = if asked.contains("PING") { "+PONG\r\n" } else { "+OK\r\n" };
+            let input = h.node.input(link).expect("the link is open");
+            input.extend_from_slice(reply.repeat(replies).as_bytes());
+            h.node.received(link, reply.len() * replies);
+        }
+        let history = h.node.core.repl.position().replid.to_string();
+        let history = if same_history { history } else { "b".repeat(40) };
+        let mark = "m".repeat(40);
+        h.raw(link, format!("+FULLRESYNC {history} 9\r\n$EOF:{mark}\r\nREDIS0009").as_bytes());
+        assert_eq!(h.node.core.is_loading(), refuses, "{mode:?}");
+        let reply = h.run("GET a");
+        assert_eq!(reply.starts_with("-LOADING"), refuses, "{mode:?}: {reply}");
+        let info = h.run("INFO persistence");
+        assert!(info.contains(&format!("async_loading:{}", u8::from(!refuses))), "{info}");
+        h.node.closed(link);
+        assert!(h.node.core.loading.is_none());
+        assert_eq!(h.run("GET a"), r"$3\r\nold\r\n", "{mode:?}");
+    }
 }
 
 #[test]
