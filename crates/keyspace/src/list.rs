@@ -143,7 +143,8 @@ impl List {
 
     /// Appends a loaded node, the bytes of a listpack. Empty ones are left out.
     pub fn load_packed(&mut self, bytes: Vec<u8>) -> Result<(), Malformed> {
-        self.quick.push_node_packed(Listpack::from_vec_validated(bytes, true)?);
+        let pack = Listpack::from_vec_validated(bytes, true);
+        self.quick.push_node_packed(pack.map_err(|_| Malformed("Listpack integrity check failed."))?);
         Ok(())
     }
 
