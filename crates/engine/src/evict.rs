@@ -411,6 +411,9 @@ mod tests {
 
     fn harness(policy: &str) -> (Harness, Arc<AtomicU64>) {
         let mut h = Harness::new();
+        // The heap hears of objects only: no list lies in its entry.
+        h.node.core.config.encodings.packed_threshold = 1;
+        h.node.store.limits.packed_threshold = 1;
         let waiting = Arc::new(AtomicU64::new(0));
         h.node.store.reclaim =
             Box::new(Heap { gauges: Arc::clone(&h.gauges), waiting: Arc::clone(&waiting) });

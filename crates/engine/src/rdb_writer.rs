@@ -77,7 +77,8 @@ impl RdbWriter {
                 Body::Begin { key, expire_at_ms, clock, shape, count } => {
                     self.attributes(expire_at_ms, clock, out);
                     let begun = begin_value(&mut self.encoder, Some(key), shape, count, out);
-                    self.in_parts = Some((begun.map_err(|error| at_key(key, error))?, count));
+                    let items = if shape == Shape::Stream { count + 1 } else { count };
+                    self.in_parts = Some((begun.map_err(|error| at_key(key, error))?, items));
                 }
                 Body::Part(elements) => {
                     let (begun, left) = self.in_parts.take().ok_or("elements of no value")?;
@@ -168,6 +169,7 @@ fn begin_value(
             return encoder.hash_ttl_begin(out, key, count, soonest_ms).map(Begun::HashTtl);
         }
         Shape::ZSet => encoder.zset_begin(out, key, count),
+        Shape::Stream => encoder.stream_begin(out, key, count),
     }
     Ok(Begun::Plain)
 }
@@ -208,6 +210,10 @@ fn push_elements(
         Value::ZSet(members) => {
             members.scored().for_each(|(member, score)| encoder.scored(out, member, score));
             members
+        }
+        Value::Stream(stream) => {
+            push_stream(encoder, None, stream, out)?;
+            return Ok(stream.items as u64);
         }
         _ => unreachable!("what has elements is written one by one"),
     };

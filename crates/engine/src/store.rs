@@ -5,9 +5,10 @@
 //! watched, notified and propagated; handlers borrow the store apart from their reply and arguments.
 
 use keyspace::db::{Detached, ExpireChange};
+use keyspace::entry::new_object;
 use keyspace::{
-    AccessClock, Db, EncodingLimits, Entry, EntryExt, Hash, Key, List, Object, Set, Str, Stream, Touch, Type,
-    WrongType, ZSet,
+    AccessClock, Db, Edit, EncodingLimits, Entry, EntryExt, Hash, HashRef, Key, List, ListRef, Object, Set,
+    SetRef, Str, Stream, Touch, Type, Value, WrongType, ZSet, ZSetRef,
 };
 
 use crate::effects::Effects;
@@ -326,19 +327,19 @@ impl Store {
         self.read(key).map(EntryExt::as_str).transpose()
     }
 
-    pub fn read_list(&mut self, key: Key<'_>) -> Result<Option<&List>, WrongType> {
+    pub fn read_list(&mut self, key: Key<'_>) -> Result<Option<ListRef<'_>>, WrongType> {
         self.read(key).map(EntryExt::as_list).transpose()
     }
 
-    pub fn read_set(&mut self, key: Key<'_>) -> Result<Option<&Set>, WrongType> {
+    pub fn read_set(&mut self, key: Key<'_>) -> Result<Option<SetRef<'_>>, WrongType> {
         self.read(key).map(EntryExt::as_set).transpose()
     }
 
-    pub fn read_hash(&mut self, key: Key<'_>) -> Result<Option<&Hash>, WrongType> {
+    pub fn read_hash(&mut self, key: Key<'_>) -> Result<Option<HashRef<'_>>, WrongType> {
         self.read(key).map(EntryExt::as_hash).transpose()
     }
 
-    pub fn read_zset(&mut self, key: Key<'_>) -> Result<Option<&ZSet>, WrongType> {
+    pub fn read_zset(&mut self, key: Key<'_>) -> Result<Option<ZSetRef<'_>>, WrongType> {
         self.read(key).map(EntryExt::as_zset).transpose()
     }
 
@@ -346,20 +347,25 @@ impl Store {
         self.read(key).map(EntryExt::as_stream).transpose()
     }
 
-    pub fn write_list(&mut self, key: Key<'_>) -> Result<Option<&mut List>, WrongType> {
-        self.write(key).map(EntryExt::as_list_mut).transpose()
+    pub fn write_list<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, List>>, WrongType> {
+        let (fill, threshold) = (self.limits.list_fill, self.limits.packed_threshold);
+        let list = self.write(key).map(|entry| entry.as_list_mut(key.bytes)).transpose()?;
+        Ok(list.map(|mut list| {
+            list.set_limits(fill, threshold);
+            list
+        }))
     }
 
-    pub fn write_set(&mut self, key: Key<'_>) -> Result<Option<&mut Set>, WrongType> {
-        self.write(key).map(EntryExt::as_set_mut).transpose()
+    pub fn write_set<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, Set>>, WrongType> {
+        self.write(key).map(|entry| entry.as_set_mut(key.bytes)).transpose()
     }
 
-    pub fn write_hash(&mut self, key: Key<'_>) -> Result<Option<&mut Hash>, WrongType> {
-        self.write(key).map(EntryExt::as_hash_mut).transpose()
+    pub fn write_hash<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, Hash>>, WrongType> {
+        self.write(key).map(|entry| entry.as_hash_mut(key.bytes)).transpose()
     }
 
-    pub fn write_zset(&mut self, key: Key<'_>) -> Result<Option<&mut ZSet>, WrongType> {
-        self.write(key).map(EntryExt::as_zset_mut).transpose()
+    pub fn write_zset<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, ZSet>>, WrongType> {
+        self.write(key).map(|entry| entry.as_zset_mut(key.bytes)).transpose()
     }
 
     #[inline]
@@ -380,7 +386,7 @@ impl Store {
 
     /// Adds a value under a key that must not exist (not even expired: look it up first).
     pub fn add(&mut self, key: Key<'_>, object: Object) -> &mut Entry {
-        self.add_entry(key.hash, Entry::new_payload(key.bytes, object, None))
+        self.add_entry(key.hash, new_object(key.bytes, object, None))
     }
 
     /// Adds a ready entry under its own key, which must not exist.
@@ -416,7 +422,7 @@ impl Store {
             }
             self.free_entry(entry, self.lazy.server_del);
         }
-        let entry = Entry::new_payload(key.bytes, object, None);
+        let entry = new_object(key.bytes, object, None);
         let entry = if is_new { self.add_entry(key.hash, entry) } else { self.place(key.hash, entry) };
         entry.set_clock(clock);
     }
@@ -432,8 +438,10 @@ impl Store {
         // Without counts a new value is a new start, whoever sets it.
         let touch = if self.access.lfu.is_some() { self.touch() } else { Touch::Lru(fresh) };
         let replaced = self.dbs[self.selected].set_str(key, text, expire, fresh, touch);
-        if let Some(object) = replaced.displaced {
+        if replaced.was_collection {
             self.key_waits.signal_gone(self.selected as u32, key.bytes);
+        }
+        if let Some(object) = replaced.displaced {
             self.reclaim.object(object, self.lazy.server_del);
         }
         let expired = replaced.expire_at.is_some_and(|at| self.now_ms > at) && self.expiry != Expiry::Ignore;
@@ -570,9 +578,12 @@ impl Store {
             let key = Key::new(&name);
             self.select(index);
             self.effects.db = index as u32;
-            let hash = self.dbs[index].edit(key).map(EntryExt::as_hash_mut);
-            let Some(Ok(hash)) = hash else { unreachable!("the index of field expiries names hashes") };
-            let fields = hash.take_due(self.now_ms, budget);
+            let now_ms = self.now_ms;
+            let fields = self.dbs[index]
+                .edit(key)
+                .and_then(|entry| entry.as_hash_mut(key.bytes).ok())
+                .map(|mut hash| hash.take_due(now_ms, budget))
+                .expect("the index of field expiries names hashes");
             let fields: Vec<&[u8]> = fields.iter().map(|field| &**field).collect();
             self.fields_expired(key, &fields);
             return fields.len().max(1);
@@ -661,13 +672,12 @@ impl Store {
 }
 
 fn is_empty_collection(entry: &Entry) -> bool {
-    use structures::record::ValueRef;
-    match entry.value() {
-        ValueRef::Payload(Object::List(list)) => list.is_empty(),
-        ValueRef::Payload(Object::Set(set)) => set.is_empty(),
-        ValueRef::Payload(Object::Hash(hash)) => hash.is_empty(),
-        ValueRef::Payload(Object::ZSet(zset)) => zset.is_empty(),
-        _ => false,
+    match entry.content() {
+        Value::Str(_) | Value::Stream(_) => false,
+        Value::List(list) => list.is_empty(),
+        Value::Set(set) => set.is_empty(),
+        Value::Hash(hash) => hash.is_empty(),
+        Value::ZSet(zset) => zset.is_empty(),
     }
 }
 

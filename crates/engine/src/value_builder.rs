@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyspace::entry::new_str;
+use keyspace::entry::{new_object, new_str};
 use keyspace::object::Malformed;
 use keyspace::stream::StreamLoad;
 use keyspace::stream::load::History;
@@ -64,7 +64,7 @@ impl Built<'_> {
         match self {
             Built::Str(StrRef::Bytes(text)) => new_str(key, text, expire_at_ms),
             Built::Str(StrRef::Int(value)) => Entry::new_int(key, value, expire_at_ms),
-            Built::Object(object) => Entry::new_payload(key, object, expire_at_ms),
+            Built::Object(object) => new_object(key, object, expire_at_ms),
         }
     }
 }

@@ -133,8 +133,7 @@ fn listpack(bytes: &[u8]) {
     assert_eq!(forward, backward);
     assert_eq!(forward.len(), pack.len());
     let still_valid = |pack: &Listpack, len: usize| {
-        let again =
-            Listpack::from_vec_validated(pack.bytes().to_vec(), true).expect("a change keeps it valid");
+        let again = Listpack::from_vec_validated(pack.to_wire(), true).expect("a change keeps it valid");
         assert_eq!(again.len(), len);
     };
     let mut changed = pack.clone();

@@ -56,6 +56,8 @@ pub struct Replaced {
     pub found: bool,
     /// Its expiry, in milliseconds since the epoch.
     pub expire_at: Option<i64>,
+    /// It held a collection, within the entry or beside it.
+    pub was_collection: bool,
     /// The object that it held, for the caller to free where it likes.
     pub displaced: Option<Object>,
 }
@@ -213,8 +215,9 @@ impl Db {
                 self.expires.add(at, key.hash);
             }
             self.table.insert(key.hash, entry);
-            return Replaced { found: false, expire_at: None, displaced: None };
+            return Replaced { found: false, expire_at: None, was_collection: false, displaced: None };
         };
+        let was_packed = entry.packed_form().is_some();
         let mut displaced = entry.store_str(text);
         if let Some(object) = &mut displaced {
             forget(&mut self.field_expires, object, key.hash);
@@ -235,7 +238,8 @@ impl Db {
                 self.expires.add(at, key.hash);
             }
         }
-        Replaced { found: true, expire_at: old, displaced }
+        let was_collection = was_packed || displaced.as_ref().is_some_and(|o| !matches!(o, Object::Str(_)));
+        Replaced { found: true, expire_at: old, was_collection, displaced }
     }
 
     /// The key whose time ran out first, if any is due at `now_ms`.
@@ -468,7 +472,7 @@ mod tests {
 
     fn edit(db: &mut Db, key: &str, change: impl FnOnce(&mut Hash)) {
         let key = Key::new(key.as_bytes());
-        change(db.edit(key).unwrap().as_hash_mut().unwrap());
+        change(&mut db.edit(key).unwrap().as_hash_mut(key.bytes).unwrap());
         db.settle_fields(key);
     }
 

@@ -22,8 +22,12 @@ use structures::listpack;
 use structures::number;
 use structures::record::ValueRef;
 
-use crate::entry::{Entry, EntryExt};
-use crate::{Db, Hash, List, Object, Set, Stream, ZSet};
+use crate::entry::{Entry, EntryExt, Value};
+use crate::hash::HashRef;
+use crate::list::ListRef;
+use crate::set::SetRef;
+use crate::zset::ZSetRef;
+use crate::{Db, Hash, Set, Stream, ZSet};
 
 /// 160 bits; shown in hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,17 +75,16 @@ impl Digest {
     }
 
     fn value(&mut self, entry: &Entry) {
-        match entry.value() {
-            ValueRef::Payload(Object::List(list)) => self.list(list),
-            ValueRef::Payload(Object::Set(set)) => self.set(set),
-            ValueRef::Payload(Object::ZSet(zset)) => self.zset(zset),
-            ValueRef::Payload(Object::Hash(hash)) => self.hash(hash),
-            ValueRef::Payload(Object::Stream(stream)) => self.stream(stream),
-            _ => {
-                let text = entry.as_str().expect("what is none of the others is a string");
+        match entry.content() {
+            Value::Stream(stream) => self.stream(stream),
+            Value::Str(text) => {
                 self.kind(0);
                 self.mix(text.text(&mut number::IntText::new()));
             }
+            Value::List(list) => self.list(list),
+            Value::Set(set) => self.set(set),
+            Value::ZSet(zset) => self.zset(zset),
+            Value::Hash(hash) => self.hash(hash),
         }
         if entry.expire_at().is_some() {
             self.xor(b"!!expire!!");
@@ -92,15 +95,15 @@ impl Digest {
         self.mix(&number.to_be_bytes());
     }
 
-    fn list(&mut self, list: &List) {
+    fn list(&mut self, list: ListRef<'_>) {
         self.kind(1);
         let mut text = Vec::new();
-        for element in list.quick().iter() {
+        for element in list.iter() {
             self.mix(text_of(&element, &mut text));
         }
     }
 
-    fn set(&mut self, set: &Set) {
+    fn set(&mut self, set: SetRef<'_>) {
         self.kind(2);
         let mut text = Vec::new();
         match set {
@@ -112,7 +115,7 @@ impl Digest {
         }
     }
 
-    fn zset(&mut self, zset: &ZSet) {
+    fn zset(&mut self, zset: ZSetRef<'_>) {
         self.kind(3);
         let mut scored = |member: &[u8], score: f64| {
             let mut element = Digest::default();
@@ -151,7 +154,7 @@ impl Digest {
         }
     }
 
-    fn hash(&mut self, hash: &Hash) {
+    fn hash(&mut self, hash: HashRef<'_>) {
         self.kind(4);
         let mut field = |name: &[u8], value: &[u8], expires: bool| {
             let mut element = Digest::default();
@@ -177,6 +180,7 @@ impl Digest {
                         ValueRef::None => b"",
                         ValueRef::Int(value) => int.format(value),
                         ValueRef::Bytes(bytes) => bytes,
+                        ValueRef::Packed(..) => unreachable!("a field holds a string"),
                         ValueRef::Payload(bytes) => bytes,
                     };
                     field(row.key(), value, row.expire_at().is_some());

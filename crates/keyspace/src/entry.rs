@@ -1,20 +1,34 @@
 //! One key of a database: key, expiry, access clock and value in one allocation.
 //!
-//! `Entry` is `structures::record::Record<Object>`; this module says what the record's bits mean here. The owner's
-//! 32-bit `meta` holds, from the lowest bit:
+//! `Entry` is `structures::record::Record<Object>`; this module says what the record's bits mean here. Strings lie in
+//! the entry up to [`INLINE_MAX`], and so does every collection that is one listpack or intset, as one of the record's
+//! packed forms: a hash of a few fields is one allocation, with its key. Reading gives a borrowed value ([`HashRef`],
+//! …); changing goes through [`Edit`], which takes the value out and puts it back when it is dropped, into the entry or
+//! as an [`Object`] beside it. An `Object` may also hold a small collection: it works, and moves into the entry with its
+//! next change.
+//!
+//! The owner's 25-bit `meta` holds, from the lowest bit:
 //!
 //! ```text
 //! bits 0..24   access clock, see [`crate::access`]
 //! bit  24      RAW: the string was changed in place, so `OBJECT ENCODING` says raw however short it is
 //! ```
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use structures::blob::Blob;
+use structures::intset::{Ints, Intset};
+use structures::listpack::{Listpack, Pack};
 use structures::number;
 use structures::record::{Record, ValueMut, ValueRef};
 
 use crate::access::CLOCK_MASK;
+use crate::hash::HashRef;
+use crate::list::ListRef;
 use crate::object::{Object, Type, WrongType};
+use crate::set::SetRef;
+use crate::zset::ZSetRef;
 use crate::{Hash, List, Set, Stream, ZSet};
 
 /// A key with its value.
@@ -28,6 +42,138 @@ pub const INLINE_MAX: usize = 4096;
 const EMBSTR_MAX: usize = 44;
 
 const RAW: u32 = 1 << 24;
+
+/// What a packed value is: the number of its form.
+pub(crate) const LIST: u8 = 0;
+pub(crate) const INTSET: u8 = 1;
+pub(crate) const SET: u8 = 2;
+pub(crate) const HASH: u8 = 3;
+pub(crate) const ZSET: u8 = 4;
+
+/// The value of an entry, to be read, wherever it lies.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    Str(Str<'a>),
+    List(ListRef<'a>),
+    Set(SetRef<'a>),
+    Hash(HashRef<'a>),
+    ZSet(ZSetRef<'a>),
+    Stream(&'a Stream),
+}
+
+/// A collection that was taken out of its entry to be changed, and goes back when this is dropped.
+#[derive(Debug)]
+pub struct Edit<'a, T: Collection> {
+    entry: &'a mut Entry,
+    /// Taken with the value, if that lay in the entry: what the entry is made of if the value does not fit it again.
+    key: &'a [u8],
+    expire_at_ms: Option<i64>,
+    meta: u32,
+    /// `None` only while it goes back.
+    value: Option<T>,
+}
+
+/// What can be edited: the four types of collections.
+pub trait Collection: std::fmt::Debug {
+    fn into_object(self) -> Object;
+}
+
+impl Collection for List {
+    fn into_object(self) -> Object {
+        Object::List(self)
+    }
+}
+
+impl Collection for Set {
+    fn into_object(self) -> Object {
+        Object::Set(self)
+    }
+}
+
+impl Collection for Hash {
+    fn into_object(self) -> Object {
+        Object::Hash(self)
+    }
+}
+
+impl Collection for ZSet {
+    fn into_object(self) -> Object {
+        Object::ZSet(self)
+    }
+}
+
+impl<'a, T: Collection> Edit<'a, T> {
+    /// Takes the value of `entry`, whose key is `key`, out: from the entry itself as `unpack` reads it, or from beside
+    /// it as `pick` finds it. An entry without such a value is as it was.
+    #[inline]
+    fn open(
+        entry: &'a mut Entry,
+        key: &'a [u8],
+        unpack: impl FnOnce(u8, Blob) -> T,
+        is_form: impl FnOnce(u8) -> bool,
+        pick: impl FnOnce(Object) -> Result<T, Object>,
+    ) -> Result<Edit<'a, T>, WrongType> {
+        debug_assert_eq!(key, entry.key(), "an entry is edited under its own key");
+        let (expire_at_ms, meta) = (entry.expire_at(), entry.meta());
+        let value = match entry.packed_form() {
+            Some(form) if is_form(form) => unpack(form, entry.take_packed().expect("it has a packed form")),
+            Some(_) => return Err(WrongType),
+            None => match pick(entry.take_payload().ok_or(WrongType)?) {
+                Ok(value) => value,
+                Err(other) => {
+                    entry.set_payload(other);
+                    return Err(WrongType);
+                }
+            },
+        };
+        Ok(Edit { entry, key, expire_at_ms, meta, value: Some(value) })
+    }
+}
+
+impl<T: Collection> Drop for Edit<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let object = self.value.take().expect(PRESENT).into_object();
+        let entry = match object.into_packed() {
+            Ok((form, blob)) if self.entry.is_hollow() => match self.entry.put_packed(form, blob) {
+                Ok(()) => return,
+                Err(blob) => Entry::new_packed(self.key, form, &blob, self.expire_at_ms),
+            },
+            Ok((form, blob)) => {
+                self.entry.set_packed(form, &blob);
+                return;
+            }
+            Err(object) if self.entry.is_hollow() => Entry::new_payload(self.key, object, self.expire_at_ms),
+            Err(object) => {
+                self.entry.set_payload(object);
+                return;
+            }
+        };
+        entry.set_meta(self.meta);
+        *self.entry = entry;
+    }
+}
+
+impl<T: Collection> Deref for Edit<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect(PRESENT)
+    }
+}
+
+impl<T: Collection> DerefMut for Edit<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect(PRESENT)
+    }
+}
+
+/// How a list that lies in its entry fills up unless [`List::set_limits`] says otherwise: the default of Redis.
+const FILL: i32 = -2;
+
+const PRESENT: &str = "an edited value is there until it goes back";
 
 /// A string value as it is stored.
 #[derive(Debug, Clone, Copy)]
@@ -93,15 +239,18 @@ pub trait EntryExt {
     fn type_of(&self) -> Type;
     fn encoding(&self) -> &'static str;
     fn as_str(&self) -> Result<Str<'_>, WrongType>;
-    fn as_list(&self) -> Result<&List, WrongType>;
-    fn as_set(&self) -> Result<&Set, WrongType>;
-    fn as_hash(&self) -> Result<&Hash, WrongType>;
-    fn as_zset(&self) -> Result<&ZSet, WrongType>;
+    /// The value, whatever it is.
+    fn content(&self) -> Value<'_>;
+    fn as_list(&self) -> Result<ListRef<'_>, WrongType>;
+    fn as_set(&self) -> Result<SetRef<'_>, WrongType>;
+    fn as_hash(&self) -> Result<HashRef<'_>, WrongType>;
+    fn as_zset(&self) -> Result<ZSetRef<'_>, WrongType>;
     fn as_stream(&self) -> Result<&Stream, WrongType>;
-    fn as_list_mut(&mut self) -> Result<&mut List, WrongType>;
-    fn as_set_mut(&mut self) -> Result<&mut Set, WrongType>;
-    fn as_hash_mut(&mut self) -> Result<&mut Hash, WrongType>;
-    fn as_zset_mut(&mut self) -> Result<&mut ZSet, WrongType>;
+    /// Takes the list out to be changed; `key` is the entry's.
+    fn as_list_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, List>, WrongType>;
+    fn as_set_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, Set>, WrongType>;
+    fn as_hash_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, Hash>, WrongType>;
+    fn as_zset_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, ZSet>, WrongType>;
     fn as_stream_mut(&mut self) -> Result<&mut Stream, WrongType>;
     /// Replaces the value by a string: stored as an integer if the text is a canonical one (`SET`'s rule).
     /// Gives back a displaced object so that the caller may free it elsewhere.
@@ -158,6 +307,14 @@ pub fn new_raw_str(key: &[u8], text: &[u8], expire_at_ms: Option<i64>) -> Entry 
     entry
 }
 
+/// A new entry for any value: within the entry if it is a small collection, else beside it.
+pub fn new_object(key: &[u8], object: Object, expire_at_ms: Option<i64>) -> Entry {
+    match object.into_packed() {
+        Ok((form, blob)) => Entry::new_packed(key, form, &blob, expire_at_ms),
+        Err(object) => Entry::new_payload(key, object, expire_at_ms),
+    }
+}
+
 /// Like [`new_raw_str`], for text that is at hand as a vector: a long one is not copied.
 pub fn new_raw_vec(key: &[u8], text: Vec<u8>, expire_at_ms: Option<i64>) -> Entry {
     if text.len() > INLINE_MAX {
@@ -180,10 +337,35 @@ pub fn new_zeros(key: &[u8], length: usize) -> Entry {
 const RESERVE_MAX: usize = 1 << 20;
 
 impl EntryExt for Entry {
+    #[inline]
     fn type_of(&self) -> Type {
         match self.value() {
             ValueRef::Payload(object) => object.type_of(),
-            _ => Type::String,
+            ValueRef::Packed(LIST, _) => Type::List,
+            ValueRef::Packed(INTSET | SET, _) => Type::Set,
+            ValueRef::Packed(HASH, _) => Type::Hash,
+            ValueRef::Packed(..) => Type::ZSet,
+            ValueRef::None | ValueRef::Int(_) | ValueRef::Bytes(_) => Type::String,
+        }
+    }
+
+    #[inline]
+    fn content(&self) -> Value<'_> {
+        match self.value() {
+            ValueRef::None => Value::Str(Str::Bytes(b"")),
+            ValueRef::Int(value) => Value::Str(Str::Int(value)),
+            ValueRef::Bytes(bytes) => Value::Str(Str::Bytes(bytes)),
+            ValueRef::Packed(LIST, bytes) => Value::List(ListRef::of_pack(Pack::from_bytes(bytes))),
+            ValueRef::Packed(INTSET, bytes) => Value::Set(SetRef::Intset(Ints::from_bytes(bytes))),
+            ValueRef::Packed(SET, bytes) => Value::Set(SetRef::Listpack(Pack::from_bytes(bytes))),
+            ValueRef::Packed(HASH, bytes) => Value::Hash(HashRef::Listpack(Pack::from_bytes(bytes))),
+            ValueRef::Packed(_, bytes) => Value::ZSet(ZSetRef::Listpack(Pack::from_bytes(bytes))),
+            ValueRef::Payload(Object::Str(bytes)) => Value::Str(Str::Shared(bytes)),
+            ValueRef::Payload(Object::List(list)) => Value::List(list.view()),
+            ValueRef::Payload(Object::Set(set)) => Value::Set(set.view()),
+            ValueRef::Payload(Object::Hash(hash)) => Value::Hash(hash.view()),
+            ValueRef::Payload(Object::ZSet(zset)) => Value::ZSet(zset.view()),
+            ValueRef::Payload(Object::Stream(stream)) => Value::Stream(stream),
         }
     }
 
@@ -193,6 +375,9 @@ impl EntryExt for Entry {
             ValueRef::Bytes(bytes) if bytes.len() <= EMBSTR_MAX && self.meta() & RAW == 0 => "embstr",
             ValueRef::Bytes(_) => "raw",
             ValueRef::Payload(object) => object.encoding(),
+            ValueRef::Packed(LIST, _) => "quicklist",
+            ValueRef::Packed(INTSET, _) => "intset",
+            ValueRef::Packed(..) => "listpack",
             ValueRef::None => "embstr",
         }
     }
@@ -203,34 +388,38 @@ impl EntryExt for Entry {
             ValueRef::Bytes(bytes) => Ok(Str::Bytes(bytes)),
             ValueRef::Payload(Object::Str(bytes)) => Ok(Str::Shared(bytes)),
             ValueRef::None => Ok(Str::Bytes(b"")),
-            ValueRef::Payload(_) => Err(WrongType),
+            ValueRef::Packed(..) | ValueRef::Payload(_) => Err(WrongType),
         }
     }
 
-    fn as_list(&self) -> Result<&List, WrongType> {
-        match self.value() {
-            ValueRef::Payload(Object::List(list)) => Ok(list),
+    #[inline]
+    fn as_list(&self) -> Result<ListRef<'_>, WrongType> {
+        match self.content() {
+            Value::List(value) => Ok(value),
             _ => Err(WrongType),
         }
     }
 
-    fn as_set(&self) -> Result<&Set, WrongType> {
-        match self.value() {
-            ValueRef::Payload(Object::Set(set)) => Ok(set),
+    #[inline]
+    fn as_set(&self) -> Result<SetRef<'_>, WrongType> {
+        match self.content() {
+            Value::Set(value) => Ok(value),
             _ => Err(WrongType),
         }
     }
 
-    fn as_hash(&self) -> Result<&Hash, WrongType> {
-        match self.value() {
-            ValueRef::Payload(Object::Hash(hash)) => Ok(hash),
+    #[inline]
+    fn as_hash(&self) -> Result<HashRef<'_>, WrongType> {
+        match self.content() {
+            Value::Hash(value) => Ok(value),
             _ => Err(WrongType),
         }
     }
 
-    fn as_zset(&self) -> Result<&ZSet, WrongType> {
-        match self.value() {
-            ValueRef::Payload(Object::ZSet(zset)) => Ok(zset),
+    #[inline]
+    fn as_zset(&self) -> Result<ZSetRef<'_>, WrongType> {
+        match self.content() {
+            Value::ZSet(value) => Ok(value),
             _ => Err(WrongType),
         }
     }
@@ -242,32 +431,63 @@ impl EntryExt for Entry {
         }
     }
 
-    fn as_list_mut(&mut self) -> Result<&mut List, WrongType> {
-        match self.value_mut() {
-            ValueMut::Payload(Object::List(list)) => Ok(list),
-            _ => Err(WrongType),
-        }
+    #[inline]
+    fn as_list_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, List>, WrongType> {
+        Edit::open(
+            self,
+            key,
+            |_, blob| List::from_pack(Listpack::from_blob(blob), FILL),
+            |form| form == LIST,
+            |object| match object {
+                Object::List(value) => Ok(value),
+                other => Err(other),
+            },
+        )
     }
 
-    fn as_set_mut(&mut self) -> Result<&mut Set, WrongType> {
-        match self.value_mut() {
-            ValueMut::Payload(Object::Set(set)) => Ok(set),
-            _ => Err(WrongType),
-        }
+    #[inline]
+    fn as_set_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, Set>, WrongType> {
+        Edit::open(
+            self,
+            key,
+            |form, blob| match form {
+                INTSET => Set::Intset(Intset::from_blob(blob)),
+                _ => Set::Listpack(Listpack::from_blob(blob)),
+            },
+            |form| form == INTSET || form == SET,
+            |object| match object {
+                Object::Set(value) => Ok(value),
+                other => Err(other),
+            },
+        )
     }
 
-    fn as_hash_mut(&mut self) -> Result<&mut Hash, WrongType> {
-        match self.value_mut() {
-            ValueMut::Payload(Object::Hash(hash)) => Ok(hash),
-            _ => Err(WrongType),
-        }
+    #[inline]
+    fn as_hash_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, Hash>, WrongType> {
+        Edit::open(
+            self,
+            key,
+            |_, blob| Hash::Listpack(Listpack::from_blob(blob)),
+            |form| form == HASH,
+            |object| match object {
+                Object::Hash(value) => Ok(value),
+                other => Err(other),
+            },
+        )
     }
 
-    fn as_zset_mut(&mut self) -> Result<&mut ZSet, WrongType> {
-        match self.value_mut() {
-            ValueMut::Payload(Object::ZSet(zset)) => Ok(zset),
-            _ => Err(WrongType),
-        }
+    #[inline]
+    fn as_zset_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, ZSet>, WrongType> {
+        Edit::open(
+            self,
+            key,
+            |_, blob| ZSet::Listpack(Listpack::from_blob(blob)),
+            |form| form == ZSET,
+            |object| match object {
+                Object::ZSet(value) => Ok(value),
+                other => Err(other),
+            },
+        )
     }
 
     fn as_stream_mut(&mut self) -> Result<&mut Stream, WrongType> {
@@ -407,6 +627,7 @@ impl EntryExt for Entry {
             ValueRef::None => Entry::new_bytes(key, b"", expire),
             ValueRef::Int(value) => Entry::new_int(key, value, expire),
             ValueRef::Bytes(bytes) => Entry::new_bytes(key, bytes, expire),
+            ValueRef::Packed(form, bytes) => Entry::new_packed(key, form, bytes, expire),
             ValueRef::Payload(object) => Entry::new_payload(key, object.duplicate(), expire),
         };
         copy.set_meta(self.meta());
@@ -418,5 +639,153 @@ impl EntryExt for Entry {
         let renamed = Entry::new_payload(key, object, self.expire_at());
         renamed.set_meta(self.meta());
         renamed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use structures::record::ValueRef;
+
+    use super::*;
+    use crate::zset::AddRule;
+    use crate::{EncodingLimits, FieldExpiry};
+
+    const KEY: &[u8] = b"a key of 14 by";
+
+    fn is_inside(entry: &Entry) -> bool {
+        matches!(entry.value(), ValueRef::Packed(..))
+    }
+
+    fn entry_of(object: Object) -> Entry {
+        let entry = new_object(KEY, object, Some(77));
+        entry.set_clock(5);
+        entry
+    }
+
+    fn assert_same_but_for_the_value(entry: &Entry) {
+        assert_eq!((entry.key(), entry.expire_at(), entry.clock()), (KEY, Some(77), 5));
+    }
+
+    #[test]
+    fn small_collections_lie_in_the_entry() {
+        let limits = EncodingLimits::default();
+        let mut list = List::with_limits(&limits);
+        let mut hash = Hash::new();
+        let mut set = Set::for_member(b"m", &limits);
+        let mut zset = ZSet::for_member(b"m", &limits);
+        for n in 0..10 {
+            let text = format!("member{n:04}");
+            list.push_back(text.as_bytes());
+            hash.set(format!("{}", 100_000 + n).as_bytes(), text.as_bytes(), FieldExpiry::Clear, &limits);
+            set.add(text.as_bytes(), &limits);
+            zset.add(text.as_bytes(), f64::from(100_000 + n), AddRule::default(), &limits);
+        }
+        // 14 bytes of key, 10 × 12 of elements, 10 × 5 of numbers; header and count are 8.
+        for (object, bytes) in [
+            (Object::List(list), 144),
+            (Object::Set(set), 144),
+            (Object::Hash(hash), 192),
+            (Object::ZSet(zset), 192),
+        ] {
+            let (kind, encoding) = (object.type_of(), object.encoding());
+            let entry = new_object(KEY, object, None);
+            assert!(is_inside(&entry));
+            assert_eq!((entry.type_of(), entry.encoding()), (kind, encoding));
+            assert_eq!((entry.bytes(), entry.total_bytes()), (bytes, bytes), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_outgrows_the_entry_goes_beside_it() {
+        let limits = EncodingLimits { hash_entries: 50, ..EncodingLimits::default() };
+        let mut entry = entry_of(Object::Hash(Hash::new()));
+        for n in 0..200 {
+            let name = format!("field{n}");
+            let mut hash = entry.as_hash_mut(KEY).unwrap();
+            assert!(hash.set(name.as_bytes(), name.as_bytes(), FieldExpiry::Clear, &limits));
+            drop(hash);
+            assert_eq!(is_inside(&entry), n < 50);
+            assert_same_but_for_the_value(&entry);
+        }
+        let hash = entry.as_hash().unwrap();
+        assert!((0..200).all(|n| hash.contains(format!("field{n}").as_bytes(), 0)));
+        assert_eq!((entry.encoding(), entry.as_set().err()), ("hashtable", Some(WrongType)));
+    }
+
+    #[test]
+    fn a_value_that_grows_and_changes_its_encoding_within_one_edit_keeps_the_entry() {
+        let limits = EncodingLimits::default();
+        let mut entry = entry_of(Object::Set(Set::for_result()));
+        let mut set = entry.as_set_mut(KEY).unwrap();
+        for n in 0..300 {
+            set.add(n.to_string().as_bytes(), &limits);
+        }
+        drop(set);
+        assert_eq!((entry.encoding(), is_inside(&entry)), ("intset", true));
+        assert_same_but_for_the_value(&entry);
+        let mut set = entry.as_set_mut(KEY).unwrap();
+        set.remove(b"7");
+        set.add(b"text", &limits);
+        drop(set);
+        assert_eq!((entry.encoding(), is_inside(&entry)), ("hashtable", false));
+        assert_same_but_for_the_value(&entry);
+        assert_eq!(entry.as_set().unwrap().len(), 300);
+        *entry.as_set_mut(KEY).unwrap() = Set::for_member(b"x", &limits);
+        assert!(is_inside(&entry) && entry.as_set().unwrap().is_empty());
+        assert_same_but_for_the_value(&entry);
+        // From one form inside to another one.
+        *entry.as_set_mut(KEY).unwrap() = Set::for_result();
+        entry.as_set_mut(KEY).unwrap().add(b"1", &limits);
+        entry.as_set_mut(KEY).unwrap().add(b"text", &limits);
+        assert_eq!((entry.encoding(), entry.as_set().unwrap().len()), ("listpack", 2));
+        assert_same_but_for_the_value(&entry);
+    }
+
+    #[test]
+    fn a_list_leaves_the_entry_with_its_second_node_and_comes_back() {
+        let mut entry = entry_of(Object::List(List::new(-2)));
+        let element = [b'e'; 100];
+        for n in 0..200 {
+            entry.as_list_mut(KEY).unwrap().push_back(&element);
+            assert_eq!(is_inside(&entry), n < 79, "{n}");
+            assert_eq!(entry.as_list().unwrap().len(), n + 1);
+        }
+        for left in (1..200).rev() {
+            entry.as_list_mut(KEY).unwrap().pop_with(crate::End::Tail, |_| ());
+            assert_eq!(is_inside(&entry), left < 40, "{left}");
+            assert_eq!((entry.as_list().unwrap().len(), entry.encoding()), (left, "quicklist"));
+        }
+        assert_same_but_for_the_value(&entry);
+    }
+
+    #[test]
+    fn a_wrong_type_changes_nothing() {
+        let mut entry = entry_of(Object::ZSet(ZSet::with_capacity(4, &EncodingLimits::default())));
+        assert!(!is_inside(&entry));
+        assert!(entry.as_list_mut(KEY).is_err() && entry.as_hash_mut(KEY).is_err());
+        assert_eq!(entry.encoding(), "skiplist");
+        assert_same_but_for_the_value(&entry);
+        let mut entry = entry_of(Object::Hash(Hash::new()));
+        assert!(entry.as_list_mut(KEY).is_err() && entry.as_set_mut(KEY).is_err());
+        assert!(entry.as_str().is_err() && entry.as_zset().is_err());
+        assert_eq!(entry.type_of(), Type::Hash);
+        let mut entry = new_str(KEY, b"text", Some(77));
+        assert!(entry.as_list_mut(KEY).is_err());
+        assert_eq!(entry.as_str().unwrap().to_vec(), b"text");
+    }
+
+    #[test]
+    fn copies_and_new_names_keep_what_lies_inside() {
+        let mut entry = entry_of(Object::List(List::new(-2)));
+        entry.as_list_mut(KEY).unwrap().push_back(b"element");
+        let copy = entry.duplicate(b"copy");
+        assert_eq!((copy.key(), copy.as_list().unwrap().len(), copy.clock()), (&b"copy"[..], 1, 5));
+        let long = [b'k'; 300];
+        let mut renamed = entry.renamed(&long);
+        renamed.as_list_mut(&long).unwrap().push_back(&[b'e'; 300]);
+        assert_eq!((renamed.key(), renamed.as_list().unwrap().len()), (&long[..], 2));
+        assert!(is_inside(&renamed));
+        assert!(renamed.store_str(b"text").is_none());
+        assert_eq!((renamed.as_str().unwrap().to_vec(), renamed.expire_at()), (b"text".to_vec(), Some(77)));
     }
 }

@@ -9,9 +9,11 @@
 //! In the table a value that is the text of an integer is kept as 8 bytes if its text has more than 8: the record is
 //! then never larger, and short numbers, by far the most, are copied to the reply without being printed.
 
+use std::ops::Deref;
+
 use structures::copying::Copying;
 use structures::hash::hash;
-use structures::listpack::{self, Entry, Listpack, Pos};
+use structures::listpack::{self, Entry, Listpack, Pack, Pos};
 use structures::number::parse_i64;
 use structures::record::{Record, ValueRef};
 use structures::table::{self, Table};
@@ -23,12 +25,15 @@ use crate::object::Malformed;
 /// A field of a large hash with its value in the same allocation; only a value of 4 GiB and more would need another.
 pub type Field = Record<Vec<u8>>;
 
-/// A hash value. Never empty while it is in a database.
-#[derive(Debug)]
-pub enum Hash {
-    Listpack(Listpack),
-    Table(Box<Fields>),
+/// A hash value, owned; or borrowed as [`HashRef`]. Never empty while it is in a database.
+#[derive(Debug, Clone, Copy)]
+pub enum Hash<P = Listpack, F = Box<Fields>> {
+    Listpack(P),
+    Table(F),
 }
+
+/// A hash to be read, wherever it lies.
+pub type HashRef<'a> = Hash<&'a Pack, &'a Fields>;
 
 /// The fields of a large hash.
 #[derive(Debug)]
@@ -68,20 +73,7 @@ const PAIR_OVERHEAD: usize = 32;
 
 const PAIRED: &str = "a hash's listpack has a value after each field";
 
-impl Hash {
-    /// An empty hash.
-    pub fn new() -> Hash {
-        Hash::Listpack(Listpack::new())
-    }
-
-    /// An empty hash that is about to get `fields` fields.
-    pub fn with_capacity(fields: usize, limits: &EncodingLimits) -> Hash {
-        if fields <= limits.hash_entries {
-            return Hash::new();
-        }
-        Hash::Table(Box::new(Fields::with_capacity(fields)))
-    }
-
+impl<P: Deref<Target = Pack>, F: Deref<Target = Fields>> Hash<P, F> {
     /// Number of fields, those whose time has run out included.
     pub fn len(&self) -> usize {
         match self {
@@ -125,7 +117,7 @@ impl Hash {
 
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Hash::Listpack(pack) => pack.bytes().len(),
+            Hash::Listpack(pack) => pack.as_bytes().len(),
             Hash::Table(fields) => {
                 let records = fields.iter().map(Record::bytes).sum::<usize>();
                 size_of::<Fields>() + fields.table.bytes() + fields.expiries.bytes() + records
@@ -182,6 +174,65 @@ impl Hash {
             Hash::Listpack(_) => None,
             Hash::Table(fields) => fields.table.get(hash(name), name)?.expire_at(),
         }
+    }
+
+    /// Fields that are alive at `now_ms`, with their values; `i64::MIN` gives all.
+    pub fn iter(&self, now_ms: i64) -> Iter<'_> {
+        match self {
+            Hash::Listpack(pack) => Iter::Listpack(pack.iter()),
+            Hash::Table(fields) => Iter::Table { fields: fields.table.iter(), now_ms },
+        }
+    }
+
+    /// A field with its value, each with the same chance; of a table one whose time has run out may come.
+    pub fn random(&self, rng: &mut dyn FnMut() -> u64) -> Option<(Entry<'_>, Entry<'_>)> {
+        match self {
+            Hash::Listpack(pack) => {
+                let pairs = pack.len() as u64 / 2;
+                let drawn = ((u128::from(rng()) * u128::from(pairs)) >> 64) as i64;
+                let field = pack.seek(drawn * 2)?;
+                Some((pack.at(field), pack.at(pack.next(field).expect(PAIRED))))
+            }
+            Hash::Table(fields) => {
+                fields.table.random(rng).map(|field| (Entry::Str(field.key()), value_of(field)))
+            }
+        }
+    }
+
+    pub fn duplicate(&self) -> Hash {
+        match self {
+            Hash::Listpack(pack) => Hash::Listpack(pack.to_listpack()),
+            Hash::Table(fields) => {
+                let mut copy = Fields::with_capacity(fields.len());
+                for field in fields.iter() {
+                    copy.table.insert(hash(field.key()), duplicate_field(field));
+                }
+                (copy.expiries, copy.small) = (fields.expiries.clone(), fields.small);
+                Hash::Table(Box::new(copy))
+            }
+        }
+    }
+}
+
+impl Hash {
+    pub fn view(&self) -> HashRef<'_> {
+        match self {
+            Hash::Listpack(pack) => Hash::Listpack(pack),
+            Hash::Table(fields) => Hash::Table(fields),
+        }
+    }
+
+    /// An empty hash.
+    pub fn new() -> Hash {
+        Hash::Listpack(Listpack::new())
+    }
+
+    /// An empty hash that is about to get `fields` fields.
+    pub fn with_capacity(fields: usize, limits: &EncodingLimits) -> Hash {
+        if fields <= limits.hash_entries {
+            return Hash::new();
+        }
+        Hash::Table(Box::new(Fields::with_capacity(fields)))
     }
 
     /// Gives a field a value; true if there was no such field. Leaves the listpack for good when the limits say so.
@@ -265,29 +316,6 @@ impl Hash {
         names
     }
 
-    /// Fields that are alive at `now_ms`, with their values; `i64::MIN` gives all.
-    pub fn iter(&self, now_ms: i64) -> Iter<'_> {
-        match self {
-            Hash::Listpack(pack) => Iter::Listpack(pack.iter()),
-            Hash::Table(fields) => Iter::Table { fields: fields.table.iter(), now_ms },
-        }
-    }
-
-    /// A field with its value, each with the same chance; of a table one whose time has run out may come.
-    pub fn random(&self, rng: &mut dyn FnMut() -> u64) -> Option<(Entry<'_>, Entry<'_>)> {
-        match self {
-            Hash::Listpack(pack) => {
-                let pairs = pack.len() as u64 / 2;
-                let drawn = ((u128::from(rng()) * u128::from(pairs)) >> 64) as i64;
-                let field = pack.seek(drawn * 2)?;
-                Some((pack.at(field), pack.at(pack.next(field).expect(PAIRED))))
-            }
-            Hash::Table(fields) => {
-                fields.table.random(rng).map(|field| (Entry::Str(field.key()), value_of(field)))
-            }
-        }
-    }
-
     /// Takes a loaded listpack: field, value, field, value …, each field once. Above the limit of entries it becomes a
     /// table; values of any length stay, as in Redis.
     pub fn load_listpack(bytes: Vec<u8>, limits: &EncodingLimits) -> Result<Hash, Malformed> {
@@ -329,20 +357,6 @@ impl Hash {
             }
         }
         self.table(1).load(name, value, expire_at_ms, limits)
-    }
-
-    pub fn duplicate(&self) -> Hash {
-        match self {
-            Hash::Listpack(pack) => Hash::Listpack(pack.clone()),
-            Hash::Table(fields) => {
-                let mut copy = Fields::with_capacity(fields.len());
-                for field in fields.iter() {
-                    copy.table.insert(hash(field.key()), duplicate_field(field));
-                }
-                (copy.expiries, copy.small) = (fields.expiries.clone(), fields.small);
-                Hash::Table(Box::new(copy))
-            }
-        }
     }
 
     /// The table, made from the listpack with room for `more` fields if there is none yet.
@@ -513,6 +527,7 @@ pub fn value_of(field: &Field) -> Entry<'_> {
         ValueRef::Int(value) => Entry::Int(value),
         ValueRef::Bytes(bytes) => Entry::Str(bytes),
         ValueRef::Payload(bytes) => Entry::Str(bytes),
+        ValueRef::Packed(..) => unreachable!("a field holds a string"),
         ValueRef::None => Entry::Str(b""),
     }
 }
@@ -524,7 +539,7 @@ pub fn is_alive(field: &Field, now_ms: i64) -> bool {
 }
 
 #[inline]
-fn find(pack: &Listpack, name: &[u8]) -> Option<Pos> {
+fn find(pack: &Pack, name: &[u8]) -> Option<Pos> {
     pack.find(pack.first()?, name, 1)
 }
 
@@ -566,6 +581,7 @@ fn duplicate_field(field: &Field) -> Field {
         ValueRef::None => Field::new_key(field.key(), field.expire_at()),
         ValueRef::Int(value) => Field::new_int(field.key(), value, field.expire_at()),
         ValueRef::Bytes(bytes) => Field::new_bytes(field.key(), bytes, field.expire_at()),
+        ValueRef::Packed(..) => unreachable!("a field holds a string"),
         ValueRef::Payload(bytes) => Field::new_payload(field.key(), bytes.clone(), field.expire_at()),
     }
 }
@@ -573,7 +589,7 @@ fn duplicate_field(field: &Field) -> Field {
 /// Up to this many fields, comparing all pairs is faster than hashing.
 const SMALL: usize = 16;
 
-fn distinct_by_pairs(pack: &Listpack) -> bool {
+fn distinct_by_pairs(pack: &Pack) -> bool {
     let names: [Option<Entry<'_>>; SMALL] = {
         let mut names = pack.iter().step_by(2);
         std::array::from_fn(|_| names.next())
@@ -587,7 +603,7 @@ fn distinct_by_pairs(pack: &Listpack) -> bool {
     true
 }
 
-fn distinct_by_hash(pack: &Listpack) -> bool {
+fn distinct_by_hash(pack: &Pack) -> bool {
     let mut text = Vec::new();
     let mut names: Vec<(u64, Entry<'_>)> = pack
         .iter()
@@ -705,7 +721,7 @@ mod tests {
         let pack = |values: &[&str]| {
             let mut pack = Listpack::new();
             pack.append_many(values.iter().map(|value| value.as_bytes()));
-            pack.bytes().to_vec()
+            pack.to_wire()
         };
         let hash = Hash::load_listpack(pack(&["a", "1", "2", "b"]), &LIMITS).unwrap();
         assert_eq!((hash.encoding(), hash.len()), ("listpack", 2));

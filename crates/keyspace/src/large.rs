@@ -1,13 +1,13 @@
 //! Large values: copied by a snapshot in parts, so that none is a pause.
 //!
-//! The parts of a set, hash or sorted set are intervals of its table, those of a list its nodes; `structures::copying`
+//! The parts of a set, hash or sorted set are intervals of its table, those of a list or a stream its nodes; `structures::copying`
 //! says how they stay those of one moment while commands change the value.
 
 use structures::copying::Copying;
 use structures::record::Record;
 
 use crate::object::Object;
-use crate::snapshot::{self, write_field, write_member, write_node, write_scored};
+use crate::snapshot::{self, write_field, write_member, write_node, write_scored, write_stream_node};
 use crate::{Hash, Set, ZSet};
 
 /// What a value may have to be copied at once: copying as much takes the writer some ten microseconds.
@@ -17,7 +17,7 @@ pub struct AtOnce {
     pub elements: usize,
     /// Bytes of a hash, as a few of its fields tell.
     pub bytes: usize,
-    /// Nodes of a list.
+    /// Nodes of a list or a stream.
     pub nodes: usize,
 }
 
@@ -34,6 +34,7 @@ const SAMPLES: usize = 8;
 pub struct LargeCopy {
     /// What the elements are, as a batch names it.
     pub tag: u8,
+    /// Elements, or nodes.
     pub count: u64,
     /// For fields with expiries: no field's time runs out earlier.
     pub soonest_ms: Option<i64>,
@@ -51,6 +52,7 @@ impl Object {
                 fields.len() > at_once.elements || sampled / SAMPLES * fields.len() > at_once.bytes
             }
             Object::ZSet(ZSet::Ordered(set)) => set.len() > at_once.elements,
+            Object::Stream(stream) => stream.node_count() > at_once.nodes,
             _ => false,
         }
     }
@@ -60,7 +62,7 @@ impl Object {
         match self {
             Object::List(list) => {
                 let count = list.node_count() as u64;
-                let copying = list.quick_mut().begin_copy(|node, out| write_node(node.into(), out));
+                let copying = list.quick().begin_copy(|node, out| write_node(node.into(), out));
                 LargeCopy { tag: snapshot::LIST, count, soonest_ms: None, copying }
             }
             Object::Set(Set::Table(table)) => {
@@ -84,6 +86,12 @@ impl Object {
                     copying: set.begin_copy(write_scored),
                 }
             }
+            Object::Stream(stream) => {
+                let count = stream.node_count() as u64;
+                let foot = snapshot::stream_foot(stream);
+                let copying = stream.begin_copy(write_stream_node, foot);
+                LargeCopy { tag: snapshot::STREAM, count, soonest_ms: None, copying }
+            }
             _ => unreachable!("only collections of many elements are large"),
         }
     }
@@ -91,10 +99,11 @@ impl Object {
     /// Copies about `budget_bytes` more, if a copy is being taken.
     pub fn copy_more(&mut self, budget_bytes: usize) {
         match self {
-            Object::List(list) => list.quick_mut().copy_more(budget_bytes),
+            Object::List(list) if list.as_quick().is_some() => list.quick().copy_more(budget_bytes),
             Object::Set(Set::Table(table)) => table.copy_more(budget_bytes),
             Object::Hash(Hash::Table(fields)) => fields.copy_more(budget_bytes),
             Object::ZSet(ZSet::Ordered(set)) => set.copy_more(budget_bytes),
+            Object::Stream(stream) => stream.copy_more(budget_bytes),
             _ => {}
         }
     }
@@ -102,10 +111,11 @@ impl Object {
     /// True if this is the value that `copying` is being taken of.
     pub fn is_copied_by(&self, copying: &Copying) -> bool {
         match self {
-            Object::List(list) => list.quick().is_copied_by(copying),
+            Object::List(list) => list.as_quick().is_some_and(|quick| quick.is_copied_by(copying)),
             Object::Set(Set::Table(table)) => table.is_copied_by(copying),
             Object::Hash(Hash::Table(fields)) => fields.is_copied_by(copying),
             Object::ZSet(ZSet::Ordered(set)) => set.is_copied_by(copying),
+            Object::Stream(stream) => stream.is_copied_by(copying),
             _ => false,
         }
     }

@@ -25,11 +25,11 @@ pub mod zset;
 
 pub use access::{AccessClock, Lfu, Touch};
 pub use db::{Db, Key};
-pub use entry::{Entry, EntryExt, Str};
-pub use hash::{FieldExpiry, Hash};
+pub use entry::{Edit, Entry, EntryExt, Str, Value};
+pub use hash::{FieldExpiry, Hash, HashRef};
 pub use limits::EncodingLimits;
-pub use list::{End, List};
+pub use list::{End, List, ListRef};
 pub use object::{Malformed, Object, Type, WrongType};
-pub use set::Set;
+pub use set::{Set, SetRef};
 pub use stream::{Stream, StreamId};
-pub use zset::ZSet;
+pub use zset::{ZSet, ZSetRef};

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use structures::blob::Blob;
+
+use crate::entry::{HASH, INTSET, LIST, SET, ZSET};
 use crate::{Hash, List, Set, Stream, ZSet};
 
-/// A value outside of its entry. Small strings and integers never become one: they live inside the entry.
+/// A value outside of its entry. Small strings and integers never become one: they live inside the entry, as do small
+/// collections once [`crate::entry::new_object`] or the end of a change has put them there.
 #[derive(Debug)]
 pub enum Object {
     /// A string above [`crate::entry::INLINE_MAX`] bytes, shared with replies and snapshots that still read it.
@@ -69,6 +73,22 @@ impl std::fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 impl Object {
+    /// The form and the bytes that an entry can hold itself, if the value is one listpack or intset.
+    #[inline]
+    pub(crate) fn into_packed(self) -> Result<(u8, Blob), Object> {
+        match self {
+            Object::List(list) => match list.into_pack() {
+                Ok(pack) => Ok((LIST, pack.into_blob())),
+                Err(list) => Err(Object::List(list)),
+            },
+            Object::Set(Set::Intset(set)) => Ok((INTSET, set.into_blob())),
+            Object::Set(Set::Listpack(pack)) => Ok((SET, pack.into_blob())),
+            Object::Hash(Hash::Listpack(pack)) => Ok((HASH, pack.into_blob())),
+            Object::ZSet(ZSet::Listpack(pack)) => Ok((ZSET, pack.into_blob())),
+            other => Err(other),
+        }
+    }
+
     pub fn type_of(&self) -> Type {
         match self {
             Object::Str(_) => Type::String,

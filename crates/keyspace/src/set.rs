@@ -4,10 +4,11 @@
 //! smaller one. With `set-max-listpack-entries 0` there is no listpack form, which is Redis 7.0's rule.
 
 use std::convert::Infallible;
+use std::ops::Deref;
 
 use structures::hash::hash;
-use structures::intset::{self, Intset};
-use structures::listpack::{self, Entry, Listpack};
+use structures::intset::{self, Ints, Intset};
+use structures::listpack::{self, Entry, Listpack, Pack};
 use structures::number::{IntText, i64_len, parse_i64};
 use structures::record::Record;
 use structures::table::{self, Table};
@@ -18,13 +19,16 @@ use crate::object::Malformed;
 /// A member of a large set: a record that is a key and nothing else.
 pub type Member = Record<Infallible>;
 
-/// A set value. Never empty while it is in a database.
-#[derive(Debug)]
-pub enum Set {
-    Intset(Intset),
-    Listpack(Listpack),
-    Table(Box<Table<Member>>),
+/// A set value, owned; or borrowed as [`SetRef`]. Never empty while it is in a database.
+#[derive(Debug, Clone, Copy)]
+pub enum Set<I = Intset, P = Listpack, T = Box<Table<Member>>> {
+    Intset(I),
+    Listpack(P),
+    Table(T),
 }
+
+/// A set to be read, wherever it lies.
+pub type SetRef<'a> = Set<&'a Ints, &'a Pack, &'a Table<Member>>;
 
 /// Members in the order they lie in: ascending in an intset, of insertion in a listpack, of hashes in a table.
 pub enum Iter<'a> {
@@ -53,7 +57,159 @@ impl Popped {
     }
 }
 
+impl<I, P, T> Set<I, P, T>
+where
+    I: Deref<Target = Ints>,
+    P: Deref<Target = Pack>,
+    T: Deref<Target = Table<Member>>,
+{
+    pub fn len(&self) -> usize {
+        match self {
+            Set::Intset(set) => set.len(),
+            Set::Listpack(pack) => pack.len(),
+            Set::Table(table) => table.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Set::Intset(set) => set.is_empty(),
+            Set::Listpack(pack) => pack.is_empty(),
+            Set::Table(table) => table.is_empty(),
+        }
+    }
+
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Set::Intset(_) => "intset",
+            Set::Listpack(_) => "listpack",
+            Set::Table(_) => "hashtable",
+        }
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Set::Intset(set) => set.bytes().len(),
+            Set::Listpack(pack) => pack.as_bytes().len(),
+            Set::Table(table) => table.bytes() + table.iter().map(Record::bytes).sum::<usize>(),
+        }
+    }
+
+    pub fn free_effort(&self) -> usize {
+        match self {
+            Set::Table(table) => table.len(),
+            _ => 1,
+        }
+    }
+
+    pub fn duplicate(&self) -> Set {
+        match self {
+            Set::Intset(set) => Set::Intset(set.to_intset()),
+            Set::Listpack(pack) => Set::Listpack(pack.to_listpack()),
+            Set::Table(table) => {
+                let mut copy = Table::new();
+                copy.reserve(table.len());
+                for member in table.iter() {
+                    copy.insert(hash(member.key()), Member::new_key(member.key(), None));
+                }
+                Set::Table(Box::new(copy))
+            }
+        }
+    }
+
+    pub fn iter(&self) -> Iter<'_> {
+        match self {
+            Set::Intset(set) => Iter::Intset(set.iter()),
+            Set::Listpack(pack) => Iter::Listpack(pack.iter()),
+            Set::Table(table) => Iter::Table(table.iter()),
+        }
+    }
+
+    pub fn contains(&self, member: &[u8]) -> bool {
+        match self {
+            Set::Intset(set) => parse_i64(member).is_some_and(|value| set.contains(value)),
+            Set::Listpack(pack) => find(pack, member).is_some(),
+            Set::Table(table) => table.get(hash(member), member).is_some(),
+        }
+    }
+
+    /// As [`Set::contains`], for a member of another set: integers are not spelled out for an intset.
+    pub fn contains_entry(&self, entry: Entry<'_>) -> bool {
+        match (self, entry) {
+            (Set::Intset(set), Entry::Int(value)) => set.contains(value),
+            (_, entry) => self.contains(text_of(entry, &mut IntText::new())),
+        }
+    }
+
+    /// As [`Set::contains`], given the member's hash.
+    #[inline]
+    pub fn contains_hashed(&self, hash: u64, member: &[u8]) -> bool {
+        match self {
+            Set::Table(table) => table.get(hash, member).is_some(),
+            _ => self.contains(member),
+        }
+    }
+
+    /// First and second step of looking up several members whose hashes are known: brings the place of each towards
+    /// the cache.
+    pub fn prefetch(&self, hashes: impl Iterator<Item = u64> + Clone) {
+        if let Set::Table(table) = self {
+            hashes.clone().for_each(|hash| table.prefetch(hash));
+            hashes.for_each(|hash| table.prefetch_entry(hash));
+        }
+    }
+
+    /// A random member, each with the same chance; `None` if there is none.
+    pub fn random(&self, rng: &mut dyn FnMut() -> u64) -> Option<Entry<'_>> {
+        match self {
+            Set::Intset(set) => set.at(below(rng(), set.len())).map(Entry::Int),
+            Set::Listpack(pack) => pack.seek(below(rng(), pack.len()) as i64).map(|pos| pack.at(pos)),
+            Set::Table(table) => table.random(rng).map(|member| Entry::Str(member.key())),
+        }
+    }
+
+    /// Visits some members and returns the next cursor, as `SSCAN` does: a small set in one go.
+    pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Entry<'_>)) -> u64 {
+        match self {
+            Set::Table(table) => table.scan(cursor, |member| visit(Entry::Str(member.key()))),
+            small => {
+                small.iter().for_each(visit);
+                0
+            }
+        }
+    }
+}
+
+impl<'a> SetRef<'a> {
+    /// As [`Set::iter`], for as long as the members lie where they do.
+    pub fn members(self) -> Iter<'a> {
+        match self {
+            Set::Intset(set) => Iter::Intset(set.iter()),
+            Set::Listpack(pack) => Iter::Listpack(pack.iter()),
+            Set::Table(table) => Iter::Table(table.iter()),
+        }
+    }
+
+    /// Whether both are one and the same set.
+    pub fn is_same(self, other: SetRef<'_>) -> bool {
+        match (self, other) {
+            (Set::Intset(a), Set::Intset(b)) => std::ptr::eq(a, b),
+            (Set::Listpack(a), Set::Listpack(b)) => std::ptr::eq(a, b),
+            (Set::Table(a), Set::Table(b)) => std::ptr::eq(a, b),
+            _ => false,
+        }
+    }
+}
+
 impl Set {
+    pub fn view(&self) -> SetRef<'_> {
+        match self {
+            Set::Intset(set) => Set::Intset(set),
+            Set::Listpack(pack) => Set::Listpack(pack),
+            Set::Table(table) => Set::Table(table),
+        }
+    }
+
     /// An empty set in the encoding that a first member such as `member` asks for.
     pub fn for_member(member: &[u8], limits: &EncodingLimits) -> Set {
         if limits.set_intset_entries > 0 && parse_i64(member).is_some() {
@@ -130,68 +286,6 @@ impl Set {
         Ok(Set::Table(Box::new(table)))
     }
 
-    pub fn len(&self) -> usize {
-        match self {
-            Set::Intset(set) => set.len(),
-            Set::Listpack(pack) => pack.len(),
-            Set::Table(table) => table.len(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        match self {
-            Set::Intset(set) => set.is_empty(),
-            Set::Listpack(pack) => pack.is_empty(),
-            Set::Table(table) => table.is_empty(),
-        }
-    }
-
-    pub fn encoding(&self) -> &'static str {
-        match self {
-            Set::Intset(_) => "intset",
-            Set::Listpack(_) => "listpack",
-            Set::Table(_) => "hashtable",
-        }
-    }
-
-    pub fn heap_bytes(&self) -> usize {
-        match self {
-            Set::Intset(set) => set.bytes().len(),
-            Set::Listpack(pack) => pack.bytes().len(),
-            Set::Table(table) => table.bytes() + table.iter().map(Record::bytes).sum::<usize>(),
-        }
-    }
-
-    pub fn free_effort(&self) -> usize {
-        match self {
-            Set::Table(table) => table.len(),
-            _ => 1,
-        }
-    }
-
-    pub fn duplicate(&self) -> Set {
-        match self {
-            Set::Intset(set) => Set::Intset(set.clone()),
-            Set::Listpack(pack) => Set::Listpack(pack.clone()),
-            Set::Table(table) => {
-                let mut copy = Table::new();
-                copy.reserve(table.len());
-                for member in table.iter() {
-                    copy.insert(hash(member.key()), Member::new_key(member.key(), None));
-                }
-                Set::Table(Box::new(copy))
-            }
-        }
-    }
-
-    pub fn iter(&self) -> Iter<'_> {
-        match self {
-            Set::Intset(set) => Iter::Intset(set.iter()),
-            Set::Listpack(pack) => Iter::Listpack(pack.iter()),
-            Set::Table(table) => Iter::Table(table.iter()),
-        }
-    }
-
     /// Adds a member; false if it was there. The encoding grows as the limits demand.
     pub fn add(&mut self, member: &[u8], limits: &EncodingLimits) -> bool {
         match self {
@@ -255,49 +349,6 @@ impl Set {
         }
     }
 
-    pub fn contains(&self, member: &[u8]) -> bool {
-        match self {
-            Set::Intset(set) => parse_i64(member).is_some_and(|value| set.contains(value)),
-            Set::Listpack(pack) => find(pack, member).is_some(),
-            Set::Table(table) => table.get(hash(member), member).is_some(),
-        }
-    }
-
-    /// As [`Set::contains`], for a member of another set: integers are not spelled out for an intset.
-    pub fn contains_entry(&self, entry: Entry<'_>) -> bool {
-        match (self, entry) {
-            (Set::Intset(set), Entry::Int(value)) => set.contains(value),
-            (_, entry) => self.contains(text_of(entry, &mut IntText::new())),
-        }
-    }
-
-    /// As [`Set::contains`], given the member's hash.
-    #[inline]
-    pub fn contains_hashed(&self, hash: u64, member: &[u8]) -> bool {
-        match self {
-            Set::Table(table) => table.get(hash, member).is_some(),
-            _ => self.contains(member),
-        }
-    }
-
-    /// First and second step of looking up several members whose hashes are known: brings the place of each towards
-    /// the cache.
-    pub fn prefetch(&self, hashes: impl Iterator<Item = u64> + Clone) {
-        if let Set::Table(table) = self {
-            hashes.clone().for_each(|hash| table.prefetch(hash));
-            hashes.for_each(|hash| table.prefetch_entry(hash));
-        }
-    }
-
-    /// A random member, each with the same chance; `None` if there is none.
-    pub fn random(&self, rng: &mut dyn FnMut() -> u64) -> Option<Entry<'_>> {
-        match self {
-            Set::Intset(set) => set.at(below(rng(), set.len())).map(Entry::Int),
-            Set::Listpack(pack) => pack.seek(below(rng(), pack.len()) as i64).map(|pos| pack.at(pos)),
-            Set::Table(table) => table.random(rng).map(|member| Entry::Str(member.key())),
-        }
-    }
-
     /// Takes a random member out.
     pub fn pop_random(&mut self, rng: &mut dyn FnMut() -> u64) -> Option<Popped> {
         match self {
@@ -321,17 +372,6 @@ impl Set {
                 // The place of the bytes names the record, so they need not be compared.
                 let member = table.remove_by_hash(hash, |other| other.key().as_ptr() == place);
                 Some(Popped::Member(member.expect("the member that was found is in the table")))
-            }
-        }
-    }
-
-    /// Visits some members and returns the next cursor, as `SSCAN` does: a small set in one go.
-    pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Entry<'_>)) -> u64 {
-        match self {
-            Set::Table(table) => table.scan(cursor, |member| visit(Entry::Str(member.key()))),
-            small => {
-                small.iter().for_each(visit);
-                0
             }
         }
     }
@@ -403,7 +443,12 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-impl<'a> IntoIterator for &'a Set {
+impl<'a, I, P, T> IntoIterator for &'a Set<I, P, T>
+where
+    I: Deref<Target = Ints>,
+    P: Deref<Target = Pack>,
+    T: Deref<Target = Table<Member>>,
+{
     type Item = Entry<'a>;
     type IntoIter = Iter<'a>;
 
@@ -432,7 +477,7 @@ pub(crate) fn below(random: u64, bound: usize) -> usize {
     ((u128::from(random) * bound as u128) >> 64) as usize
 }
 
-fn find(pack: &Listpack, member: &[u8]) -> Option<listpack::Pos> {
+fn find(pack: &Pack, member: &[u8]) -> Option<listpack::Pos> {
     pack.find(pack.first()?, member, 0)
 }
 
@@ -539,7 +584,7 @@ mod tests {
     fn loading_checks_and_converts() {
         let mut pack = Listpack::new();
         ["1", "2", "a"].iter().for_each(|member| pack.push_back(member.as_bytes()));
-        let bytes = pack.bytes().to_vec();
+        let bytes = pack.to_wire();
         let load = |bytes: &[u8], limits: EncodingLimits| {
             Set::load_listpack(bytes.to_vec(), &limits).map(|set| set.encoding())
         };
@@ -547,8 +592,8 @@ mod tests {
         assert_eq!(load(&bytes, limits(3, 2)), Ok("hashtable"));
         assert!(load(&bytes[..bytes.len() - 1], limits(3, 3)).is_err());
         pack.push_back(b"2");
-        assert!(load(pack.bytes(), limits(3, 9)).is_err(), "a duplicate");
-        assert_eq!(load(Listpack::new().bytes(), limits(3, 9)), Ok("listpack"), "of nothing");
+        assert!(load(&pack.to_wire(), limits(3, 9)).is_err(), "a duplicate");
+        assert_eq!(load(&Listpack::new().to_wire(), limits(3, 9)), Ok("listpack"), "of nothing");
 
         let mut ints = Intset::new();
         (0..4).for_each(|value| assert!(ints.add(value)));

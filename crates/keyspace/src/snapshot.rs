@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 use structures::copying::{Copying, Intervals, Parts};
 use structures::hash::hash;
+use structures::listpack::Pack;
 use structures::record::{ValueMut, ValueRef};
 use structures::table::Table;
 
-use crate::entry::{Entry, EntryExt};
+use crate::entry::{Entry, EntryExt, Str, Value as Content};
 use crate::large::{AtOnce, LargeCopy};
-use crate::object::Object;
 use crate::stream::{Counters, Group};
 use crate::{Hash, Set, Stream, StreamId, ZSet};
 
@@ -216,8 +216,8 @@ pub(crate) const ZSET: u8 = 10;
 /// A hash that has a field with an expiry: an i64 follows each value.
 pub(crate) const HASH_TTL: u8 = 11;
 
-/// A u64 length comes first, then what [`StreamCopy`] reads.
-const STREAM: u8 = 12;
+/// A u64 length comes first, then u32 nodes, then as many nodes and one foot as [`StreamCopy`] reads them.
+pub(crate) const STREAM: u8 = 12;
 
 /// The expiry of a field that has none.
 const NO_EXPIRY: i64 = i64::MIN;
@@ -227,6 +227,9 @@ const NOT_KNOWN: u64 = u64::MAX;
 
 const PACKED_NODE: u8 = 0;
 const PLAIN_NODE: u8 = 1;
+
+const STREAM_NODE: u8 = 0;
+const STREAM_FOOT: u8 = 1;
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
@@ -282,64 +285,54 @@ impl Batch {
     }
 
     fn push_value(&mut self, entry: &Entry) -> u8 {
-        match entry.value() {
-            ValueRef::None => {
-                self.push_bytes(b"");
-                STR
-            }
-            ValueRef::Int(value) => {
+        match entry.content() {
+            Content::Str(Str::Int(value)) => {
                 self.bytes.extend_from_slice(&value.to_le_bytes());
                 INT
             }
-            ValueRef::Bytes(bytes) => {
+            Content::Str(Str::Bytes(bytes)) => {
                 self.push_bytes(bytes);
                 STR
             }
-            ValueRef::Payload(object) => self.push_object(object),
-        }
-    }
-
-    fn push_object(&mut self, object: &Object) -> u8 {
-        match object {
-            Object::Str(text) => {
+            Content::Str(Str::Shared(text)) => {
                 self.push_u32(self.shared.len() as u32);
                 self.shared_bytes += text.len();
                 self.shared.push(Arc::clone(text));
                 SHARED
             }
-            Object::List(list) => {
+            Content::List(list) => {
                 self.push_u32(list.node_count() as u32);
                 list.nodes().for_each(|node| write_node(node, &mut self.bytes));
                 LIST
             }
-            Object::Set(Set::Intset(set)) => {
+            Content::Set(Set::Intset(set)) => {
                 self.push_bytes(set.bytes());
                 INTSET
             }
-            Object::Set(Set::Listpack(pack)) => {
-                self.push_bytes(pack.bytes());
+            Content::Set(Set::Listpack(pack)) => {
+                self.push_pack(pack);
                 SET_LISTPACK
             }
-            Object::Set(Set::Table(table)) => {
+            Content::Set(Set::Table(table)) => {
                 self.push_u32(table.len() as u32);
                 table.iter().for_each(|member| write_bytes(member.key(), &mut self.bytes));
                 SET
             }
-            Object::Hash(Hash::Listpack(pack)) => {
-                self.push_bytes(pack.bytes());
+            Content::Hash(Hash::Listpack(pack)) => {
+                self.push_pack(pack);
                 HASH_LISTPACK
             }
-            Object::Hash(Hash::Table(fields)) => {
+            Content::Hash(Hash::Table(fields)) => {
                 self.push_u32(fields.len() as u32);
                 let has_ttl = fields.has_ttl();
                 fields.iter().for_each(|field| write_field(field, has_ttl, &mut self.bytes));
                 if has_ttl { HASH_TTL } else { HASH }
             }
-            Object::ZSet(ZSet::Listpack(pack)) => {
-                self.push_bytes(pack.bytes());
+            Content::ZSet(ZSet::Listpack(pack)) => {
+                self.push_pack(pack);
                 ZSET_LISTPACK
             }
-            Object::ZSet(ZSet::Ordered(set)) => {
+            Content::ZSet(ZSet::Ordered(set)) => {
                 self.push_u32(set.len() as u32);
                 // Highest first, as Redis writes it, so that a skip list can be rebuilt by inserting at its head.
                 for (member, score) in set.range(0..set.len()).rev() {
@@ -347,7 +340,7 @@ impl Batch {
                 }
                 ZSET
             }
-            Object::Stream(stream) => {
+            Content::Stream(stream) => {
                 self.push_stream(stream);
                 STREAM
             }
@@ -358,10 +351,14 @@ impl Batch {
         let length_at = self.bytes.len();
         self.push_u64(0);
         self.push_u32(stream.node_count() as u32);
-        for node in stream.nodes() {
-            self.push_id(node.key());
-            self.push_bytes(node.bytes());
-        }
+        stream.nodes().for_each(|node| write_stream_node(node, &mut self.bytes));
+        self.push_stream_foot(stream);
+        let length = (self.bytes.len() - length_at - 8) as u64;
+        self.bytes[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
+    }
+
+    fn push_stream_foot(&mut self, stream: &Stream) {
+        self.bytes.push(STREAM_FOOT);
         let counters = stream.counters();
         self.push_u64(counters.length);
         self.push_id(counters.last_id);
@@ -372,8 +369,6 @@ impl Batch {
         for (name, group) in stream.groups() {
             self.push_group(name, group);
         }
-        let length = (self.bytes.len() - length_at - 8) as u64;
-        self.bytes[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
     }
 
     fn push_group(&mut self, name: &[u8], group: &Group) {
@@ -402,6 +397,10 @@ impl Batch {
 
     fn push_u64(&mut self, value: u64) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn push_pack(&mut self, pack: &Pack) {
+        write_pack(pack, &mut self.bytes);
     }
 
     fn push_db_sizes(&mut self, index: u32, keys: u64, expires: u64) {
@@ -470,12 +469,23 @@ fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 pub(crate) fn write_node(node: crate::list::Node<'_>, out: &mut Vec<u8>) {
-    let (form, bytes) = match node {
-        crate::list::Node::Packed(bytes) => (PACKED_NODE, bytes),
-        crate::list::Node::Plain(bytes) => (PLAIN_NODE, bytes),
-    };
-    out.push(form);
-    write_bytes(bytes, out);
+    match node {
+        crate::list::Node::Packed(pack) => {
+            out.push(PACKED_NODE);
+            write_pack(pack, out);
+        }
+        crate::list::Node::Plain(bytes) => {
+            out.push(PLAIN_NODE);
+            write_bytes(bytes, out);
+        }
+    }
+}
+
+/// A listpack as the wire has it.
+fn write_pack(pack: &Pack, out: &mut Vec<u8>) {
+    let length = u32::try_from(pack.wire_len()).expect("a listpack is shorter than 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    pack.push_wire(out);
 }
 
 pub(crate) fn write_member(member: &[u8], out: &mut Vec<u8>) {
@@ -488,11 +498,25 @@ pub(crate) fn write_field(field: &crate::hash::Field, with_expiry: bool, out: &m
         ValueRef::Int(value) => write_bytes(structures::number::IntText::new().format(value), out),
         ValueRef::Bytes(bytes) => write_bytes(bytes, out),
         ValueRef::None => write_bytes(b"", out),
+        ValueRef::Packed(..) => unreachable!("a field holds a string"),
         ValueRef::Payload(value) => write_bytes(value, out),
     }
     if with_expiry {
         out.extend_from_slice(&field.expire_at().unwrap_or(NO_EXPIRY).to_le_bytes());
     }
+}
+
+pub(crate) fn write_stream_node(node: &crate::stream::Node, out: &mut Vec<u8>) {
+    out.push(STREAM_NODE);
+    out.extend_from_slice(&node.key().to_bytes());
+    write_bytes(node.bytes(), out);
+}
+
+/// What follows the nodes of a stream: counters and groups.
+pub(crate) fn stream_foot(stream: &Stream) -> Vec<u8> {
+    let mut foot = Batch::default();
+    foot.push_stream_foot(stream);
+    foot.bytes
 }
 
 pub(crate) fn write_scored(member: &[u8], score: f64, out: &mut Vec<u8>) {
@@ -530,7 +554,7 @@ pub enum Body<'a> {
         expire_at_ms: Option<i64>,
         clock: u32,
         shape: Shape,
-        /// Elements of all parts; nodes of a list.
+        /// Elements of all parts; nodes of a list or a stream.
         count: u64,
     },
     /// Some elements of the value that was begun last.
@@ -548,6 +572,8 @@ pub enum Shape {
         soonest_ms: i64,
     },
     ZSet,
+    /// The nodes of a stream, and one item more for what follows them.
+    Stream,
 }
 
 /// A value as it was copied.
@@ -572,9 +598,13 @@ pub enum Value<'a> {
     Stream(StreamCopy<'a>),
 }
 
-/// A copied stream: nodes, counters and groups, in the order in which snapshots hold them.
+/// A copied stream, or a part of one: nodes, and at the end counters and groups, as snapshots hold them.
 #[derive(Debug, Clone)]
 pub struct StreamCopy<'a> {
+    /// Number of the nodes, unless this is a part.
+    nodes: Option<u32>,
+    /// Nodes here, and the end.
+    pub items: usize,
     rest: Reader<'a>,
 }
 
@@ -620,11 +650,22 @@ impl<'a> StreamCopy<'a> {
     /// Hands out the pieces in order.
     pub fn visit<E>(&self, mut visit: impl FnMut(StreamPiece<'a>) -> Result<(), E>) -> Result<(), E> {
         let mut rest = self.rest.clone();
-        let nodes = rest.u32();
-        visit(StreamPiece::Nodes(u64::from(nodes)))?;
-        for _ in 0..nodes {
-            visit(StreamPiece::Node { key: rest.id(), bytes: rest.bytes() })?;
+        if let Some(nodes) = self.nodes {
+            visit(StreamPiece::Nodes(u64::from(nodes)))?;
         }
+        for _ in 0..self.items {
+            match rest.u8() {
+                STREAM_NODE => visit(StreamPiece::Node { key: rest.id(), bytes: rest.bytes() })?,
+                _ => Self::visit_foot(&mut rest, &mut visit)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_foot<E>(
+        rest: &mut Reader<'a>,
+        visit: &mut impl FnMut(StreamPiece<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let counters = Counters {
             length: rest.u64(),
             last_id: rest.id(),
@@ -754,6 +795,7 @@ impl<'a> Items<'a> {
                 SET => Shape::Set,
                 HASH => Shape::Hash,
                 HASH_TTL => Shape::HashTtl { soonest_ms: i64::from_le_bytes(reader.array()) },
+                STREAM => Shape::Stream,
                 _ => Shape::ZSet,
             };
             return Body::Begin { key, expire_at_ms, clock, shape, count };
@@ -771,7 +813,9 @@ impl<'a> Items<'a> {
             ZSET_LISTPACK => Value::ZSetListpack(reader.bytes()),
             STREAM => {
                 let length = reader.u64() as usize;
-                Value::Stream(StreamCopy { rest: Reader { rest: reader.take(length) } })
+                let mut rest = Reader { rest: reader.take(length) };
+                let nodes = rest.u32();
+                Value::Stream(StreamCopy { nodes: Some(nodes), items: nodes as usize + 1, rest })
             }
             tag => elements_of(tag, reader.elements(tag)),
         };
@@ -847,6 +891,7 @@ fn elements_of(tag: u8, elements: Elements<'_>) -> Value<'_> {
         HASH => Value::Hash(elements),
         HASH_TTL => Value::HashTtl(elements),
         ZSET => Value::ZSet(elements),
+        STREAM => Value::Stream(StreamCopy { nodes: None, items: elements.count, rest: elements.rest }),
         other => unreachable!("a batch holds only what was pushed, not tag {other}"),
     }
 }
@@ -869,13 +914,13 @@ mod tests {
         let mut hash = Hash::with_capacity(1000, &limits);
         hash.load_field(b"for ever", b"123456789", None, &limits);
         let mut batch = Batch::default();
-        batch.push_entry(&Entry::new_payload(b"h", Object::Hash(hash.duplicate()), None));
+        batch.push_entry(&Entry::new_payload(b"h", crate::Object::Hash(hash.duplicate()), None));
         let Value::Hash(pairs) = value_of(&batch) else { panic!("no field has an expiry") };
         assert_eq!(pairs.pairs().collect::<Vec<_>>(), [(&b"for ever"[..], &b"123456789"[..])]);
 
         hash.load_field(b"expiring", b"", Some(5), &limits);
         batch.clear();
-        batch.push_entry(&Entry::new_payload(b"h", Object::Hash(hash), None));
+        batch.push_entry(&Entry::new_payload(b"h", crate::Object::Hash(hash), None));
         batch.push_entry(&Entry::new_int(b"next", 1, None));
         let Value::HashTtl(pairs) = value_of(&batch) else { panic!("a field has an expiry") };
         let mut fields: Vec<_> = pairs.expiring_pairs().collect();

@@ -7,6 +7,7 @@
 //! What must stay true: keys of nodes ascend, the tail's is the highest, and there is a tail whenever there is a node;
 //! `length` is the sum of the nodes' live entries.
 
+mod copy;
 pub mod cursor;
 pub mod group;
 pub mod id;
@@ -21,6 +22,8 @@ pub use group::{Consumer, ConsumerId, Group, Pending};
 pub use id::StreamId;
 pub use load::StreamLoad;
 pub use node::Node;
+
+use structures::copying::Slot;
 
 use crate::limits::EncodingLimits;
 use node::NODE_BYTES_MAX;
@@ -39,6 +42,7 @@ pub struct Stream {
     /// Entries that were ever added.
     pub entries_added: u64,
     groups: BTreeMap<Box<[u8]>, Group>,
+    copy: Slot<copy::StreamCopy>,
 }
 
 /// Which ID an entry is to get.
@@ -161,6 +165,8 @@ impl Stream {
             self.seal_tail();
             self.tail = Some(Node::new(id, values.clone().step_by(2)));
         }
+        let key = self.tail.as_ref().map_or(id, Node::key);
+        self.before_change(key);
         let tail = self.tail.as_mut().expect("a tail was just made if there was none");
         tail.append(id, values, bytes);
         self.length += 1;
@@ -362,7 +368,8 @@ impl Stream {
 
     /// The group, beside the entries that it reads.
     pub fn split_group(&mut self, name: &[u8]) -> Option<(Entries<'_>, &mut Group)> {
-        let Stream { full, tail, length, last_id, first_id, max_deleted_id, entries_added, groups } = self;
+        let Stream { full, tail, length, last_id, first_id, max_deleted_id, entries_added, groups, copy: _ } =
+            self;
         let group = groups.get_mut(name)?;
         let counters = Counters {
             length: *length,
@@ -466,6 +473,7 @@ impl Stream {
     }
 
     fn node_mut(&mut self, key: StreamId) -> &mut Node {
+        self.before_change(key);
         match &mut self.tail {
             Some(tail) if tail.key == key => tail,
             _ => self.full.get_mut(&key).expect("the key is that of a node"),
@@ -478,7 +486,14 @@ impl Stream {
         full.or_else(|| self.tail.as_ref().map(|tail| tail.key).filter(|tail| *tail >= key))
     }
 
+    /// The key of the last node before `key`.
+    fn node_before(&self, key: StreamId) -> Option<StreamId> {
+        let tail = self.tail.as_ref().map(|tail| tail.key).filter(|tail| *tail < key);
+        tail.or_else(|| self.full.range(..key).next_back().map(|(key, _)| *key))
+    }
+
     fn remove_node(&mut self, key: StreamId) {
+        self.before_change(key);
         if self.tail.as_ref().is_some_and(|tail| tail.key == key) {
             self.tail = self.full.pop_last().map(|(_, node)| node);
         } else {

@@ -4,9 +4,9 @@
 //! a score is an integer entry if it is one of at most 62 bits, else its shortest text, as Redis writes it.
 
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
-use structures::listpack::{self, Entry, Listpack, Pos};
+use structures::listpack::{self, Entry, Listpack, Pack, Pos};
 use structures::number::{self, IntText};
 use structures::ordered_set::{self, OrderedSet};
 
@@ -14,11 +14,15 @@ use crate::limits::EncodingLimits;
 use crate::object::Malformed;
 use crate::set::{below, entry_len, text_of};
 
-/// A sorted set value. Never empty while it is in a database.
-pub enum ZSet {
-    Listpack(Listpack),
-    Ordered(Box<OrderedSet>),
+/// A sorted set value, owned; or borrowed as [`ZSetRef`]. Never empty while it is in a database.
+#[derive(Clone, Copy)]
+pub enum ZSet<P = Listpack, O = Box<OrderedSet>> {
+    Listpack(P),
+    Ordered(O),
 }
+
+/// A sorted set to be read, wherever it lies.
+pub type ZSetRef<'a> = ZSet<&'a Pack, &'a OrderedSet>;
 
 /// When [`ZSet::add`] changes something, and how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub enum Iter<'a> {
     Ordered(ordered_set::Range<'a>),
 }
 
-impl std::fmt::Debug for ZSet {
+impl<P: Deref<Target = Pack>, O: Deref<Target = OrderedSet>> std::fmt::Debug for ZSet<P, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ZSet({}, {} members)", self.encoding(), self.len())
     }
@@ -81,7 +85,189 @@ impl AddRule {
     }
 }
 
+impl<P: Deref<Target = Pack>, O: Deref<Target = OrderedSet>> ZSet<P, O> {
+    pub fn len(&self) -> usize {
+        match self {
+            ZSet::Listpack(pack) => pack.len() / 2,
+            ZSet::Ordered(set) => set.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            ZSet::Listpack(pack) => pack.is_empty(),
+            ZSet::Ordered(set) => set.is_empty(),
+        }
+    }
+
+    /// The large form is called `skiplist` whatever it is built of: clients know that name.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            ZSet::Listpack(_) => "listpack",
+            ZSet::Ordered(_) => "skiplist",
+        }
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            ZSet::Listpack(pack) => pack.as_bytes().len(),
+            ZSet::Ordered(set) => set.bytes(),
+        }
+    }
+
+    pub fn free_effort(&self) -> usize {
+        match self {
+            ZSet::Listpack(_) => 1,
+            ZSet::Ordered(set) => set.len(),
+        }
+    }
+
+    pub fn duplicate(&self) -> ZSet {
+        match self {
+            ZSet::Listpack(pack) => ZSet::Listpack(pack.to_listpack()),
+            ZSet::Ordered(set) => {
+                let mut copy = OrderedSet::new();
+                copy.reserve(set.len());
+                for (member, score) in set.iter() {
+                    copy.insert(member, score);
+                }
+                ZSet::Ordered(Box::new(copy))
+            }
+        }
+    }
+
+    pub fn iter(&self) -> Iter<'_> {
+        match self {
+            ZSet::Listpack(pack) => Iter::Listpack(pack.iter()),
+            ZSet::Ordered(set) => Iter::Ordered(set.iter()),
+        }
+    }
+
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        match self {
+            ZSet::Listpack(pack) => find(pack, member).map(|(_, score)| score),
+            ZSet::Ordered(set) => set.score(member),
+        }
+    }
+
+    /// Number of members before this one.
+    pub fn rank(&self, member: &[u8]) -> Option<usize> {
+        match self {
+            ZSet::Listpack(pack) => {
+                let mut scratch = IntText::new();
+                pack.iter().step_by(2).position(|entry| text_of(entry, &mut scratch) == member)
+            }
+            ZSet::Ordered(set) => set.rank(member),
+        }
+    }
+
+    /// Number of members with a score below this one, or also equal to it.
+    pub fn rank_of_score(&self, score: f64, after_equal: bool) -> usize {
+        match self {
+            ZSet::Listpack(_) => self
+                .iter()
+                .take_while(|(_, other)| if after_equal { *other <= score } else { *other < score })
+                .count(),
+            ZSet::Ordered(set) => set.rank_of_score(score, after_equal),
+        }
+    }
+
+    /// Number of members whose bytes are less than these, or also equal to them, where all scores are equal.
+    pub fn rank_of_member_bytes(&self, bytes: &[u8], after_equal: bool) -> usize {
+        let mut scratch = IntText::new();
+        match self {
+            ZSet::Listpack(pack) => pack
+                .iter()
+                .step_by(2)
+                .take_while(|entry| match text_of(*entry, &mut scratch).cmp(bytes) {
+                    Ordering::Less => true,
+                    Ordering::Equal => after_equal,
+                    Ordering::Greater => false,
+                })
+                .count(),
+            ZSet::Ordered(set) => set.rank_of_member_bytes(bytes, after_equal),
+        }
+    }
+
+    /// Visits the members of these ranks (cut to what exists) in order, or in the other order.
+    pub fn visit(&self, ranks: Range<usize>, reverse: bool, mut visit: impl FnMut(Entry<'_>, f64)) {
+        match self {
+            ZSet::Listpack(pack) => {
+                let end = ranks.end.min(self.len());
+                let count = end.saturating_sub(ranks.start);
+                let first = if reverse { 2 * end as i64 - 1 } else { 2 * ranks.start as i64 };
+                let Some(pos) = (if count > 0 { pack.seek(first) } else { None }) else { return };
+                if reverse {
+                    let mut entries = pack.iter_rev_from(pos).take(2 * count);
+                    while let (Some(score), Some(member)) = (entries.next(), entries.next()) {
+                        visit(member, score_of(score));
+                    }
+                } else {
+                    let mut entries = pack.iter_from(pos).take(2 * count);
+                    while let (Some(member), Some(score)) = (entries.next(), entries.next()) {
+                        visit(member, score_of(score));
+                    }
+                }
+            }
+            ZSet::Ordered(set) if reverse => {
+                set.range(ranks).rev().for_each(|(member, score)| visit(Entry::Str(member), score));
+            }
+            ZSet::Ordered(set) => {
+                set.range(ranks).for_each(|(member, score)| visit(Entry::Str(member), score));
+            }
+        }
+    }
+
+    /// A random member with its score, each with the same chance; `None` if there is none.
+    pub fn random(&self, rng: &mut dyn FnMut() -> u64) -> Option<(Entry<'_>, f64)> {
+        match self {
+            ZSet::Listpack(pack) => {
+                let pos = pack.seek(2 * below(rng(), self.len()) as i64)?;
+                Some((pack.at(pos), score_of(pack.at(pack.next(pos)?))))
+            }
+            ZSet::Ordered(set) => set.random(rng).map(|(member, score)| (Entry::Str(member), score)),
+        }
+    }
+
+    /// Visits some members and returns the next cursor, as `ZSCAN` does: a small set in one go.
+    pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Entry<'_>, f64)) -> u64 {
+        match self {
+            ZSet::Ordered(set) => set.scan(cursor, |member, score| visit(Entry::Str(member), score)),
+            ZSet::Listpack(_) => {
+                self.iter().for_each(|(member, score)| visit(member, score));
+                0
+            }
+        }
+    }
+}
+
+impl<'a> ZSetRef<'a> {
+    /// As [`ZSet::iter`], for as long as the members lie where they do.
+    pub fn members(self) -> Iter<'a> {
+        match self {
+            ZSet::Listpack(pack) => Iter::Listpack(pack.iter()),
+            ZSet::Ordered(set) => Iter::Ordered(set.iter()),
+        }
+    }
+
+    /// Whether both are one and the same set.
+    pub fn is_same(self, other: ZSetRef<'_>) -> bool {
+        match (self, other) {
+            (ZSet::Listpack(a), ZSet::Listpack(b)) => std::ptr::eq(a, b),
+            (ZSet::Ordered(a), ZSet::Ordered(b)) => std::ptr::eq(a, b),
+            _ => false,
+        }
+    }
+}
+
 impl ZSet {
+    pub fn view(&self) -> ZSetRef<'_> {
+        match self {
+            ZSet::Listpack(pack) => ZSet::Listpack(pack),
+            ZSet::Ordered(set) => ZSet::Ordered(set),
+        }
+    }
+
     /// An empty sorted set in the encoding that a first member such as `member` asks for.
     pub fn for_member(member: &[u8], limits: &EncodingLimits) -> ZSet {
         if limits.zset_entries > 0 && member.len() <= limits.zset_value {
@@ -172,63 +358,6 @@ impl ZSet {
         ZSet::Ordered(Box::new(set))
     }
 
-    pub fn len(&self) -> usize {
-        match self {
-            ZSet::Listpack(pack) => pack.len() / 2,
-            ZSet::Ordered(set) => set.len(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        match self {
-            ZSet::Listpack(pack) => pack.is_empty(),
-            ZSet::Ordered(set) => set.is_empty(),
-        }
-    }
-
-    /// The large form is called `skiplist` whatever it is built of: clients know that name.
-    pub fn encoding(&self) -> &'static str {
-        match self {
-            ZSet::Listpack(_) => "listpack",
-            ZSet::Ordered(_) => "skiplist",
-        }
-    }
-
-    pub fn heap_bytes(&self) -> usize {
-        match self {
-            ZSet::Listpack(pack) => pack.bytes().len(),
-            ZSet::Ordered(set) => set.bytes(),
-        }
-    }
-
-    pub fn free_effort(&self) -> usize {
-        match self {
-            ZSet::Listpack(_) => 1,
-            ZSet::Ordered(set) => set.len(),
-        }
-    }
-
-    pub fn duplicate(&self) -> ZSet {
-        match self {
-            ZSet::Listpack(pack) => ZSet::Listpack(pack.clone()),
-            ZSet::Ordered(set) => {
-                let mut copy = OrderedSet::new();
-                copy.reserve(set.len());
-                for (member, score) in set.iter() {
-                    copy.insert(member, score);
-                }
-                ZSet::Ordered(Box::new(copy))
-            }
-        }
-    }
-
-    pub fn iter(&self) -> Iter<'_> {
-        match self {
-            ZSet::Listpack(pack) => Iter::Listpack(pack.iter()),
-            ZSet::Ordered(set) => Iter::Ordered(set.iter()),
-        }
-    }
-
     /// Adds a member or changes its score, as far as the rule allows. The given score is a number.
     pub fn add(&mut self, member: &[u8], score: f64, rule: AddRule, limits: &EncodingLimits) -> Addition {
         if let ZSet::Listpack(pack) = self {
@@ -285,81 +414,6 @@ impl ZSet {
         }
     }
 
-    pub fn score(&self, member: &[u8]) -> Option<f64> {
-        match self {
-            ZSet::Listpack(pack) => find(pack, member).map(|(_, score)| score),
-            ZSet::Ordered(set) => set.score(member),
-        }
-    }
-
-    /// Number of members before this one.
-    pub fn rank(&self, member: &[u8]) -> Option<usize> {
-        match self {
-            ZSet::Listpack(pack) => {
-                let mut scratch = IntText::new();
-                pack.iter().step_by(2).position(|entry| text_of(entry, &mut scratch) == member)
-            }
-            ZSet::Ordered(set) => set.rank(member),
-        }
-    }
-
-    /// Number of members with a score below this one, or also equal to it.
-    pub fn rank_of_score(&self, score: f64, after_equal: bool) -> usize {
-        match self {
-            ZSet::Listpack(_) => self
-                .iter()
-                .take_while(|(_, other)| if after_equal { *other <= score } else { *other < score })
-                .count(),
-            ZSet::Ordered(set) => set.rank_of_score(score, after_equal),
-        }
-    }
-
-    /// Number of members whose bytes are less than these, or also equal to them, where all scores are equal.
-    pub fn rank_of_member_bytes(&self, bytes: &[u8], after_equal: bool) -> usize {
-        let mut scratch = IntText::new();
-        match self {
-            ZSet::Listpack(pack) => pack
-                .iter()
-                .step_by(2)
-                .take_while(|entry| match text_of(*entry, &mut scratch).cmp(bytes) {
-                    Ordering::Less => true,
-                    Ordering::Equal => after_equal,
-                    Ordering::Greater => false,
-                })
-                .count(),
-            ZSet::Ordered(set) => set.rank_of_member_bytes(bytes, after_equal),
-        }
-    }
-
-    /// Visits the members of these ranks (cut to what exists) in order, or in the other order.
-    pub fn visit(&self, ranks: Range<usize>, reverse: bool, mut visit: impl FnMut(Entry<'_>, f64)) {
-        match self {
-            ZSet::Listpack(pack) => {
-                let end = ranks.end.min(self.len());
-                let count = end.saturating_sub(ranks.start);
-                let first = if reverse { 2 * end as i64 - 1 } else { 2 * ranks.start as i64 };
-                let Some(pos) = (if count > 0 { pack.seek(first) } else { None }) else { return };
-                if reverse {
-                    let mut entries = pack.iter_rev_from(pos).take(2 * count);
-                    while let (Some(score), Some(member)) = (entries.next(), entries.next()) {
-                        visit(member, score_of(score));
-                    }
-                } else {
-                    let mut entries = pack.iter_from(pos).take(2 * count);
-                    while let (Some(member), Some(score)) = (entries.next(), entries.next()) {
-                        visit(member, score_of(score));
-                    }
-                }
-            }
-            ZSet::Ordered(set) if reverse => {
-                set.range(ranks).rev().for_each(|(member, score)| visit(Entry::Str(member), score));
-            }
-            ZSet::Ordered(set) => {
-                set.range(ranks).for_each(|(member, score)| visit(Entry::Str(member), score));
-            }
-        }
-    }
-
     /// Removes the members of these ranks, cut to what exists; how many they were.
     pub fn remove_ranks(&mut self, ranks: Range<usize>) -> usize {
         let end = ranks.end.min(self.len());
@@ -372,28 +426,6 @@ impl ZSet {
             ZSet::Ordered(set) => set.remove_rank_range(ranks.start, end, |_, _| {}),
         }
         count
-    }
-
-    /// A random member with its score, each with the same chance; `None` if there is none.
-    pub fn random(&self, rng: &mut dyn FnMut() -> u64) -> Option<(Entry<'_>, f64)> {
-        match self {
-            ZSet::Listpack(pack) => {
-                let pos = pack.seek(2 * below(rng(), self.len()) as i64)?;
-                Some((pack.at(pos), score_of(pack.at(pack.next(pos)?))))
-            }
-            ZSet::Ordered(set) => set.random(rng).map(|(member, score)| (Entry::Str(member), score)),
-        }
-    }
-
-    /// Visits some members and returns the next cursor, as `ZSCAN` does: a small set in one go.
-    pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Entry<'_>, f64)) -> u64 {
-        match self {
-            ZSet::Ordered(set) => set.scan(cursor, |member, score| visit(Entry::Str(member), score)),
-            ZSet::Listpack(_) => {
-                self.iter().for_each(|(member, score)| visit(member, score));
-                0
-            }
-        }
     }
 
     /// Turns a listpack into an ordered set.
@@ -420,7 +452,7 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
-impl<'a> IntoIterator for &'a ZSet {
+impl<'a, P: Deref<Target = Pack>, O: Deref<Target = OrderedSet>> IntoIterator for &'a ZSet<P, O> {
     type Item = (Entry<'a>, f64);
     type IntoIter = Iter<'a>;
 
@@ -445,14 +477,14 @@ fn packed<'a>(members: impl Iterator<Item = (Entry<'a>, f64)>) -> Listpack {
     pack
 }
 
-fn find(pack: &Listpack, member: &[u8]) -> Option<(Pos, f64)> {
+fn find(pack: &Pack, member: &[u8]) -> Option<(Pos, f64)> {
     let pos = pack.find(pack.first()?, member, 1)?;
     let score = pack.next(pos).expect("a score follows its member");
     Some((pos, score_of(pack.at(score))))
 }
 
 /// Whether the member at `pos` keeps its place with another score.
-fn stays(pack: &Listpack, pos: Pos, member: &[u8], score: f64) -> bool {
+fn stays(pack: &Pack, pos: Pos, member: &[u8], score: f64) -> bool {
     let before = pack.prev(pos).and_then(|score| pack.prev(score));
     let after = pack.next(pos).and_then(|score| pack.next(score));
     let pair =
@@ -616,8 +648,7 @@ mod tests {
             pack.push_back(text.as_bytes());
         }
         let load = |pack: &Listpack, entries| {
-            ZSet::load_listpack(pack.bytes().to_vec(), &limits(entries))
-                .map(|set| (set.encoding(), pairs(&set)))
+            ZSet::load_listpack(pack.to_wire(), &limits(entries)).map(|set| (set.encoding(), pairs(&set)))
         };
         let members = vec![(b"a".to_vec(), 1.0), (b"b".to_vec(), 2.5), (b"c".to_vec(), f64::INFINITY)];
         assert_eq!(load(&pack, 3), Ok(("listpack", members.clone())));

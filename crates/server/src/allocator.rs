@@ -6,13 +6,17 @@
 //! way, and reading it touches a few cache lines only.
 //!
 //! What is counted is the size class that the allocator rounds a request up to, not the request: the bytes that are gone
-//! from its free memory.
+//! from its free memory. Of the slabs of [`structures::arena`], where the data lies, the blocks count and not the slabs,
+//! for the same reason: a block that is freed is memory for the next key, so that evicting keys lowers `used_memory` at
+//! once. Slabs that are partly free show as fragmentation, in the resident set and in [`slack_bytes`].
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use structures::arena;
 
 /// The allocator of the programs: see docs/ARCHITECTURE.md for how it was chosen.
 pub type Allocator = Counting<tikv_jemallocator::Jemalloc>;
@@ -42,7 +46,14 @@ thread_local! {
 /// Bytes that the process has allocated; 0 in a program that does not use [`Counting`].
 pub fn used_bytes() -> u64 {
     let sum: i64 = ALLOCATED.iter().map(|counter| counter.0.load(Ordering::Relaxed)).sum();
-    sum.max(0) as u64
+    let arena = arena::usage();
+    (sum - arena.held + arena.allocated).max(0) as u64
+}
+
+/// Bytes of slabs that no block is in.
+pub fn slack_bytes() -> u64 {
+    let arena = arena::usage();
+    (arena.held - arena.allocated).max(0) as u64
 }
 
 /// jemalloc's report on itself.

@@ -124,7 +124,7 @@ impl Env for ProcessEnv {
             monotonic_clock: "time stamp counter or the system's".to_owned(),
             rss_bytes: pages(1) * rustix::param::page_size() as u64,
             system_memory_bytes: system_memory_bytes(),
-            allocator_active_bytes: 0,
+            allocator_active_bytes: allocator::used_bytes() + allocator::slack_bytes(),
             allocator_resident_bytes: 0,
             startup_bytes: self.startup_bytes,
             cpu: cpu_times(),

@@ -372,3 +372,63 @@ fn a_snapshot_does_not_replace_what_is_no_file() {
     assert_eq!(client.run("SAVE"), "-ERR");
     assert!(std::fs::metadata(&path).unwrap().file_type().is_socket());
 }
+
+/// Sets keys of many sizes: strings, hashes and lists.
+fn fill(client: &mut Client, keys: std::ops::Range<usize>) {
+    // In portions, so that what is on its way counts for little.
+    keys.clone().step_by(100).for_each(|start| fill_some(client, start..keys.end.min(start + 100)));
+}
+
+fn fill_some(client: &mut Client, keys: std::ops::Range<usize>) {
+    let mut bytes = Vec::new();
+    for key in keys.clone() {
+        let (name, value) = (format!("key:{key}"), vec![b'x'; 1 + key * 7 % 900]);
+        bytes.extend(match key % 3 {
+            0 => encode(&[b"SET", name.as_bytes(), &value]),
+            1 => encode(&[b"RPUSH", name.as_bytes(), &value]),
+            _ => encode(&[b"HSET", name.as_bytes(), b"field", &value]),
+        });
+    }
+    client.send(&bytes);
+    for key in keys {
+        let reply = client.reply();
+        assert!(reply == "+OK" || reply == ":1", "key {key}: {reply}");
+    }
+}
+
+#[test]
+fn memory_counts_as_free_as_soon_as_keys_are_deleted() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let used = |client: &mut Client<_>| client.info("used_memory").parse::<i64>().unwrap();
+    fill(&mut client, 0..1000);
+    let before = used(&mut client);
+    fill(&mut client, 1000..9000);
+    let full = used(&mut client);
+    assert!(full - before > 8000 * 300, "{before} {full}");
+    // One in two, so that hardly a slab becomes free.
+    for key in (1000..9000).step_by(2) {
+        assert_eq!(client.run(&format!("DEL key:{key}")), ":1");
+    }
+    let half = used(&mut client);
+    assert!((full - half) * 100 > (full - before) * 40, "{before} {full} {half}");
+    for key in (1001..9000).step_by(2) {
+        assert_eq!(client.run(&format!("UNLINK key:{key}")), ":1");
+    }
+    let empty = used(&mut client);
+    assert!((full - empty) * 100 > (full - before) * 85, "{before} {full} {empty}");
+}
+
+#[test]
+fn eviction_stops_at_the_limit() {
+    let server = Server::start(&["--maxmemory-policy", "allkeys-random"]);
+    let mut client = server.client();
+    fill(&mut client, 0..4000);
+    let limit = client.info("used_memory").parse::<u64>().unwrap();
+    assert_eq!(client.run(&format!("CONFIG SET maxmemory {limit}")), "+OK");
+    fill(&mut client, 4000..12_000);
+    let keys: u64 = client.run("DBSIZE").trim_start_matches(':').parse().unwrap();
+    // As much as there is room for stays: not a few keys more are thrown out for each new one.
+    assert!((3000..=4000).contains(&keys), "{keys}");
+    assert_eq!(client.info("evicted_keys"), (12_000 - keys).to_string());
+}

@@ -26,12 +26,12 @@ pub struct Copying {
 
 /// An ordered copy, from the side of the structure.
 #[derive(Debug)]
-pub(crate) struct Order {
+pub struct Order {
     parts: Arc<Mutex<Parts>>,
 }
 
 /// An order and the end to take its parts from.
-pub(crate) fn order() -> (Order, Copying) {
+pub fn order() -> (Order, Copying) {
     let parts = Arc::new(Mutex::new(Parts::default()));
     (Order { parts: Arc::clone(&parts) }, Copying { parts })
 }
@@ -52,15 +52,17 @@ impl Copying {
 
 impl Order {
     /// Nobody waits for the copy any more.
-    pub(crate) fn is_void(&self) -> bool {
+    pub fn is_void(&self) -> bool {
         Arc::strong_count(&self.parts) == 1
     }
 
-    pub(crate) fn is_of(&self, copying: &Copying) -> bool {
+    /// True if these are the two ends of one order.
+    pub fn is_of(&self, copying: &Copying) -> bool {
         Arc::ptr_eq(&self.parts, &copying.parts)
     }
 
-    pub(crate) fn parts(&self) -> MutexGuard<'_, Parts> {
+    /// To put parts in.
+    pub fn parts(&self) -> MutexGuard<'_, Parts> {
         lock(&self.parts)
     }
 }
@@ -68,6 +70,27 @@ impl Order {
 /// A thread that panicked while it held the lock left whole items: parts are only ever appended to.
 fn lock(parts: &Mutex<Parts>) -> MutexGuard<'_, Parts> {
     parts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The copy that is being taken of a structure; a clone of the structure has none.
+pub struct Slot<T>(pub Option<Box<T>>);
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot(None)
+    }
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Slot<T> {
+        Slot(None)
+    }
+}
+
+impl<T> std::fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "being copied" } else { "not being copied" })
+    }
 }
 
 /// Which intervals of a [`crate::table::Table`] a copy has reached. An interval is the entries whose hash ends in the

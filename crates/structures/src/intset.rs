@@ -8,16 +8,27 @@
 //! ```
 //!
 //! The width is that of the widest member ever added: adding a wider one widens all, removing it narrows none.
-//! Membership is a binary search. The bytes are one exact allocation, for the reasons given in [`crate::listpack`].
+//! Membership is a binary search. [`Ints`] is such bytes wherever they lie, as `str` is text; an [`Intset`] owns them.
+#![allow(unsafe_code)]
 
 use std::fmt;
+use std::ops::Deref;
+
+use crate::blob::Blob;
 
 const HEADER: usize = 8;
 
-/// An ordered set of integers in one exact allocation.
+/// An ordered set of integers, as bytes that somebody holds.
+#[derive(PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Ints {
+    bytes: [u8],
+}
+
+/// [`Ints`] that can be changed, in one exact allocation.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Intset {
-    bytes: Box<[u8]>,
+    bytes: Blob,
 }
 
 /// Why bytes are not an intset. The payload that carried them must be refused.
@@ -42,30 +53,17 @@ pub struct Iter<'a> {
     width: Width,
 }
 
-impl Intset {
-    pub fn new() -> Intset {
-        let mut bytes = [0; HEADER];
-        bytes[0] = Width::Two.bytes() as u8;
-        Intset { bytes: Box::new(bytes) }
+impl Ints {
+    /// The integers that these bytes are: those of another intset.
+    #[inline]
+    pub fn from_bytes(bytes: &[u8]) -> &Ints {
+        // SAFETY: it is a slice of bytes and nothing else (`repr(transparent)`).
+        unsafe { &*(std::ptr::from_ref(bytes) as *const Ints) }
     }
 
-    /// Takes bytes from outside and checks all of them: O(members).
-    pub fn from_vec_validated(bytes: Vec<u8>) -> Result<Intset, Malformed> {
-        let [w0, w1, w2, w3, c0, c1, c2, c3, members @ ..] = &bytes[..] else {
-            return Err(Malformed::Truncated);
-        };
-        let width = Width::from_bytes(u32::from_le_bytes([*w0, *w1, *w2, *w3])).ok_or(Malformed::Width)?;
-        let count = u32::from_le_bytes([*c0, *c1, *c2, *c3]) as usize;
-        if count == 0 {
-            return Err(Malformed::Empty);
-        }
-        if count.checked_mul(width.bytes()) != Some(members.len()) {
-            return Err(Malformed::Size);
-        }
-        if !(Iter { members, width }).is_sorted_by(|a, b| a < b) {
-            return Err(Malformed::Order);
-        }
-        Ok(Intset { bytes: bytes.into_boxed_slice() })
+    /// A copy of its own.
+    pub fn to_intset(&self) -> Intset {
+        Intset { bytes: Blob::from(&self.bytes) }
     }
 
     /// The whole intset as RDB files carry it.
@@ -103,42 +101,6 @@ impl Intset {
         Width::of(value) <= self.width() && self.search(value).is_ok()
     }
 
-    /// Adds a member; false if it was there.
-    pub fn add(&mut self, value: i64) -> bool {
-        let width = Width::of(value);
-        if width > self.width() {
-            self.widen_with(width, value);
-            return true;
-        }
-        let Err(index) = self.search(value) else { return false };
-        let width = self.width();
-        let at = HEADER + index * width.bytes();
-        let old = self.bytes.len();
-        let mut bytes = std::mem::take(&mut self.bytes).into_vec();
-        bytes.reserve_exact(width.bytes());
-        bytes.resize(old + width.bytes(), 0);
-        bytes.copy_within(at..old, at + width.bytes());
-        self.bytes = bytes.into_boxed_slice();
-        width.write(&mut self.bytes[HEADER..], index, value);
-        self.update_count();
-        true
-    }
-
-    /// Removes a member; false if it was not there.
-    pub fn remove(&mut self, value: i64) -> bool {
-        let width = self.width();
-        if Width::of(value) > width {
-            return false;
-        }
-        let Ok(index) = self.search(value) else { return false };
-        let at = HEADER + index * width.bytes();
-        let mut bytes = std::mem::take(&mut self.bytes).into_vec();
-        bytes.drain(at..at + width.bytes());
-        self.bytes = bytes.into_boxed_slice();
-        self.update_count();
-        true
-    }
-
     pub fn iter(&self) -> Iter<'_> {
         Iter { members: self.members(), width: self.width() }
     }
@@ -168,6 +130,71 @@ impl Intset {
             Width::Eight => search(members.as_chunks().0, value, i64::from_le_bytes),
         }
     }
+}
+
+impl Intset {
+    pub fn new() -> Intset {
+        let mut bytes = [0; HEADER];
+        bytes[0] = Width::Two.bytes() as u8;
+        Intset { bytes: Blob::from(&bytes[..]) }
+    }
+
+    /// Takes bytes from outside and checks all of them: O(members).
+    pub fn from_vec_validated(bytes: Vec<u8>) -> Result<Intset, Malformed> {
+        let [w0, w1, w2, w3, c0, c1, c2, c3, members @ ..] = &bytes[..] else {
+            return Err(Malformed::Truncated);
+        };
+        let width = Width::from_bytes(u32::from_le_bytes([*w0, *w1, *w2, *w3])).ok_or(Malformed::Width)?;
+        let count = u32::from_le_bytes([*c0, *c1, *c2, *c3]) as usize;
+        if count == 0 {
+            return Err(Malformed::Empty);
+        }
+        if count.checked_mul(width.bytes()) != Some(members.len()) {
+            return Err(Malformed::Size);
+        }
+        if !(Iter { members, width }).is_sorted_by(|a, b| a < b) {
+            return Err(Malformed::Order);
+        }
+        Ok(Intset { bytes: Blob::from(&bytes[..]) })
+    }
+
+    /// The intset whose [`Intset::into_blob`] this is.
+    pub fn from_blob(bytes: Blob) -> Intset {
+        Intset { bytes }
+    }
+
+    pub fn into_blob(self) -> Blob {
+        self.bytes
+    }
+
+    /// Adds a member; false if it was there.
+    pub fn add(&mut self, value: i64) -> bool {
+        let width = Width::of(value);
+        if width > self.width() {
+            self.widen_with(width, value);
+            return true;
+        }
+        let Err(index) = self.search(value) else { return false };
+        let width = self.width();
+        let at = HEADER + index * width.bytes();
+        self.bytes.resize_gap(at, 0, width.bytes());
+        width.write(&mut self.bytes[HEADER..], index, value);
+        self.update_count();
+        true
+    }
+
+    /// Removes a member; false if it was not there.
+    pub fn remove(&mut self, value: i64) -> bool {
+        let width = self.width();
+        if Width::of(value) > width {
+            return false;
+        }
+        let Ok(index) = self.search(value) else { return false };
+        let at = HEADER + index * width.bytes();
+        self.bytes.resize_gap(at, width.bytes(), 0);
+        self.update_count();
+        true
+    }
 
     /// Rewrites all members in a width that only `value` needs: it lies outside the range of the others, hence at one
     /// of the ends.
@@ -184,7 +211,10 @@ impl Intset {
         if value >= 0 {
             width.push(&mut bytes, value);
         }
-        self.bytes = bytes.into_boxed_slice();
+        // Into the same blob: it may lie behind a prefix.
+        let old = self.bytes.len();
+        self.bytes.resize_gap(0, old, bytes.len());
+        self.bytes.copy_from_slice(&bytes);
         self.update_count();
     }
 
@@ -194,15 +224,39 @@ impl Intset {
     }
 }
 
+impl Deref for Intset {
+    type Target = Ints;
+
+    #[inline(always)]
+    fn deref(&self) -> &Ints {
+        Ints::from_bytes(&self.bytes)
+    }
+}
+
 impl Default for Intset {
     fn default() -> Intset {
         Intset::new()
     }
 }
 
+impl fmt::Debug for Ints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
 impl fmt::Debug for Intset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Ints {
+    type Item = i64;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
     }
 }
 

@@ -1,7 +1,9 @@
 //! The bytes and memory of the data: compact encodings, tables and ordered sets. They know nothing of commands,
 //! databases or the server; each file is one structure.
 
+pub mod arena;
 pub mod bits;
+pub mod blob;
 pub mod copying;
 pub mod geo;
 pub mod glob;

@@ -19,29 +19,37 @@
 //!
 //! A string that is the canonical text of an `i64` is stored as that integer.
 //!
-//! A [`Listpack`] owns exactly its bytes, as a `Box<[u8]>`: 16 bytes in a value or list node (a `Vec` would be 24), and
-//! no slack that a copy-on-write snapshot would carry. Each growth is a `realloc` by the exact amount, which allocators
-//! serve in place as long as the size class does not change; Redis relies on the same. Who appends several values at
-//! once uses [`Listpack::append_many`], which grows once. How well exact growth goes is the allocator's doing: appending a
-//! 32-byte value to a list node of up to 8 KiB took 34 ns with glibc, 53 ns with jemalloc and 160 ns with mimalloc, which
-//! moves the block where the others extend it.
+//! In memory the total and the end mark are left out, since who holds the bytes knows how many there are: five bytes
+//! of a small collection. [`Pack`] is such bytes wherever they lie, as `str` is text; a [`Listpack`] owns them, in a
+//! [`Blob`] that is 16 bytes in a value or list node and grows by the exact amount. Who appends several values at once
+//! uses [`Listpack::append_many`], which grows once. Growing within a large block is the global allocator's doing:
+//! appending a 32-byte value to a list node of up to 8 KiB took 34 ns with glibc, 53 ns with jemalloc and 160 ns with
+//! mimalloc, which moves the block where the others extend it.
 //!
 //! Bytes from outside enter through [`Listpack::from_vec_validated`] only. Everything else relies on well-formed
 //! entries and panics, rather than reads on, when it meets one that is not: after a shallow validation a corrupt
 //! payload can stop the server, never make it read out of bounds.
+#![allow(unsafe_code)]
 
 use std::fmt;
+use std::ops::Deref;
 
 mod growing;
 
 pub use growing::{Appender, GrowingListpack};
 
+use crate::blob::Blob;
 use crate::number::{i64_len, parse_i64, push_i64};
 
 /// A listpack grows no further than this many bytes; callers ask [`Listpack::would_exceed`] and convert the value.
 pub const SAFETY_LIMIT: usize = 1 << 30;
 
-const HEADER: usize = 6;
+/// In memory: the count alone.
+const HEADER: usize = 2;
+/// What the wire form has more: the total before the count, and the end mark.
+const TOTAL: usize = 4;
+const WIRE_HEADER: usize = TOTAL + HEADER;
+const WIRE_MORE: usize = TOTAL + 1;
 const COUNT_UNKNOWN: u16 = u16::MAX;
 const END: u8 = 0xFF;
 
@@ -51,10 +59,17 @@ const HEAD_MAX: usize = 9;
 /// What a broken listpack would break; see the module's story on validation.
 const WELL_FORMED: &str = "a listpack's entries are well formed";
 
-/// A list of strings and integers in one exact allocation.
+/// A list of strings and integers, as bytes that somebody holds: the wire form without total and end mark.
+#[derive(PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Pack {
+    bytes: [u8],
+}
+
+/// A [`Pack`] that can be changed, in one exact allocation.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Listpack {
-    bytes: Box<[u8]>,
+    bytes: Blob,
 }
 
 /// Where an entry starts. It stays valid until the listpack changes; after a change only the position that the
@@ -105,24 +120,39 @@ pub struct RevIter<'a> {
     at: usize,
 }
 
-impl Listpack {
-    pub fn new() -> Listpack {
-        let mut bytes = [0; HEADER + 1];
-        bytes[0] = bytes.len() as u8;
-        bytes[HEADER] = END;
-        Listpack { bytes: Box::new(bytes) }
+impl Pack {
+    /// The pack that these bytes are: those of another pack, [`Pack::as_bytes`].
+    #[inline]
+    pub fn from_bytes(bytes: &[u8]) -> &Pack {
+        // SAFETY: a pack is a slice of bytes and nothing else (`repr(transparent)`).
+        unsafe { &*(std::ptr::from_ref(bytes) as *const Pack) }
     }
 
-    /// Takes bytes from outside. `deep` checks every entry and the count; otherwise only header, end mark and the
-    /// first entry are checked, and later calls panic on what is corrupt.
-    pub fn from_vec_validated(bytes: Vec<u8>, deep: bool) -> Result<Listpack, Malformed> {
-        validate(&bytes, deep)?;
-        Ok(Listpack { bytes: bytes.into_boxed_slice() })
+    /// The bytes in memory, which are not those of the wire.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The size of what [`Pack::push_wire`] appends.
+    #[inline]
+    pub fn wire_len(&self) -> usize {
+        self.bytes.len() + WIRE_MORE
+    }
+
+    /// Appends the whole listpack as RDB files and the wire carry it.
+    pub fn push_wire(&self, out: &mut Vec<u8>) {
+        out.reserve(self.wire_len());
+        out.extend_from_slice(&(self.wire_len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.bytes);
+        out.push(END);
     }
 
     /// The whole listpack as RDB files and the wire carry it.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.push_wire(&mut out);
+        out
     }
 
     /// Number of entries: O(1) up to 65,534 entries, else a walk.
@@ -136,13 +166,13 @@ impl Listpack {
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.bytes[HEADER] == END
+        self.bytes.len() == HEADER
     }
 
     /// Whether `extra` bytes more would pass [`SAFETY_LIMIT`].
     #[inline]
     pub fn would_exceed(&self, extra: usize) -> bool {
-        self.bytes.len().saturating_add(extra) > SAFETY_LIMIT
+        self.wire_len().saturating_add(extra) > SAFETY_LIMIT
     }
 
     #[inline]
@@ -196,19 +226,20 @@ impl Listpack {
     /// The first entry equal to `value` at `start` or later, looking at one entry and leaving out the next `skip`:
     /// with `skip` 1 and `start` at the first field, it looks at a hash's fields only.
     pub fn find(&self, start: Pos, value: &[u8], skip: usize) -> Option<Pos> {
+        let bytes = &self.bytes;
         let mut wanted = Wanted::new(value);
         let mut at = start.at();
-        while self.bytes[at] != END {
-            let entry = &self.bytes[at..];
+        while at < bytes.len() {
+            let entry = &bytes[at..];
             if wanted.is(decode(entry)) {
                 return Some(Pos(at as u32));
             }
             at += stored_len(entry);
             for _ in 0..skip {
-                if self.bytes[at] == END {
+                if at >= bytes.len() {
                     return None;
                 }
-                at += stored_len(&self.bytes[at..]);
+                at += stored_len(&bytes[at..]);
             }
         }
         None
@@ -223,9 +254,19 @@ impl Listpack {
         Iter { bytes: &self.bytes, at: pos.at() }
     }
 
+    /// No entries.
+    pub fn iter_at_end(&self) -> Iter<'_> {
+        Iter { bytes: &self.bytes, at: self.bytes.len() }
+    }
+
+    /// A copy of its own.
+    pub fn to_listpack(&self) -> Listpack {
+        Listpack { bytes: Blob::from(&self.bytes) }
+    }
+
     /// Entries from the last to the first.
     pub fn iter_rev(&self) -> RevIter<'_> {
-        RevIter { bytes: &self.bytes, at: self.bytes.len() - 1 }
+        RevIter { bytes: &self.bytes, at: self.bytes.len() }
     }
 
     /// Entries from `pos` towards the start, `pos` included.
@@ -233,14 +274,78 @@ impl Listpack {
         RevIter { bytes: &self.bytes, at: self.after(pos) }
     }
 
+    /// Bytes that the entry at `pos` takes.
+    #[inline]
+    pub fn entry_bytes_at(&self, pos: Pos) -> usize {
+        stored_len(&self.bytes[pos.at()..])
+    }
+
+    /// The index of the first entry equal to `value`.
+    pub fn position(&self, value: &[u8]) -> Option<usize> {
+        let mut wanted = Wanted::new(value);
+        self.iter().position(|entry| wanted.is(entry))
+    }
+
+    /// How many entries equal `value`.
+    pub fn count_equal(&self, value: &[u8]) -> usize {
+        let mut wanted = Wanted::new(value);
+        self.iter().filter(|&entry| wanted.is(entry)).count()
+    }
+
+    fn header_count(&self) -> u16 {
+        u16::from_le_bytes([self.bytes[0], self.bytes[1]])
+    }
+
+    fn end_pos(&self) -> Pos {
+        Pos(self.bytes.len() as u32)
+    }
+
+    #[inline]
+    fn pos_at(&self, at: usize) -> Option<Pos> {
+        (at < self.bytes.len()).then_some(Pos(at as u32))
+    }
+
+    #[inline]
+    fn after(&self, pos: Pos) -> usize {
+        pos.at() + stored_len(&self.bytes[pos.at()..])
+    }
+}
+
+impl Listpack {
+    pub fn new() -> Listpack {
+        Listpack { bytes: Blob::from(&[0; HEADER][..]) }
+    }
+
+    /// Takes bytes from outside. `deep` checks every entry and the count; otherwise only header, end mark and the
+    /// first entry are checked, and later calls panic on what is corrupt.
+    pub fn from_wire(bytes: &[u8], deep: bool) -> Result<Listpack, Malformed> {
+        validate(bytes, deep)?;
+        Ok(Listpack { bytes: Blob::from(&bytes[TOTAL..bytes.len() - 1]) })
+    }
+
+    /// [`Listpack::from_wire`] for bytes in a buffer of their own.
+    pub fn from_vec_validated(bytes: Vec<u8>, deep: bool) -> Result<Listpack, Malformed> {
+        Listpack::from_wire(&bytes, deep)
+    }
+
+    /// The listpack whose [`Listpack::into_blob`] this is.
+    pub fn from_blob(bytes: Blob) -> Listpack {
+        Listpack { bytes }
+    }
+
+    /// The bytes in memory.
+    pub fn into_blob(self) -> Blob {
+        self.bytes
+    }
+
     #[inline]
     pub fn push_back(&mut self, value: &[u8]) {
-        self.splice(self.bytes.len() - 1, 0, 0, &Encoded::text(value));
+        self.splice(self.bytes.len(), 0, 0, &Encoded::text(value));
     }
 
     #[inline]
     pub fn push_back_i64(&mut self, value: i64) {
-        self.splice(self.bytes.len() - 1, 0, 0, &Encoded::int(value));
+        self.splice(self.bytes.len(), 0, 0, &Encoded::int(value));
     }
 
     #[inline]
@@ -256,7 +361,7 @@ impl Listpack {
     {
         let values = values.into_iter();
         let added = values.clone().map(entry_bytes).sum();
-        let mut at = self.bytes.len() - 1;
+        let mut at = self.bytes.len();
         let mut count = 0;
         self.resize_gap(at, 0, added);
         for value in values {
@@ -297,7 +402,7 @@ impl Listpack {
     pub fn delete(&mut self, pos: Pos, count: usize) -> Option<Pos> {
         let start = pos.at();
         let (mut end, mut deleted) = (start, 0);
-        while deleted < count && self.bytes[end] != END {
+        while deleted < count && end < self.bytes.len() {
             end += stored_len(&self.bytes[end..]);
             deleted += 1;
         }
@@ -313,7 +418,7 @@ impl Listpack {
         let start = if index < 0 { before - index.unsigned_abs() as usize } else { index as usize };
         if before - start <= count {
             // To the end: the entries need no walk.
-            let (at, end) = (pos.at(), self.bytes.len() - 1);
+            let (at, end) = (pos.at(), self.bytes.len());
             self.resize_gap(at, end - at, 0);
             self.set_header_count(start);
             before - start
@@ -323,24 +428,6 @@ impl Listpack {
         }
     }
 
-    /// Bytes that the entry at `pos` takes.
-    #[inline]
-    pub fn entry_bytes_at(&self, pos: Pos) -> usize {
-        stored_len(&self.bytes[pos.at()..])
-    }
-
-    /// The index of the first entry equal to `value`.
-    pub fn position(&self, value: &[u8]) -> Option<usize> {
-        let mut wanted = Wanted::new(value);
-        self.iter().position(|entry| wanted.is(entry))
-    }
-
-    /// How many entries equal `value`.
-    pub fn count_equal(&self, value: &[u8]) -> usize {
-        let mut wanted = Wanted::new(value);
-        self.iter().filter(|&entry| wanted.is(entry)).count()
-    }
-
     /// Deletes entries equal to `value` in one pass: leaves the first `skip` of them, then deletes up to `limit`.
     /// Returns how many it deleted.
     pub fn delete_equal(&mut self, value: &[u8], mut skip: usize, limit: usize) -> usize {
@@ -348,7 +435,7 @@ impl Listpack {
         let mut deleted = 0;
         let mut read = HEADER;
         let mut write = HEADER;
-        while deleted < limit && self.bytes[read] != END {
+        while deleted < limit && read < self.bytes.len() {
             let entry = &self.bytes[read..];
             let len = stored_len(entry);
             if wanted.is(decode(entry)) && {
@@ -371,10 +458,10 @@ impl Listpack {
     }
 
     /// Appends the entries of `other`.
-    pub fn append(&mut self, other: &Listpack) {
+    pub fn append(&mut self, other: &Pack) {
         let count = self.len() + other.len();
-        let entries = &other.bytes[HEADER..other.bytes.len() - 1];
-        let at = self.bytes.len() - 1;
+        let entries = &other.bytes[HEADER..];
+        let at = self.bytes.len();
         self.resize_gap(at, 0, entries.len());
         self.bytes[at..at + entries.len()].copy_from_slice(entries);
         self.set_header_count(count);
@@ -384,25 +471,19 @@ impl Listpack {
     pub fn split_off(&mut self, index: usize) -> Listpack {
         let Some(pos) = self.seek(index as i64) else { return Listpack::new() };
         let count = self.len();
+        let mut tail = Listpack::new();
         let entries = &self.bytes[pos.at()..];
-        let mut tail = Vec::with_capacity(HEADER + entries.len());
-        tail.extend_from_slice(&((HEADER + entries.len()) as u32).to_le_bytes());
-        tail.extend_from_slice(&[0; 2]);
-        tail.extend_from_slice(entries);
-        let mut tail = Listpack { bytes: tail.into_boxed_slice() };
+        tail.bytes.resize_gap(HEADER, 0, entries.len());
+        tail.bytes[HEADER..].copy_from_slice(entries);
         tail.set_header_count(count - index);
-        self.resize_gap(pos.at(), self.bytes.len() - 1 - pos.at(), 0);
+        self.resize_gap(pos.at(), self.bytes.len() - pos.at(), 0);
         self.set_header_count(index);
         tail
     }
 
-    fn header_count(&self) -> u16 {
-        u16::from_le_bytes([self.bytes[4], self.bytes[5]])
-    }
-
     fn set_header_count(&mut self, count: usize) {
         let count = u16::try_from(count).unwrap_or(COUNT_UNKNOWN);
-        self.bytes[4..HEADER].copy_from_slice(&count.to_le_bytes());
+        self.bytes[..HEADER].copy_from_slice(&count.to_le_bytes());
     }
 
     /// An unknown count stays unknown, as in Redis.
@@ -413,20 +494,6 @@ impl Listpack {
         }
     }
 
-    fn end_pos(&self) -> Pos {
-        Pos(self.bytes.len() as u32 - 1)
-    }
-
-    #[inline]
-    fn pos_at(&self, at: usize) -> Option<Pos> {
-        (self.bytes[at] != END).then_some(Pos(at as u32))
-    }
-
-    #[inline]
-    fn after(&self, pos: Pos) -> usize {
-        pos.at() + stored_len(&self.bytes[pos.at()..])
-    }
-
     fn splice(&mut self, at: usize, removed_len: usize, removed: usize, encoded: &Encoded<'_>) {
         let added_len = encoded.stored_len();
         self.resize_gap(at, removed_len, added_len);
@@ -434,23 +501,21 @@ impl Listpack {
         self.update_header(removed, 1);
     }
 
-    /// Gives `removed` bytes at `at` the size `added`, reallocating exactly, and sets the header's total. What the gap
-    /// holds afterwards is for the caller to write.
+    /// Gives `removed` bytes at `at` the size `added`. What the gap holds afterwards is for the caller to write.
+    #[inline]
     fn resize_gap(&mut self, at: usize, removed: usize, added: usize) {
         if removed != added {
-            let old = self.bytes.len();
-            let total = old - removed + added;
-            assert!(u32::try_from(total).is_ok(), "callers keep listpacks below the safety limit");
-            let mut bytes = std::mem::take(&mut self.bytes).into_vec();
-            if total > old {
-                bytes.reserve_exact(total - old);
-                bytes.resize(total, 0);
-            }
-            bytes.copy_within(at + removed..old, at + added);
-            bytes.truncate(total);
-            bytes[..4].copy_from_slice(&(total as u32).to_le_bytes());
-            self.bytes = bytes.into_boxed_slice();
+            self.bytes.resize_gap(at, removed, added);
         }
+    }
+}
+
+impl Deref for Listpack {
+    type Target = Pack;
+
+    #[inline(always)]
+    fn deref(&self) -> &Pack {
+        Pack::from_bytes(&self.bytes)
     }
 }
 
@@ -460,9 +525,24 @@ impl Default for Listpack {
     }
 }
 
-impl fmt::Debug for Listpack {
+impl fmt::Debug for Pack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Debug for Listpack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl<'a> IntoIterator for &'a Pack {
+    type Item = Entry<'a>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
     }
 }
 
@@ -568,7 +648,7 @@ impl<'a> Iterator for Iter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Entry<'a>> {
         let entry = &self.bytes[self.at..];
-        if entry[0] == END {
+        if entry.is_empty() {
             return None;
         }
         self.at += stored_len(entry);
@@ -800,7 +880,7 @@ fn decode(entry: &[u8]) -> Entry<'_> {
 }
 
 fn validate(bytes: &[u8], deep: bool) -> Result<(), Malformed> {
-    if bytes.len() < HEADER + 1 {
+    if bytes.len() < WIRE_HEADER + 1 {
         return Err(Malformed::Truncated);
     }
     let total = bytes.first_chunk().map(|chunk| u32::from_le_bytes(*chunk));
@@ -811,14 +891,14 @@ fn validate(bytes: &[u8], deep: bool) -> Result<(), Malformed> {
     if bytes[end] != END {
         return Err(Malformed::End);
     }
-    let (mut at, mut count) = (HEADER, 0);
+    let (mut at, mut count) = (WIRE_HEADER, 0);
     while at < end && (deep || count == 0) {
         if bytes[at] == END {
             return Err(Malformed::End);
         }
         let len = encoded_len(&bytes[at..end]).ok_or(Malformed::Entry)?;
         let next = at + len + backlen_len(len);
-        if next > end || backlen(&bytes[HEADER..next]) != Some(len) {
+        if next > end || backlen(&bytes[WIRE_HEADER..next]) != Some(len) {
             return Err(Malformed::Entry);
         }
         at = next;
@@ -845,21 +925,21 @@ mod tests {
     fn body(values: &[&[u8]]) -> Vec<u8> {
         let mut list = Listpack::new();
         list.append_many(values.iter().copied());
-        list.bytes()[HEADER..list.bytes().len() - 1].to_vec()
+        list.to_wire()[WIRE_HEADER..list.to_wire().len() - 1].to_vec()
     }
 
     fn checked(list: &Listpack) {
-        validate(list.bytes(), true).unwrap();
+        validate(&list.to_wire(), true).unwrap();
     }
 
     #[test]
     fn bytes_are_those_of_the_format() {
-        assert_eq!(Listpack::new().bytes(), [7, 0, 0, 0, 0, 0, 0xFF]);
+        assert_eq!(Listpack::new().to_wire(), [7, 0, 0, 0, 0, 0, 0xFF]);
         let mut list = Listpack::new();
         list.push_back(b"hello");
         list.push_back(b"1024");
         list.push_front(b"7");
-        assert_eq!(list.bytes(), b"\x13\0\0\0\x03\0\x07\x01\x85hello\x06\xC4\x00\x02\xFF");
+        assert_eq!(list.to_wire(), b"\x13\0\0\0\x03\0\x07\x01\x85hello\x06\xC4\x00\x02\xFF");
         for (value, expected) in [
             ("0", &[0x00, 1][..]),
             ("127", &[0x7F, 1]),
@@ -941,7 +1021,7 @@ mod tests {
             list.append_many([&b"field"[..], b"300", b"x"]);
             list
         };
-        let good = list.bytes().to_vec();
+        let good = list.to_wire().to_vec();
         let damaged = |edit: &dyn Fn(&mut Vec<u8>)| {
             let mut bytes = good.clone();
             edit(&mut bytes);
@@ -952,21 +1032,21 @@ mod tests {
         assert_eq!(damaged(&|bytes| bytes[0] += 1), Err(Malformed::Size));
         assert_eq!(damaged(&|bytes| bytes[3] = 1), Err(Malformed::Size));
         assert_eq!(damaged(&|bytes| *bytes.last_mut().unwrap() = 0), Err(Malformed::End));
-        assert_eq!(damaged(&|bytes| bytes[HEADER + 7] = END), Err(Malformed::End));
+        assert_eq!(damaged(&|bytes| bytes[WIRE_HEADER + 7] = END), Err(Malformed::End));
         assert_eq!(damaged(&|bytes| bytes[4] = 2), Err(Malformed::Count));
         assert_eq!(
             damaged(&|bytes| bytes[4..6].fill(0xFF)),
             Ok({
                 let mut list = list.clone();
-                list.bytes[4..6].fill(0xFF);
+                list.bytes[..HEADER].fill(0xFF);
                 list
             })
         );
-        assert_eq!(damaged(&|bytes| bytes[HEADER] = 0xF5), Err(Malformed::Entry));
-        assert_eq!(damaged(&|bytes| bytes[HEADER] = 0x84), Err(Malformed::Entry));
-        assert_eq!(damaged(&|bytes| bytes[HEADER + 6] = 5), Err(Malformed::Entry));
-        assert_eq!(damaged(&|bytes| bytes[HEADER] = 0xBF), Err(Malformed::Entry));
-        assert_eq!(damaged(&|bytes| bytes[HEADER..HEADER + 5].fill(0xF0)), Err(Malformed::Entry));
+        assert_eq!(damaged(&|bytes| bytes[WIRE_HEADER] = 0xF5), Err(Malformed::Entry));
+        assert_eq!(damaged(&|bytes| bytes[WIRE_HEADER] = 0x84), Err(Malformed::Entry));
+        assert_eq!(damaged(&|bytes| bytes[WIRE_HEADER + 6] = 5), Err(Malformed::Entry));
+        assert_eq!(damaged(&|bytes| bytes[WIRE_HEADER] = 0xBF), Err(Malformed::Entry));
+        assert_eq!(damaged(&|bytes| bytes[WIRE_HEADER..WIRE_HEADER + 5].fill(0xF0)), Err(Malformed::Entry));
     }
 
     #[test]
@@ -1055,10 +1135,10 @@ mod tests {
                         model.push(value.to_string().into_bytes());
                     }
                     Op::AppendMany(values) => {
-                        let before = list.bytes().len();
+                        let before = list.to_wire().len();
                         list.append_many(values.iter().map(|value| &value[..]));
                         let added: usize = values.iter().map(|value| entry_bytes(value)).sum();
-                        prop_assert_eq!(list.bytes().len(), before + added);
+                        prop_assert_eq!(list.to_wire().len(), before + added);
                         model.extend(values);
                     }
                     Op::InsertBefore(at, value) => if let Some(pos) = list.seek(at as i64) {
@@ -1146,7 +1226,7 @@ mod tests {
         ) {
             let mut list = Listpack::new();
             list.append_many(values.iter().map(|value| &value[..]));
-            let mut bytes = list.bytes().to_vec();
+            let mut bytes = list.to_wire().to_vec();
             bytes.truncate(bytes.len() - cut);
             for (at, byte) in edits {
                 let at = at.index(bytes.len());
@@ -1164,10 +1244,10 @@ mod tests {
         #[test]
         fn noise_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = validate(&bytes, true);
-            if bytes.len() > HEADER {
+            if bytes.len() > WIRE_HEADER {
                 let total = bytes.len() as u32;
                 bytes[..4].copy_from_slice(&total.to_le_bytes());
-                bytes[4..HEADER].fill(0xFF);
+                bytes[4..WIRE_HEADER].fill(0xFF);
                 *bytes.last_mut().unwrap() = END;
                 if let Ok(list) = Listpack::from_vec_validated(bytes, true) {
                     prop_assert_eq!(list.iter().count(), list.iter_rev().count());

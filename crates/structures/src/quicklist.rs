@@ -20,7 +20,8 @@ use std::collections::{VecDeque, vec_deque};
 use std::iter::Rev;
 use std::mem;
 
-use crate::listpack::{self, Entry, Listpack, OwnedEntry};
+use crate::copying::Slot;
+use crate::listpack::{self, Entry, Listpack, OwnedEntry, Pack};
 
 mod copy;
 
@@ -42,13 +43,13 @@ pub struct Quicklist {
     nodes: VecDeque<Node>,
     len: usize,
     limits: Limits,
-    copy: copy::Slot,
+    copy: Slot<copy::ListCopy>,
 }
 
 /// A node as a snapshot writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeRef<'a> {
-    Packed(&'a Listpack),
+    Packed(&'a Pack),
     /// One element.
     Plain(&'a [u8]),
 }
@@ -71,19 +72,26 @@ impl Quicklist {
     /// An empty list. `fill`, as in `list-max-listpack-size`: 1 and up, at most that many elements a node; -1 to -5,
     /// nodes of 4, 8, 16, 32 or 64 KiB. Values outside are taken as the nearest one.
     pub fn new(fill: i32) -> Quicklist {
-        let fill = fill.clamp(-(SIZE_CLASSES.len() as i32), i32::from(i16::MAX)) as i16;
-        Quicklist {
-            nodes: VecDeque::new(),
-            len: 0,
-            limits: Limits { fill, packed_threshold: 0 },
-            copy: Default::default(),
-        }
+        Quicklist::with_limits(Limits::new(fill))
+    }
+
+    pub fn with_limits(limits: Limits) -> Quicklist {
+        Quicklist { nodes: VecDeque::new(), len: 0, limits, copy: Default::default() }
     }
 
     /// Makes elements of at least this many bytes plain nodes; 0, the default, leaves it to the fill. What is in the
     /// list stays as it is. For `DEBUG QUICKLIST-PACKED-THRESHOLD`.
     pub fn set_packed_threshold(&mut self, bytes: u32) {
         self.limits.packed_threshold = bytes;
+    }
+
+    /// Whether the list is one packed node that fills no more than half of what one may: then
+    /// [`Quicklist::into_listpack`] may well be what its owner wants.
+    pub fn is_small(&self) -> bool {
+        match (self.nodes.len(), self.nodes.front()) {
+            (1, Some(Node::Packed { count, list })) => self.limits.allow_half(list.wire_len(), *count),
+            _ => false,
+        }
     }
 
     /// Number of elements.
@@ -193,7 +201,7 @@ impl Quicklist {
         match &mut self.nodes[at] {
             Node::Packed { count, list } if !large => {
                 let pos = list.seek(offset as i64).expect(COUNTED);
-                let bytes = list.bytes().len();
+                let bytes = list.wire_len();
                 let bytes_after = bytes - list.entry_bytes_at(pos) + listpack::entry_bytes(value);
                 if *count == 1 || bytes_after <= bytes || self.limits.allow(bytes_after, *count) {
                     list.replace(pos, value);
@@ -377,6 +385,8 @@ impl Quicklist {
 
     /// The list as one listpack, if it has no more than one node and that is packed; itself otherwise.
     pub fn into_listpack(mut self) -> Result<Listpack, Quicklist> {
+        // A copy that is being taken needs the node while it is here.
+        self.copy_more(usize::MAX);
         match (self.nodes.len(), self.nodes.pop_back()) {
             (1, Some(Node::Packed { list, .. })) => Ok(list),
             (_, None) => Ok(Listpack::new()),
@@ -541,6 +551,20 @@ impl<'a> IntoIterator for &'a Quicklist {
     }
 }
 
+impl<'a> Iter<'a> {
+    /// The elements of a list that is one listpack.
+    pub fn of_pack(entries: listpack::Iter<'a>) -> Iter<'a> {
+        Iter { node: NodeIter::Packed(entries), rest: vec_deque::Iter::default() }
+    }
+}
+
+impl<'a> RevIter<'a> {
+    /// The elements of a list that is one listpack, towards the start.
+    pub fn of_pack(entries: listpack::RevIter<'a>) -> RevIter<'a> {
+        RevIter { node: NodeIter::Packed(entries), rest: vec_deque::Iter::default().rev() }
+    }
+}
+
 impl<'a> Iterator for Iter<'a> {
     type Item = Entry<'a>;
 
@@ -598,7 +622,7 @@ impl Node {
 
     fn bytes(&self) -> usize {
         match self {
-            Node::Packed { list, .. } => list.bytes().len(),
+            Node::Packed { list, .. } => list.wire_len(),
             Node::Plain(bytes) => bytes.len(),
         }
     }
@@ -672,14 +696,38 @@ impl Node {
 }
 
 /// How full nodes get.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
     fill: i16,
     /// 0: not set.
     packed_threshold: u32,
 }
 
 impl Limits {
+    /// See [`Quicklist::new`].
+    pub fn new(fill: i32) -> Limits {
+        let fill = fill.clamp(-(SIZE_CLASSES.len() as i32), i32::from(i16::MAX)) as i16;
+        Limits { fill, packed_threshold: 0 }
+    }
+
+    /// See [`Quicklist::set_packed_threshold`].
+    pub fn set_packed_threshold(&mut self, bytes: u32) {
+        self.packed_threshold = bytes;
+    }
+
+    /// Whether a list that is one listpack stays one with another element in it.
+    #[inline]
+    pub fn takes_one_more(self, list: &Pack, value: &[u8]) -> bool {
+        self.allow_insert(list, u32::try_from(list.len()).unwrap_or(u32::MAX), value)
+    }
+
+    /// Whether a list that is one listpack stays one with another element in place of the one at `pos`.
+    pub fn takes_instead(self, list: &Pack, pos: listpack::Pos, value: &[u8]) -> bool {
+        let bytes = list.wire_len();
+        let after = bytes - list.entry_bytes_at(pos) + listpack::entry_bytes(value);
+        !self.is_large(value) && (after <= bytes || self.allow(after, list.len() as u32))
+    }
+
     /// The node that holds one new element.
     fn node(self, value: &[u8]) -> Node {
         if self.is_large(value) {
@@ -718,15 +766,15 @@ impl Limits {
     }
 
     #[inline]
-    fn allow_insert(self, list: &Listpack, count: u32, value: &[u8]) -> bool {
+    fn allow_insert(self, list: &Pack, count: u32, value: &[u8]) -> bool {
         !self.is_large(value)
-            && self.allow(list.bytes().len() + value.len() + ENTRY_OVERHEAD, count.saturating_add(1))
+            && self.allow(list.wire_len() + value.len() + ENTRY_OVERHEAD, count.saturating_add(1))
     }
 
     fn allow_merge(self, a: &Node, b: &Node, allow: fn(Limits, usize, u32) -> bool) -> bool {
         match (a, b) {
             (Node::Packed { count: x, list: a }, Node::Packed { count: y, list: b }) => {
-                allow(self, a.bytes().len() + b.bytes().len() - EMPTY_LISTPACK, x.saturating_add(*y))
+                allow(self, a.wire_len() + b.wire_len() - EMPTY_LISTPACK, x.saturating_add(*y))
             }
             _ => false,
         }
@@ -865,7 +913,7 @@ mod tests {
         assert_eq!(list.clone().into_listpack().unwrap(), packed);
         list.push_node_plain(b"p"[..].into());
         assert_eq!((list.len(), counts(&list)), (11, vec![10, 1]));
-        assert!(list.bytes() > packed.bytes().len());
+        assert!(list.bytes() > packed.wire_len());
         assert_eq!(list.into_listpack().unwrap_err().len(), 11);
         assert_eq!(Quicklist::new(1).into_listpack().unwrap(), Listpack::new());
     }
@@ -985,7 +1033,7 @@ mod tests {
                         Node::Packed { count, list: packed } => {
                             prop_assert_eq!(*count as usize, packed.len());
                             prop_assert!(*count > 0);
-                            prop_assert!(*count == 1 || list.limits.allow(packed.bytes().len(), *count));
+                            prop_assert!(*count == 1 || list.limits.allow(packed.wire_len(), *count));
                             prop_assert!(packed.iter().all(|entry| !list.limits.is_large(&entry.to_vec())));
                         }
                         Node::Plain(bytes) => prop_assert!(list.limits.is_large(bytes)),

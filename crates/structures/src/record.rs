@@ -2,27 +2,36 @@
 //!
 //! [`Record`] is what the tables of databases, sets and hashes hold: one non-null pointer to one block that carries a
 //! small header, an optional expiry, the key, and a value that is nothing, a number, bytes, or the owner's type `P`
-//! for everything bigger. A 14-byte key with a 100-byte value takes a 128-byte block. The record keeps no capacity:
+//! for everything bigger. A 14-byte key with a 100-byte value takes a block of 120 bytes. The record keeps no capacity:
 //! the size of the block follows from what the header says is in it, so "does the new value fit" is decided by
 //! comparing two rounded sizes.
 //!
 //! ```text
-//!  0        4      5        6            8
-//!  | meta   | flags| key len| value len  | expire i64 | i64 or P | key len u32 | value len u32 | key … | value … |
-//!                                          if EXPIRE    if INT,    if WIDE_KEY   if WIDE_VALUE           if BYTES
-//!                                                       PAYLOAD
+//!  0      4         5           6
+//!  | head | key len | value len | key len u32 | value len u32 | pad | expire i64 | i64 or P | key … | value … |
+//!                                 if WIDE_KEY   if WIDE_VALUE         if EXPIRE    if INT,            if BYTES,
+//!                                                                                  PAYLOAD            PACKED
+//! head   bits 0..25 the owner's, 25..29 kind, then EXPIRE, WIDE_KEY, WIDE_VALUE
 //! ```
-//! Everything before the key is a multiple of 4 and the expiry and the payload lie at multiples of 8, as does the block.
+//! The pad, to a multiple of 8, is there only if one of the two fields after it is. The wide lengths may be unaligned.
+//!
+//! *Packed* values are bytes with a small number that says what the owner reads them as: collections that are one
+//! listpack or intset. [`Record::take_packed`] gives such a value out as a [`Blob`] that carries the record's header and
+//! key as its prefix; it grows by itself, and [`Record::put_packed`] puts it back, wherever it lies then.
 //!
 //! A record belongs to one thread at a time. It may move to another (to be freed there) when `P` may; it is never
 //! shared, which is what lets [`Record::set_meta`] write through `&self`.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::slice;
+
+use crate::arena;
+use crate::blob::Blob;
 
 /// What a record holds besides its key.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +39,8 @@ pub enum ValueRef<'a, P> {
     None,
     Int(i64),
     Bytes(&'a [u8]),
+    /// Bytes and what the owner reads them as.
+    Packed(u8, &'a [u8]),
     Payload(&'a P),
 }
 
@@ -39,6 +50,7 @@ pub enum ValueMut<'a, P> {
     None,
     Int(&'a mut i64),
     Bytes(&'a mut [u8]),
+    Packed(u8, &'a mut [u8]),
     Payload(&'a mut P),
 }
 
@@ -51,28 +63,43 @@ pub struct Record<P> {
 // SAFETY: a record is the only owner of its block, and the block holds nothing that is tied to a thread except `P`.
 unsafe impl<P: Send> Send for Record<P> {}
 
-const HEADER: usize = 8;
-const META_AT: usize = 0;
-const FLAGS_AT: usize = 4;
-const KEY_LEN_AT: usize = 5;
-const VALUE_LEN_AT: usize = 6;
-const EXPIRE_AT: usize = HEADER;
+const HEAD_AT: usize = 0;
+const KEY_LEN_AT: usize = 4;
+const VALUE_LEN_AT: usize = 5;
+/// Where the wide lengths are.
+const LENGTHS_AT: usize = 6;
 
-/// Blocks are rounded up to this: no allocator of ours has finer classes above 16 bytes, and whatever fits the class
-/// can be overwritten in place.
-const GRANULE: usize = 16;
-const ALIGN: usize = 8;
+/// How payloads, numbers and expiries are aligned, as the block is.
+const ALIGN: usize = arena::GRANULE;
 
-// Kinds. EMPTY has no room for a value; VACATED has the room of a payload that was taken out.
-const KIND: u8 = 0b111;
-const EMPTY: u8 = 0;
-const INT: u8 = 1;
-const BYTES: u8 = 2;
-const PAYLOAD: u8 = 3;
-const VACATED: u8 = 4;
-const EXPIRE: u8 = 1 << 3;
-const WIDE_KEY: u8 = 1 << 4;
-const WIDE_VALUE: u8 = 1 << 5;
+const META: u32 = (1 << META_BITS) - 1;
+const META_BITS: u32 = 25;
+// Kinds. EMPTY has no room for a value; VACATED has the room of a payload that was taken out. PACKED and up are packed
+// values, the number of the form being what is above PACKED.
+const KIND: u32 = 0b1111 << META_BITS;
+const EMPTY: u32 = 0;
+const INT: u32 = 1 << META_BITS;
+const PAYLOAD: u32 = 2 << META_BITS;
+const VACATED: u32 = 3 << META_BITS;
+const BYTES: u32 = 4 << META_BITS;
+const PACKED: u32 = 5 << META_BITS;
+const EXPIRE: u32 = 1 << 29;
+const WIDE_KEY: u32 = 1 << 30;
+const WIDE_VALUE: u32 = 1 << 31;
+
+/// Numbers for the forms of packed values.
+pub const PACKED_FORMS: u8 = 11;
+
+/// What a record points to while its packed value is out: the header of an empty record without a key, never freed. So
+/// a value that is leaked instead of put back leaves a record that holds nothing.
+#[repr(align(8))]
+struct Hollow(#[expect(dead_code, reason = "reached by address")] UnsafeCell<[u32; 2]>);
+
+// SAFETY: written only by `set_meta` of a record whose value was leaked, which nobody does on purpose; the two words are
+// then a clock that nobody relies on.
+unsafe impl Sync for Hollow {}
+
+static HOLLOW: Hollow = Hollow(UnsafeCell::new([0; 2]));
 
 impl<P> Record<P> {
     /// Bytes that a payload takes within the block.
@@ -102,6 +129,14 @@ impl<P> Record<P> {
         record
     }
 
+    /// As [`Record::new_bytes`], for bytes that the owner reads as `form`, below [`PACKED_FORMS`].
+    pub fn new_packed(key: &[u8], form: u8, value: &[u8], expire_at: Option<i64>) -> Record<P> {
+        let record: Record<P> = Record::build(packed(form), key, value.len(), expire_at);
+        // SAFETY: as in `new_bytes`.
+        unsafe { ptr::copy_nonoverlapping(value.as_ptr(), record.bytes_at(), value.len()) };
+        record
+    }
+
     pub fn new_payload(key: &[u8], value: P, expire_at: Option<i64>) -> Record<P> {
         let record: Record<P> = Record::build(PAYLOAD, key, 0, expire_at);
         // SAFETY: the block has kind PAYLOAD, so `fixed_at` has room for a `P` and is aligned for it.
@@ -121,10 +156,13 @@ impl<P> Record<P> {
         // SAFETY: the kind says what lies at `fixed_at` or `bytes_at`, and `&self` keeps it from being changed.
         unsafe {
             match self.kind() {
-                INT => ValueRef::Int(self.fixed_at().cast::<i64>().read()),
                 BYTES => ValueRef::Bytes(slice::from_raw_parts(self.bytes_at(), self.value_len())),
+                INT => ValueRef::Int(self.fixed_at().cast::<i64>().read()),
                 PAYLOAD => ValueRef::Payload(&*self.fixed_at().cast::<P>()),
-                _ => ValueRef::None,
+                EMPTY | VACATED => ValueRef::None,
+                kind => {
+                    ValueRef::Packed(form_of(kind), slice::from_raw_parts(self.bytes_at(), self.value_len()))
+                }
             }
         }
     }
@@ -137,7 +175,11 @@ impl<P> Record<P> {
                 INT => ValueMut::Int(&mut *self.fixed_at().cast::<i64>()),
                 BYTES => ValueMut::Bytes(slice::from_raw_parts_mut(self.bytes_at(), self.value_len())),
                 PAYLOAD => ValueMut::Payload(&mut *self.fixed_at().cast::<P>()),
-                _ => ValueMut::None,
+                EMPTY | VACATED => ValueMut::None,
+                kind => ValueMut::Packed(
+                    form_of(kind),
+                    slice::from_raw_parts_mut(self.bytes_at(), self.value_len()),
+                ),
             }
         }
     }
@@ -148,6 +190,15 @@ impl<P> Record<P> {
         let old = self.take_payload();
         self.reshape(BYTES, value.len());
         // SAFETY: `reshape` made room for `value.len()` bytes; `value` cannot borrow from `self`.
+        unsafe { ptr::copy_nonoverlapping(value.as_ptr(), self.bytes_at(), value.len()) };
+        old
+    }
+
+    /// As [`Record::set_bytes`], for bytes that the owner reads as `form`.
+    pub fn set_packed(&mut self, form: u8, value: &[u8]) -> Option<P> {
+        let old = self.take_payload();
+        self.reshape(packed(form), value.len());
+        // SAFETY: as in `set_bytes`.
         unsafe { ptr::copy_nonoverlapping(value.as_ptr(), self.bytes_at(), value.len()) };
         old
     }
@@ -183,69 +234,128 @@ impl<P> Record<P> {
         if self.kind() != PAYLOAD {
             return None;
         }
-        self.set_flags(self.flags() & !KIND | VACATED);
+        self.set_head(self.head() & !KIND | VACATED);
         // SAFETY: the kind was PAYLOAD, so a `P` lies there; it is VACATED now, so nobody reads or drops it again.
         Some(unsafe { self.fixed_at().cast::<P>().read() })
+    }
+
+    /// The form of a packed value; `None` for every other value.
+    #[inline]
+    pub fn packed_form(&self) -> Option<u8> {
+        let kind = self.kind();
+        (kind >= PACKED).then(|| form_of(kind))
+    }
+
+    /// Takes a packed value out, to be changed and given back by [`Record::put_packed`]. Meanwhile the record is hollow:
+    /// its key and everything else went with the value.
+    pub fn take_packed(&mut self) -> Option<Blob> {
+        if self.kind() < PACKED {
+            return None;
+        }
+        let prefix = Self::key_start(self.head()) + self.key_len();
+        let len = self.value_len();
+        let block = std::mem::replace(&mut self.block, hollow());
+        // SAFETY: the block holds header and key, `prefix` bytes, and the value's `len`. The record has forgotten it.
+        Some(unsafe { Blob::from_raw(block, prefix, len) })
+    }
+
+    /// Puts a value back that [`Record::take_packed`] gave, as `form`; the record is again what it was before but for
+    /// the value. A blob without a record's prefix comes back as an error.
+    ///
+    /// # Panics
+    /// If the record is not hollow.
+    pub fn put_packed(&mut self, form: u8, value: Blob) -> Result<(), Blob> {
+        if !value.has_prefix() {
+            return Err(value);
+        }
+        assert!(self.is_hollow(), "a packed value goes back into the record that it was taken from");
+        let (block, prefix, len) = value.into_raw();
+        // SAFETY: only `take_packed` makes blobs with a prefix, so the block starts with the header and the key of a
+        // record, and `len` bytes of value follow. The block is the blob's, which gave it up.
+        unsafe {
+            let head = block.cast::<u32>().read() & !KIND | packed(form);
+            block.cast::<u32>().write(head);
+            self.block = block;
+            if head & WIDE_VALUE == 0 && len > usize::from(u8::MAX) {
+                // The length needs room: once, since it stays wide.
+                let value = Blob::from_raw(block, prefix, len);
+                let key = ManuallyDrop::new(Record::<P> { block, owns: PhantomData });
+                let wide = Record::new_packed(key.key(), form, &value, key.expire_at());
+                wide.set_meta(key.meta());
+                self.block = hollow();
+                *self = wide;
+                return Ok(());
+            }
+            self.write_value_len(len);
+        }
+        Ok(())
+    }
+
+    /// Whether the packed value is out, and with it the key.
+    #[inline]
+    pub fn is_hollow(&self) -> bool {
+        self.block == hollow()
     }
 
     /// When the key expires, in milliseconds since the Unix epoch.
     #[inline]
     pub fn expire_at(&self) -> Option<i64> {
-        // SAFETY: EXPIRE says that an i64 lies at the aligned offset EXPIRE_AT.
-        (self.flags() & EXPIRE != 0).then(|| unsafe { self.at(EXPIRE_AT).cast::<i64>().read() })
+        let head = self.head();
+        // SAFETY: EXPIRE says that an i64 lies there, aligned.
+        (head & EXPIRE != 0).then(|| unsafe { self.at(Self::expire_place(head)).cast::<i64>().read() })
     }
 
     /// Sets or removes the expiry. Moves to another block only when the record had none before (or has none after)
     /// and the eight bytes change the size of the block.
     pub fn set_expire_at(&mut self, expire_at: Option<i64>) {
-        let flags = self.flags();
-        let wanted = if expire_at.is_some() { flags | EXPIRE } else { flags & !EXPIRE };
-        if wanted != flags {
-            let (old_size, new_size) = (self.used(), Self::used_by(wanted, self.key_len(), self.value_len()));
-            let (old_start, new_start) = (expire_end(flags), expire_end(wanted));
-            let rest = old_size - old_start;
-            let (old_block, old_layout) = (self.block, layout(old_size));
-            let new_layout = layout(new_size);
-            // SAFETY: `rest` bytes after the expiry are initialised, and both blocks are large enough for the sizes
-            // that their flags describe. The payload, if any, is moved bitwise and dropped only through the new place.
+        let head = self.head();
+        let wanted = if expire_at.is_some() { head | EXPIRE } else { head & !EXPIRE };
+        if wanted != head {
+            let (key_len, value_len) = (self.key_len(), self.value_len());
+            let (old_used, new_used) =
+                (Self::used_by(head, key_len, value_len), Self::used_by(wanted, key_len, value_len));
+            // Number or payload, key and value follow each other.
+            let (old_start, new_start) = (Self::fixed_place(head), Self::fixed_place(wanted));
+            let rest = old_used - old_start;
+            // SAFETY: `rest` bytes are initialised, and both blocks are large enough for what their heads describe. A
+            // payload is moved bitwise and dropped only through the new place.
             unsafe {
-                if new_layout == old_layout {
+                if arena::rounded(old_used) == arena::rounded(new_used) {
                     ptr::copy(self.at(old_start), self.at(new_start), rest);
                 } else {
-                    let block = allocate(new_layout);
-                    ptr::copy_nonoverlapping(old_block.as_ptr(), block.as_ptr(), HEADER);
+                    let block = arena::alloc(new_used);
+                    ptr::copy_nonoverlapping(self.at(0), block.as_ptr(), Self::lengths_end(head));
                     ptr::copy_nonoverlapping(self.at(old_start), block.as_ptr().add(new_start), rest);
+                    arena::free(self.block, old_used);
                     self.block = block;
-                    dealloc(old_block.as_ptr(), old_layout);
                 }
             }
-            self.set_flags(wanted);
+            self.set_head(wanted);
         }
         if let Some(at) = expire_at {
             // SAFETY: EXPIRE is set.
-            unsafe { self.at(EXPIRE_AT).cast::<i64>().write(at) };
+            unsafe { self.at(Self::expire_place(wanted)).cast::<i64>().write(at) };
         }
     }
 
-    /// 32 bits that belong to the owner (an access clock, say). A new record has 0.
+    /// 25 bits that belong to the owner (an access clock, say). A new record has 0.
     #[inline]
     pub fn meta(&self) -> u32 {
-        // SAFETY: META_AT is an aligned u32 of every block.
-        unsafe { self.at(META_AT).cast::<u32>().read() }
+        self.head() & META
     }
 
-    /// Sets the owner's 32 bits; through `&self`, because reading a key touches its clock.
+    /// Sets the owner's 25 bits; through `&self`, because reading a key touches its clock.
     #[inline]
     pub fn set_meta(&self, meta: u32) {
-        // SAFETY: as in `meta`. No reference to these bytes is ever handed out, and a record is not `Sync`, so this
-        // is the write of a `Cell`.
-        unsafe { self.at(META_AT).cast::<u32>().write(meta) };
+        // SAFETY: the head is an aligned u32 of every block. No reference to these bytes is ever handed out, and a
+        // record is not `Sync`, so this is the write of a `Cell`.
+        unsafe { self.at(HEAD_AT).cast::<u32>().write(self.head() & !META | meta & META) };
     }
 
     /// Size of the allocation; what a payload owns elsewhere is not counted.
     #[inline]
     pub fn bytes(&self) -> usize {
-        layout(self.used()).size()
+        arena::rounded(self.used())
     }
 
     /// Asks for the first cache line, which holds header and key.
@@ -265,35 +375,31 @@ impl<P> Record<P> {
     /// That record lives throughout `'a` and is not reshaped meanwhile.
     #[inline]
     pub(crate) unsafe fn key_of<'a>(block: NonNull<u8>) -> &'a [u8] {
-        let record = std::mem::ManuallyDrop::new(Record::<P> { block, owns: PhantomData });
+        let record = ManuallyDrop::new(Record::<P> { block, owns: PhantomData });
         // SAFETY: the caller keeps the block alive; the record made here is never dropped.
         unsafe { slice::from_raw_parts(record.key_at(), record.key_len()) }
     }
 
-    fn build(kind: u8, key: &[u8], value_len: usize, expire_at: Option<i64>) -> Record<P> {
-        let mut flags = kind;
+    fn build(kind: u32, key: &[u8], value_len: usize, expire_at: Option<i64>) -> Record<P> {
+        let mut head = kind;
         if expire_at.is_some() {
-            flags |= EXPIRE;
+            head |= EXPIRE;
         }
         if key.len() > usize::from(u8::MAX) {
             assert!(u32::try_from(key.len()).is_ok(), "a key is shorter than 4 GiB");
-            flags |= WIDE_KEY;
+            head |= WIDE_KEY;
         }
-        flags |= wide_value(value_len);
-        let block = allocate(layout(Self::used_by(flags, key.len(), value_len)));
+        head |= wide_value(value_len);
+        let block = arena::alloc(Self::used_by(head, key.len(), value_len));
         let record = Record { block, owns: PhantomData };
-        // SAFETY: the block is as large as the flags and lengths demand; header first, since the offsets are derived
+        // SAFETY: the block is as large as the head and lengths demand; head first, since the offsets are derived
         // from it. The value's place stays uninitialised until the constructor that called us writes it.
         unsafe {
-            record.at(META_AT).cast::<u32>().write(0);
-            record.at(FLAGS_AT).write(flags);
-            record.at(KEY_LEN_AT).write(key.len() as u8);
-            if flags & WIDE_KEY != 0 {
-                record.at(Self::wide_key_at(flags)).cast::<u32>().write(key.len() as u32);
-            }
+            record.at(HEAD_AT).cast::<u32>().write(head);
+            record.write_key_len(key.len());
             record.write_value_len(value_len);
             if let Some(at) = expire_at {
-                record.at(EXPIRE_AT).cast::<i64>().write(at);
+                record.at(Self::expire_place(head)).cast::<i64>().write(at);
             }
             ptr::copy_nonoverlapping(key.as_ptr(), record.key_at(), key.len());
         }
@@ -302,147 +408,188 @@ impl<P> Record<P> {
 
     /// Gives the record another kind of value, in the same block if the rounded size stays. The old value is lost (a
     /// payload must be taken before), the new one is uninitialised.
-    fn reshape(&mut self, kind: u8, value_len: usize) {
-        let (old_flags, key_len) = (self.flags(), self.key_len());
-        let flags = old_flags & !(KIND | WIDE_VALUE) | kind | wide_value(value_len);
-        if flags == old_flags && value_len == self.value_len() {
+    fn reshape(&mut self, kind: u32, value_len: usize) {
+        let (old_head, key_len, old_value_len) = (self.head(), self.key_len(), self.value_len());
+        let head = old_head & !(KIND | WIDE_VALUE) | kind | wide_value(value_len);
+        if head == old_head && value_len == old_value_len {
             return;
         }
-        debug_assert!(old_flags & KIND != PAYLOAD, "the payload was taken");
-        let (old_block, old_layout) = (self.block, layout(self.used()));
-        let new_layout = layout(Self::used_by(flags, key_len, value_len));
-        let (old_key, new_key) = (Self::key_start(old_flags), Self::key_start(flags));
-        // SAFETY: header, expiry and key are initialised in the old block and the new one has room for them; the
-        // wide key length is written again since its place depends on the kind.
+        debug_assert!(old_head & KIND != PAYLOAD, "the payload was taken");
+        let old_used = Self::used_by(old_head, key_len, old_value_len);
+        let new_used = Self::used_by(head, key_len, value_len);
+        let expire_at = self.expire_at();
+        let (old_key, new_key) = (Self::key_start(old_head), Self::key_start(head));
+        // SAFETY: the key is initialised in the old block and the new one has room for it; everything before it is
+        // written again since its place depends on the head.
         unsafe {
-            if new_layout == old_layout {
+            if arena::rounded(old_used) == arena::rounded(new_used) {
                 if old_key != new_key {
                     ptr::copy(self.at(old_key), self.at(new_key), key_len);
                 }
             } else {
-                let block = allocate(new_layout);
-                ptr::copy_nonoverlapping(old_block.as_ptr(), block.as_ptr(), expire_end(old_flags));
+                let block = arena::alloc(new_used);
                 ptr::copy_nonoverlapping(self.at(old_key), block.as_ptr().add(new_key), key_len);
+                arena::free(self.block, old_used);
                 self.block = block;
-                dealloc(old_block.as_ptr(), old_layout);
             }
-            self.at(FLAGS_AT).write(flags);
-            if flags & WIDE_KEY != 0 {
-                self.at(Self::wide_key_at(flags)).cast::<u32>().write(key_len as u32);
-            }
+            self.at(HEAD_AT).cast::<u32>().write(head);
+            self.write_key_len(key_len);
             self.write_value_len(value_len);
+            if let Some(at) = expire_at {
+                self.at(Self::expire_place(head)).cast::<i64>().write(at);
+            }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn at(&self, offset: usize) -> *mut u8 {
         // SAFETY: every caller's offset lies within the block (its smallest size covers the header).
         unsafe { self.block.as_ptr().add(offset) }
     }
 
-    #[inline]
-    fn flags(&self) -> u8 {
-        // SAFETY: every block has its flags.
-        unsafe { self.at(FLAGS_AT).read() }
+    #[inline(always)]
+    fn head(&self) -> u32 {
+        // SAFETY: every block has its head, aligned.
+        unsafe { self.at(HEAD_AT).cast::<u32>().read() }
     }
 
-    fn set_flags(&mut self, flags: u8) {
-        // SAFETY: every block has its flags.
-        unsafe { self.at(FLAGS_AT).write(flags) };
+    #[inline(always)]
+    fn set_head(&mut self, head: u32) {
+        // SAFETY: as above.
+        unsafe { self.at(HEAD_AT).cast::<u32>().write(head) };
     }
 
-    #[inline]
-    fn kind(&self) -> u8 {
-        self.flags() & KIND
+    #[inline(always)]
+    fn kind(&self) -> u32 {
+        self.head() & KIND
     }
 
-    /// Where an i64 or a `P` lies, and where the wide lengths lie after it.
-    #[inline]
-    fn fixed_at(&self) -> *mut u8 {
-        self.at(expire_end(self.flags()))
+    /// Where the wide lengths end.
+    #[inline(always)]
+    fn lengths_end(head: u32) -> usize {
+        LENGTHS_AT + 4 * usize::from(head & WIDE_KEY != 0) + 4 * usize::from(head & WIDE_VALUE != 0)
     }
 
-    #[inline]
-    fn fixed_end(flags: u8) -> usize {
-        let room = match flags & KIND {
+    #[inline(always)]
+    fn expire_place(head: u32) -> usize {
+        Self::lengths_end(head).next_multiple_of(ALIGN)
+    }
+
+    /// Where an i64 or a `P` lies, or else the key.
+    #[inline(always)]
+    fn fixed_place(head: u32) -> usize {
+        if head & EXPIRE == 0 && !has_fixed(head) {
+            return Self::lengths_end(head);
+        }
+        Self::expire_place(head) + if head & EXPIRE == 0 { 0 } else { 8 }
+    }
+
+    #[inline(always)]
+    fn key_start(head: u32) -> usize {
+        let room = match head & KIND {
             INT => 8,
             PAYLOAD | VACATED => Self::PAYLOAD_ROOM,
             _ => 0,
         };
-        expire_end(flags) + room
+        Self::fixed_place(head) + room
     }
 
-    #[inline]
-    fn wide_key_at(flags: u8) -> usize {
-        Self::fixed_end(flags)
+    #[inline(always)]
+    fn fixed_at(&self) -> *mut u8 {
+        self.at(Self::fixed_place(self.head()))
     }
 
-    #[inline]
-    fn wide_value_at(flags: u8) -> usize {
-        Self::fixed_end(flags) + usize::from(flags & WIDE_KEY) / 4
-    }
-
-    #[inline]
-    fn key_start(flags: u8) -> usize {
-        Self::wide_value_at(flags) + usize::from(flags & WIDE_VALUE) / 8
-    }
-
-    #[inline]
+    #[inline(always)]
     fn key_at(&self) -> *mut u8 {
-        self.at(Self::key_start(self.flags()))
+        self.at(Self::key_start(self.head()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes_at(&self) -> *mut u8 {
-        self.at(Self::key_start(self.flags()) + self.key_len())
+        self.at(Self::key_start(self.head()) + self.key_len())
     }
 
-    #[inline]
+    #[inline(always)]
     fn key_len(&self) -> usize {
-        let flags = self.flags();
         // SAFETY: WIDE_KEY says that a u32 lies there; otherwise the header's byte counts.
         unsafe {
-            if flags & WIDE_KEY == 0 {
+            if self.head() & WIDE_KEY == 0 {
                 usize::from(self.at(KEY_LEN_AT).read())
             } else {
-                self.at(Self::wide_key_at(flags)).cast::<u32>().read() as usize
+                self.at(LENGTHS_AT).cast::<u32>().read_unaligned() as usize
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn value_len(&self) -> usize {
-        let flags = self.flags();
-        // SAFETY: WIDE_VALUE says that a u32 lies there; otherwise the header's u16 counts.
+        let head = self.head();
+        // SAFETY: WIDE_VALUE says that a u32 lies there; otherwise the header's byte counts.
         unsafe {
-            if flags & WIDE_VALUE == 0 {
-                usize::from(self.at(VALUE_LEN_AT).cast::<u16>().read())
+            if head & WIDE_VALUE == 0 {
+                usize::from(self.at(VALUE_LEN_AT).read())
             } else {
-                self.at(Self::wide_value_at(flags)).cast::<u32>().read() as usize
+                self.at(Self::lengths_end(head) - 4).cast::<u32>().read_unaligned() as usize
             }
         }
     }
 
     /// # Safety
-    /// The flags are those of the value whose length this is.
-    unsafe fn write_value_len(&self, value_len: usize) {
-        let flags = self.flags();
-        // SAFETY: as in `value_len`.
+    /// The head is that of a key of this length.
+    #[inline(always)]
+    unsafe fn write_key_len(&self, key_len: usize) {
+        // SAFETY: as in `key_len`.
         unsafe {
-            self.at(VALUE_LEN_AT).cast::<u16>().write(value_len as u16);
-            if flags & WIDE_VALUE != 0 {
-                self.at(Self::wide_value_at(flags)).cast::<u32>().write(value_len as u32);
+            self.at(KEY_LEN_AT).write(key_len as u8);
+            if self.head() & WIDE_KEY != 0 {
+                self.at(LENGTHS_AT).cast::<u32>().write_unaligned(key_len as u32);
             }
         }
     }
 
-    fn used(&self) -> usize {
-        Self::used_by(self.flags(), self.key_len(), self.value_len())
+    /// # Safety
+    /// The head is that of a value of this length, or has room for a wide one.
+    #[inline(always)]
+    unsafe fn write_value_len(&self, value_len: usize) {
+        let head = self.head();
+        // SAFETY: as in `value_len`.
+        unsafe {
+            self.at(VALUE_LEN_AT).write(value_len as u8);
+            if head & WIDE_VALUE != 0 {
+                self.at(Self::lengths_end(head) - 4).cast::<u32>().write_unaligned(value_len as u32);
+            }
+        }
     }
 
-    fn used_by(flags: u8, key_len: usize, value_len: usize) -> usize {
-        Self::key_start(flags) + key_len + value_len
+    #[inline]
+    fn used(&self) -> usize {
+        Self::used_by(self.head(), self.key_len(), self.value_len())
     }
+
+    #[inline]
+    fn used_by(head: u32, key_len: usize, value_len: usize) -> usize {
+        Self::key_start(head) + key_len + value_len
+    }
+}
+
+fn hollow() -> NonNull<u8> {
+    NonNull::from(&HOLLOW).cast()
+}
+
+fn packed(form: u8) -> u32 {
+    debug_assert!(form < PACKED_FORMS);
+    PACKED + (u32::from(form) << META_BITS)
+}
+
+#[inline(always)]
+fn form_of(kind: u32) -> u8 {
+    ((kind - PACKED) >> META_BITS) as u8
+}
+
+/// Whether a number or a payload, or the room of one, lies before the key.
+#[inline(always)]
+fn has_fixed(head: u32) -> bool {
+    matches!(head & KIND, INT | PAYLOAD | VACATED)
 }
 
 /// Asks for the cache line of an address, which need not be valid.
@@ -465,33 +612,22 @@ pub(crate) fn prefetch_line(address: *const u8) {
     let _ = address;
 }
 
-#[inline]
-fn expire_end(flags: u8) -> usize {
-    HEADER + usize::from(flags & EXPIRE)
-}
-
-fn wide_value(value_len: usize) -> u8 {
+fn wide_value(value_len: usize) -> u32 {
     assert!(u32::try_from(value_len).is_ok(), "a value within a record is shorter than 4 GiB");
-    if value_len > usize::from(u16::MAX) { WIDE_VALUE } else { 0 }
-}
-
-fn layout(used: usize) -> Layout {
-    Layout::from_size_align(used.next_multiple_of(GRANULE), ALIGN)
-        .expect("a block is smaller than the address space")
-}
-
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: a layout made by `layout` is never of size zero: the header counts.
-    let block = unsafe { alloc(layout) };
-    NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
+    if value_len > usize::from(u8::MAX) { WIDE_VALUE } else { 0 }
 }
 
 impl<P> Drop for Record<P> {
     fn drop(&mut self) {
-        let layout = layout(self.used());
-        drop(self.take_payload());
-        // SAFETY: the block was allocated with this layout, which its header (VACATED counts as PAYLOAD) still describes.
-        unsafe { dealloc(self.block.as_ptr(), layout) };
+        if self.is_hollow() {
+            return;
+        }
+        let used = self.used();
+        if self.kind() == PAYLOAD {
+            drop(self.take_payload());
+        }
+        // SAFETY: the block was allocated for `used` bytes, as its header says; a hollow one is not ours.
+        unsafe { arena::free(self.block, used) };
     }
 }
 
@@ -521,17 +657,17 @@ mod tests {
 
     #[test]
     fn small_keys_and_values_fit_their_size_class() {
-        assert_eq!(Record::<[u64; 3]>::new_bytes(&[b'k'; 14], &[b'v'; 100], None).bytes(), 128);
+        assert_eq!(Record::<[u64; 3]>::new_bytes(&[b'k'; 14], &[b'v'; 100], None).bytes(), 120);
         assert_eq!(Record::<[u64; 3]>::new_bytes(&[b'k'; 14], &[b'v'; 32], Some(1)).bytes(), 64);
-        assert_eq!(Record::<[u64; 3]>::new_key(&[b'k'; 8], None).bytes(), 16);
+        assert_eq!(Record::<[u64; 3]>::new_key(&[b'k'; 10], None).bytes(), 16);
         assert_eq!(Record::<[u64; 3]>::new_payload(&[b'k'; 14], [0; 3], None).bytes(), 48);
     }
 
     #[test]
     fn overwriting_within_the_class_stays_in_place() {
-        let mut record: Record<u64> = Record::new_bytes(b"key", &[1; 30], None);
+        let mut record: Record<u64> = Record::new_bytes(b"key", &[1; 25], None);
         let block = record.block();
-        record.set_bytes(&[2; 33]);
+        record.set_bytes(&[2; 31]);
         record.set_bytes(&[3; 24]);
         assert_eq!((record.block(), record.value()), (block, ValueRef::Bytes(&[3; 24])));
         record.set_bytes(&[4; 100]);
@@ -563,13 +699,33 @@ mod tests {
     fn the_clock_is_set_while_the_record_is_read() {
         let record: Record<u64> = Record::new_bytes(b"k", b"value", Some(3));
         let (key, value) = (record.key(), record.value());
-        record.set_meta(0xdead_beef);
-        assert_eq!((key, value, record.meta()), (&b"k"[..], ValueRef::Bytes(b"value"), 0xdead_beef));
+        record.set_meta(0x1ad_beef);
+        assert_eq!((key, value, record.meta()), (&b"k"[..], ValueRef::Bytes(b"value"), 0x1ad_beef));
+    }
+
+    #[test]
+    fn a_packed_value_goes_out_with_the_key_and_comes_back() {
+        let mut record: Record<u64> = Record::new_packed(b"a key of 14 by", 3, &[1; 100], Some(77));
+        record.set_meta(5);
+        assert!(record.put_packed(3, Blob::empty()).is_err(), "not a value that was taken out");
+        let mut blob = record.take_packed().expect("packed");
+        assert!(record.is_hollow() && record.key().is_empty() && record.take_packed().is_none());
+        blob.resize_gap(100, 0, 400);
+        blob[100..].fill(1);
+        record.put_packed(4, blob).expect("its own");
+        assert_eq!((record.key(), record.value()), (&b"a key of 14 by"[..], ValueRef::Packed(4, &[1; 500])));
+        assert_eq!((record.meta(), record.expire_at(), record.packed_form()), (5, Some(77), Some(4)));
+        // Leaked or dropped instead: the record holds nothing, and nothing is freed twice.
+        drop(record.take_packed());
+        assert_eq!((record.value(), record.key()), (ValueRef::None, &b""[..]));
     }
 
     #[derive(Debug, Clone)]
     enum Step {
         Bytes(Vec<u8>),
+        Packed(u8, Vec<u8>),
+        /// Of the packed value that there is: taken out, changed at both ends, and put back.
+        Repack(u8, Vec<u8>),
         Int(i64),
         Payload(u64),
         Take,
@@ -584,19 +740,23 @@ mod tests {
         None,
         Int(i64),
         Bytes(Vec<u8>),
+        Packed(u8, Vec<u8>),
         Payload(u64),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let len = prop_oneof![0..80usize, 200..300usize, 65_500..65_600usize];
+        let len = || prop_oneof![0..80usize, 200..300usize, 65_500..65_600usize];
+        let form = || 0..PACKED_FORMS;
         let step = prop_oneof![
-            4 => (len, any::<u8>()).prop_map(|(len, byte)| Step::Bytes(vec![byte; len])),
+            4 => (len(), any::<u8>()).prop_map(|(len, byte)| Step::Bytes(vec![byte; len])),
+            4 => (form(), len(), any::<u8>()).prop_map(|(form, len, byte)| Step::Packed(form, vec![byte; len])),
+            4 => (form(), len(), any::<u8>()).prop_map(|(form, len, byte)| Step::Repack(form, vec![byte; len])),
             2 => any::<i64>().prop_map(Step::Int),
             2 => any::<u64>().prop_map(Step::Payload),
             1 => Just(Step::Take),
             1 => Just(Step::Clear),
             3 => any::<Option<i64>>().prop_map(Step::Expire),
-            1 => any::<u32>().prop_map(Step::Meta),
+            1 => any::<u32>().prop_map(|meta| Step::Meta(meta & META)),
             1 => Just(Step::Mutate),
         ];
         prop::collection::vec(step, 0..if cfg!(miri) { 8 } else { 40 })
@@ -621,6 +781,29 @@ mod tests {
                     Step::Bytes(bytes) => {
                         prop_assert_eq!(record.set_bytes(&bytes).map(|p| *p), payload_before);
                         model = Model::Bytes(bytes);
+                    }
+                    Step::Packed(form, bytes) => {
+                        prop_assert_eq!(record.set_packed(form, &bytes).map(|p| *p), payload_before);
+                        model = Model::Packed(form, bytes);
+                    }
+                    Step::Repack(form, bytes) => {
+                        let Some(mut blob) = record.take_packed() else {
+                            prop_assert!(!matches!(model, Model::Packed(..)));
+                            continue;
+                        };
+                        let Model::Packed(_, old) = &mut model else { panic!("{model:?} is not packed") };
+                        prop_assert_eq!(&*blob, &old[..]);
+                        let cut = old.len() / 3;
+                        blob.resize_gap(0, cut, 2);
+                        blob[..2].fill(7);
+                        let end = blob.len();
+                        blob.resize_gap(end, 0, bytes.len());
+                        blob[end..].copy_from_slice(&bytes);
+                        old.splice(..cut, [7, 7]);
+                        old.extend_from_slice(&bytes);
+                        model = Model::Packed(form, std::mem::take(old));
+                        prop_assert!(record.is_hollow());
+                        prop_assert!(record.put_packed(form, blob).is_ok());
                     }
                     Step::Int(n) => {
                         prop_assert_eq!(record.set_int(n).map(|p| *p), payload_before);
@@ -654,6 +837,10 @@ mod tests {
                             b.fill(1);
                             m.fill(1);
                         }
+                        (ValueMut::Packed(a, b), Model::Packed(form, m)) if a == *form => {
+                            b.fill(1);
+                            m.fill(1);
+                        }
                         (ValueMut::Payload(p), Model::Payload(m)) => (**p, *m) = (6, 6),
                         (ValueMut::None, Model::None) => {}
                         (value, model) => prop_assert!(false, "{value:?} is not {model:?}"),
@@ -663,6 +850,7 @@ mod tests {
                     ValueRef::None => Model::None,
                     ValueRef::Int(n) => Model::Int(n),
                     ValueRef::Bytes(b) => Model::Bytes(b.to_vec()),
+                    ValueRef::Packed(form, b) => Model::Packed(form, b.to_vec()),
                     ValueRef::Payload(p) => Model::Payload(**p),
                 };
                 prop_assert_eq!(&value, &model);

@@ -524,7 +524,8 @@ mod tests {
     fn an_error_outside_of_tests_ends_its_block_once() {
         let block = "            if {!$assertion && $::durable} {\n                \
                      send_data_packet $::test_server_fd err [join $details \"\\n\"]\n            } else {\n                \
-                     # Re-raise, let handler\n";
+                     # Re-raise, let handler\n            \
+                     set port_busy 1\n            break\n        }\n";
         let patched = end_block_once(block).unwrap();
         assert!(
             patched.contains("$::cur_test eq {}") && patched.contains("return\n            } else {"),

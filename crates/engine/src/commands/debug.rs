@@ -3,9 +3,8 @@
 use std::ops::RangeInclusive;
 
 use command::{Arity, Command, CommandError, Docs, Flag, Flags, Group, ParseArgs, is_token};
-use keyspace::{EntryExt, Key, Object, Set, ZSet, digest};
+use keyspace::{EntryExt, Key, Set, Value, ZSet, digest};
 use structures::number::{parse_f64, parse_i64};
-use structures::record::ValueRef;
 
 use super::write_help;
 use crate::ctx::{CmdResult, Ctx, Handler};
@@ -186,10 +185,10 @@ fn htstats(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn htstats_key(ctx: &mut Ctx<'_>) -> CmdResult {
     let entry = ctx.store.peek(Key::new(ctx.argv.at(2))).ok_or(CommandError::NoSuchKey)?;
-    let (count, bytes) = match entry.value() {
-        ValueRef::Payload(Object::Set(Set::Table(table))) => (table.len(), table.bytes()),
-        ValueRef::Payload(Object::Hash(hash @ keyspace::Hash::Table(_))) => (hash.len(), hash.heap_bytes()),
-        ValueRef::Payload(Object::ZSet(ZSet::Ordered(set))) => (set.len(), set.bytes()),
+    let (count, bytes) = match entry.content() {
+        Value::Set(Set::Table(table)) => (table.len(), table.bytes()),
+        Value::Hash(hash @ keyspace::Hash::Table(_)) => (hash.len(), hash.heap_bytes()),
+        Value::ZSet(ZSet::Ordered(set)) => (set.len(), set.bytes()),
         _ => {
             return Err(CommandError::fixed(
                 "ERR The value stored at the specified key is not represented using an hash table",
@@ -204,13 +203,13 @@ fn htstats_key(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn listpack(ctx: &mut Ctx<'_>) -> CmdResult {
     let entry = ctx.store.peek(Key::new(ctx.argv.at(2))).ok_or(CommandError::NoSuchKey)?;
-    let pack = match entry.value() {
-        ValueRef::Payload(Object::Set(Set::Listpack(pack))) => pack,
-        ValueRef::Payload(Object::Hash(keyspace::Hash::Listpack(pack))) => pack,
-        ValueRef::Payload(Object::ZSet(ZSet::Listpack(pack))) => pack,
+    let pack = match entry.content() {
+        Value::Set(Set::Listpack(pack)) => pack,
+        Value::Hash(keyspace::Hash::Listpack(pack)) => pack,
+        Value::ZSet(ZSet::Listpack(pack)) => pack,
         _ => return Err(CommandError::fixed("ERR Not a listpack encoded object.")),
     };
-    ctx.reply.simple(&format!("Listpack of {} bytes, {} entries", pack.bytes().len(), pack.len()));
+    ctx.reply.simple(&format!("Listpack of {} bytes, {} entries", pack.wire_len(), pack.len()));
     Ok(())
 }
 
@@ -224,12 +223,13 @@ fn object(ctx: &mut Ctx<'_>) -> CmdResult {
         entry.clock(),
         ctx.store.access.idle_s(entry.clock()),
     );
-    if let ValueRef::Payload(Object::List(list)) = entry.value() {
+    if let Value::List(list) = entry.content() {
         let (nodes, limits) = (list.node_count(), &ctx.store.limits);
         let bytes: usize = list
             .nodes()
             .map(|node| match node {
-                keyspace::list::Node::Packed(bytes) | keyspace::list::Node::Plain(bytes) => bytes.len(),
+                keyspace::list::Node::Packed(pack) => pack.wire_len(),
+                keyspace::list::Node::Plain(bytes) => bytes.len(),
             })
             .sum();
         line.push_str(&format!(

@@ -8,7 +8,7 @@ use command::{
     is_token,
 };
 use keyspace::zset::compare;
-use keyspace::{Key as DbKey, Object, ZSet};
+use keyspace::{Key as DbKey, Object, ZSet, ZSetRef};
 use resp::{Args, Reply};
 use structures::geo::{Point, Search, Shape};
 use structures::listpack::Entry;
@@ -332,7 +332,7 @@ fn search(ctx: &mut Ctx<'_>, form: Form) -> CmdResult {
 
 impl<'k> Query<'k> {
     /// Reads everything after the key. Errors come in the order in which the arguments stand.
-    fn parse(argv: Args<'k>, form: Form, set: Option<&ZSet>) -> Result<Query<'k>, CommandError> {
+    fn parse(argv: Args<'k>, form: Form, set: Option<ZSetRef<'_>>) -> Result<Query<'k>, CommandError> {
         let mut query = Query {
             centre: Point::default(),
             shape: Shape::Circle { radius: 0.0 },
@@ -458,7 +458,7 @@ impl<'k> Query<'k> {
         Ok(query)
     }
 
-    fn centre_on_member(&mut self, set: Option<&ZSet>, member: &[u8]) -> CmdResult {
+    fn centre_on_member(&mut self, set: Option<ZSetRef<'_>>, member: &[u8]) -> CmdResult {
         if let Some(set) = set {
             let error = CommandError::fixed("ERR could not decode requested zset member");
             self.centre = Point::of_score(set.score(member).ok_or(error)?);
@@ -503,7 +503,7 @@ impl<'k> Query<'k> {
     }
 
     /// The members of the area, in the order and number asked for.
-    fn run<'s>(&self, set: &'s ZSet) -> Vec<Found<'s>> {
+    fn run<'s>(&self, set: ZSetRef<'s>) -> Vec<Found<'s>> {
         let search = Search::new(self.centre, self.shape.clone(), self.unit_m);
         let enough = if self.any { self.count } else { usize::MAX };
         let mut found = Vec::new();
@@ -554,7 +554,13 @@ impl<'k> Query<'k> {
 }
 
 /// Appends the members with scores of `range` that are in the area, until there are `enough`.
-fn collect<'s>(set: &'s ZSet, range: Range<u64>, search: &Search, enough: usize, found: &mut Vec<Found<'s>>) {
+fn collect<'s>(
+    set: ZSetRef<'s>,
+    range: Range<u64>,
+    search: &Search,
+    enough: usize,
+    found: &mut Vec<Found<'s>>,
+) {
     let (low, high) = (range.start as f64, range.end as f64);
     let mut take = |member: Entry<'s>, score: f64| {
         let point = Point::of_score(score);
@@ -565,7 +571,7 @@ fn collect<'s>(set: &'s ZSet, range: Range<u64>, search: &Search, enough: usize,
     };
     match set {
         ZSet::Listpack(_) => {
-            let members = set.iter().skip_while(|(_, score)| *score < low);
+            let members = set.members().skip_while(|(_, score)| *score < low);
             let _ = members.take_while(|(_, score)| *score < high).all(|(member, score)| take(member, score));
         }
         ZSet::Ordered(ordered) => {

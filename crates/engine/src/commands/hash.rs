@@ -10,7 +10,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs,
 };
 use keyspace::hash::{is_alive, value_of};
-use keyspace::{EncodingLimits, FieldExpiry, Hash, Object};
+use keyspace::{Edit, EncodingLimits, FieldExpiry, Hash, HashRef, Object};
 use resp::{Proto, Reply};
 use structures::listpack::Entry;
 use structures::number::{IntText, LongDouble, parse_i64};
@@ -341,7 +341,7 @@ fn hmget(ctx: &mut Ctx<'_>) -> CmdResult {
     let names = ctx.argv.tail(2);
     ctx.reply.array(names.len());
     for name in names.iter() {
-        write_or_null(&mut ctx.reply, hash.and_then(|hash| hash.get(name, now_ms)));
+        write_or_null(&mut ctx.reply, hash.as_ref().and_then(|hash| hash.get(name, now_ms)));
     }
     Ok(())
 }
@@ -384,14 +384,14 @@ fn one_of_each(ctx: &mut Ctx<'_>, choose: impl for<'e> Fn(Entry<'e>, Entry<'e>) 
 /// Counts fields whose time has run out as long as they are there, as Redis 8 does.
 fn hlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let hash = ctx.store.read_hash(ctx.key(1)).map_err(wrong_type)?;
-    ctx.reply.int(hash.map_or(0, Hash::len) as i64);
+    ctx.reply.int(hash.map_or(0, |hash| hash.len()) as i64);
     Ok(())
 }
 
 fn hstrlen(ctx: &mut Ctx<'_>) -> CmdResult {
     let now_ms = field_time(ctx.store);
     let hash = ctx.store.read_hash(ctx.key(1)).map_err(wrong_type)?;
-    let value = hash.and_then(|hash| hash.get(ctx.argv.at(2), now_ms));
+    let value = hash.as_ref().and_then(|hash| hash.get(ctx.argv.at(2), now_ms));
     ctx.reply.int(value.map_or(0, |value| value.len()) as i64);
     Ok(())
 }
@@ -509,7 +509,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
 
 /// Draws `times` fields, each with the same chance every time.
 fn draw(
-    hash: &Hash,
+    hash: HashRef<'_>,
     times: usize,
     live: usize,
     now_ms: i64,
@@ -534,7 +534,7 @@ fn draw(
 
 /// Draws `size` different fields out of more; every choice has the same chance.
 fn draw_unique(
-    hash: &Hash,
+    hash: HashRef<'_>,
     size: usize,
     live: usize,
     now_ms: i64,
@@ -598,14 +598,13 @@ fn set_pairs(ctx: &mut Ctx<'_>) -> Result<usize, CommandError> {
             .count()
     };
     let names = argv.tail(2).iter().step_by(2);
-    let created = match live_hash(ctx.store, key, names)? {
-        Some(hash) => set_all(hash),
-        None => {
-            let mut hash = Hash::with_capacity(pairs, &limits);
-            let created = set_all(&mut hash);
-            ctx.store.add(key, Object::Hash(hash));
-            created
-        }
+    let created = if let Some(mut hash) = live_hash(ctx.store, key, names)? {
+        set_all(&mut hash)
+    } else {
+        let mut hash = Hash::with_capacity(pairs, &limits);
+        let created = set_all(&mut hash);
+        ctx.store.add(key, Object::Hash(hash));
+        created
     };
     ctx.store.settle_cleared_fields(key);
     ctx.store.modified_times(key.bytes, pairs);
@@ -617,15 +616,14 @@ fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
     let (name, value) = (ctx.argv.at(2), ctx.argv.at(3));
     let limits = ctx.store.limits.clone();
-    match live_hash(ctx.store, key, std::iter::once(name))? {
-        Some(hash) => {
-            if hash.contains(name, i64::MIN) {
-                ctx.reply.int(0);
-                return Ok(());
-            }
-            hash.set(name, value, FieldExpiry::Clear, &limits);
+    if let Some(mut hash) = live_hash(ctx.store, key, std::iter::once(name))? {
+        if hash.contains(name, i64::MIN) {
+            ctx.reply.int(0);
+            return Ok(());
         }
-        None => add_hash(ctx.store, key, name, value, &limits),
+        hash.set(name, value, FieldExpiry::Clear, &limits);
+    } else {
+        add_hash(ctx.store, key, name, value, &limits);
     }
     ctx.reply.int(1);
     ctx.store.modified(key.bytes);
@@ -635,7 +633,7 @@ fn hsetnx(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let Some(hash) = live_hash(ctx.store, key, ctx.argv.tail(2).iter())? else {
+    let Some(mut hash) = live_hash(ctx.store, key, ctx.argv.tail(2).iter())? else {
         ctx.reply.int(0);
         return Ok(());
     };
@@ -644,6 +642,7 @@ fn hdel(ctx: &mut Ctx<'_>) -> CmdResult {
         deleted += usize::from(hash.remove(name));
     }
     let emptied = hash.is_empty();
+    drop(hash);
     if deleted > 0 {
         ctx.store.settle_cleared_fields(key);
         ctx.store.modified_times(key.bytes, deleted);
@@ -671,11 +670,8 @@ fn hincrby(ctx: &mut Ctx<'_>) -> CmdResult {
     let value = old.checked_add(increment).ok_or(CommandError::Overflow)?;
     let mut text = IntText::new();
     let text = text.format(value);
-    match hash {
-        Some(hash) => {
-            hash.set(name, text, FieldExpiry::Keep, &limits);
-        }
-        None => add_hash(ctx.store, key, name, text, &limits),
+    if hash.map(|mut hash| hash.set(name, text, FieldExpiry::Keep, &limits)).is_none() {
+        add_hash(ctx.store, key, name, text, &limits);
     }
     ctx.reply.int(value);
     ctx.store.modified(key.bytes);
@@ -704,20 +700,20 @@ fn hincrbyfloat(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let mut text = Vec::with_capacity(32);
     value.push_to(&mut text);
-    let mut expire_at_ms = None;
-    match hash {
-        Some(hash) => {
-            expire_at_ms = if hash.has_ttl() { hash.expire_at(name) } else { None };
-            hash.set(name, &text, FieldExpiry::Keep, &limits);
-        }
-        None => add_hash(ctx.store, key, name, &text, &limits),
+    let kept_ms = hash.map(|mut hash| {
+        let kept_ms = if hash.has_ttl() { hash.expire_at(name) } else { None };
+        hash.set(name, &text, FieldExpiry::Keep, &limits);
+        kept_ms
+    });
+    if kept_ms.is_none() {
+        add_hash(ctx.store, key, name, &text, &limits);
     }
     ctx.reply.bulk(&text);
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::HASH, "hincrbyfloat", key.bytes);
     // The sum replicates, so that no other rounding can differ. HSET ends the field's expiry: it is set again.
     ctx.store.effects.propagate_as(&[b"HSET", key.bytes, name, &text]);
-    if let Some(at) = expire_at_ms {
+    if let Some(at) = kept_ms.flatten() {
         propagate_expiry(ctx.store, key.bytes, at, &[], &[name]);
     }
     Ok(())
@@ -737,9 +733,9 @@ pub(super) fn field_time(store: &Store) -> i64 {
 #[inline]
 pub(super) fn live_hash<'s, 'n>(
     store: &'s mut Store,
-    key: keyspace::Key<'_>,
+    key: keyspace::Key<'s>,
     names: impl Iterator<Item = &'n [u8]>,
-) -> Result<Option<&'s mut Hash>, CommandError> {
+) -> Result<Option<Edit<'s, Hash>>, CommandError> {
     // Asked in two steps, for a borrow that is returned on one path only would last on the other one too.
     if store.db().hashes_with_ttl() > 0 && store.expiry != Expiry::Ignore {
         remove_expired(store, key, names)?;
@@ -754,12 +750,13 @@ fn remove_expired<'n>(
     names: impl Iterator<Item = &'n [u8]>,
 ) -> Result<(), CommandError> {
     let now_ms = store.now_ms;
-    let Some(hash) = store.write_hash(key).map_err(wrong_type)? else { return Ok(()) };
+    let Some(mut hash) = store.write_hash(key).map_err(wrong_type)? else { return Ok(()) };
     if !hash.has_expired(now_ms) {
         return Ok(());
     }
     let mut is_over = |name: &&[u8]| hash.expire_at(name).is_some_and(|at| at < now_ms) && hash.remove(name);
     let gone: Vec<&[u8]> = names.filter(&mut is_over).collect();
+    drop(hash);
     if !gone.is_empty() {
         store.fields_expired(key, &gone);
     }

@@ -406,7 +406,7 @@ fn expire_fields(ctx: &mut Ctx<'_>, clock: Clock) -> CmdResult {
     let mut changed: Vec<&[u8]> = Vec::with_capacity(names.len());
     match live_hash(ctx.store, key, names.iter())? {
         None => names.iter().for_each(|_| ctx.reply.int(NO_FIELD)),
-        Some(hash) => {
+        Some(mut hash) => {
             for name in names.iter() {
                 let code = if !hash.contains(name, i64::MIN) {
                     NO_FIELD
@@ -493,7 +493,7 @@ fn hpersist(ctx: &mut Ctx<'_>) -> CmdResult {
     let mut changed: Vec<&[u8]> = Vec::new();
     match live_hash(ctx.store, key, names.iter())? {
         None => names.iter().for_each(|_| ctx.reply.int(NO_FIELD)),
-        Some(hash) => {
+        Some(mut hash) => {
             for name in names.iter() {
                 let code = if !hash.contains(name, i64::MIN) {
                     NO_FIELD
@@ -591,7 +591,7 @@ fn take_out(ctx: &mut Ctx<'_>, at: usize, then: Then) -> CmdResult {
     let mut changed: Vec<&[u8]> = Vec::new();
     match live_hash(ctx.store, key, names.iter())? {
         None => names.iter().for_each(|_| ctx.reply.null()),
-        Some(hash) => {
+        Some(mut hash) => {
             for name in names.iter() {
                 let value = hash.get(name, i64::MIN);
                 write_or_null(&mut ctx.reply, value);
@@ -710,6 +710,7 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
         Some(Only::IfNone) => !args.names().any(has),
         Some(Only::IfAll) => args.names().all(has),
     };
+    drop(hash);
     if !admitted {
         ctx.reply.int(0);
         return Ok(());
@@ -733,17 +734,14 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
             }
         }
     };
-    match ctx.store.write_hash(key).map_err(wrong_type)? {
-        Some(hash) => {
-            set_all(hash);
-            ctx.store.settle_fields(key);
-        }
-        None => {
-            let mut hash = Hash::with_capacity(count, &limits);
-            set_all(&mut hash);
-            ctx.store.add(key, Object::Hash(hash));
-        }
+    if let Some(mut hash) = ctx.store.write_hash(key).map_err(wrong_type)? {
+        set_all(&mut hash);
+    } else {
+        let mut hash = Hash::with_capacity(count, &limits);
+        set_all(&mut hash);
+        ctx.store.add(key, Object::Hash(hash));
     }
+    ctx.store.settle_fields(key);
     ctx.store.modified_times(key.bytes, count);
     ctx.store.notify(Event::HASH, "hset", key.bytes);
     let mut command: Vec<&[u8]> = vec![b"HSET", key.bytes];
@@ -765,23 +763,20 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
 fn set_and_gone(ctx: &mut Ctx<'_>, key: keyspace::Key<'_>, args: &SetArgs<'_>) -> CmdResult {
     let store = &mut *ctx.store;
     store.notify(Event::HASH, "hset", key.bytes);
-    let hash = store.write_hash(key).map_err(wrong_type)?;
-    let existed = hash.is_some();
-    let removed: Vec<&[u8]> = match hash {
-        Some(hash) => args.names().filter(|name| hash.remove(name)).collect(),
-        None => Vec::new(),
-    };
+    let removed: Option<Vec<&[u8]>> = store
+        .write_hash(key)
+        .map_err(wrong_type)?
+        .map(|mut hash| args.names().filter(|name| hash.remove(name)).collect());
     store.settle_fields(key);
     store.modified_times(key.bytes, args.pairs.len() / 2);
     store.notify(Event::HASH, "hdel", key.bytes);
-    if !existed {
+    if removed.is_none() {
         store.notify(Event::GENERIC, "del", key.bytes);
     }
     store.delete_if_empty(key);
-    if removed.is_empty() {
-        store.effects.propagate_nothing();
-    } else {
-        propagate_deletion(store, key, &removed);
+    match removed {
+        Some(removed) if !removed.is_empty() => propagate_deletion(store, key, &removed),
+        _ => store.effects.propagate_nothing(),
     }
     Ok(())
 }

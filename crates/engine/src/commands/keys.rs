@@ -438,7 +438,7 @@ mod tests {
     /// A list under `key`, without the commands of lists.
     fn put_list(h: &mut Harness, key: &[u8], elements: usize) {
         let mut list = List::new(-2);
-        (0..elements).for_each(|_| list.quick_mut().push_back(b"element"));
+        (0..elements).for_each(|_| list.push_back(b"element"));
         h.node.store.put(Key::new(key), Object::List(list));
     }
 

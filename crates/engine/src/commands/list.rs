@@ -363,21 +363,16 @@ fn push(ctx: &mut Ctx<'_>, end: End, create: bool) -> CmdResult {
         elements.iter().for_each(|element| list.push(end, element));
         list.len()
     };
-    let length = match ctx.store.write_list(key).map_err(wrong_type)? {
-        Some(list) => {
-            list.apply(&limits);
-            push_all(list)
-        }
-        None if create => {
-            let mut list = List::with_limits(&limits);
-            let length = push_all(&mut list);
-            ctx.store.add(key, Object::List(list));
-            length
-        }
-        None => {
-            ctx.reply.int(0);
-            return Ok(());
-        }
+    let length = if let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? {
+        push_all(&mut list)
+    } else if create {
+        let mut list = List::with_limits(&limits);
+        let length = push_all(&mut list);
+        ctx.store.add(key, Object::List(list));
+        length
+    } else {
+        ctx.reply.int(0);
+        return Ok(());
     };
     ctx.reply.int(length as i64);
     ctx.store.modified_times(key.bytes, elements.len());
@@ -393,22 +388,21 @@ fn linsert(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let key = ctx.key(1);
     let (pivot, element) = (ctx.argv.at(3), ctx.argv.at(4));
-    let limits = ctx.store.limits.clone();
-    let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else {
         ctx.reply.int(0);
         return Ok(());
     };
-    let Some(at) = list.quick().position(pivot) else {
+    let Some(at) = list.position(pivot) else {
         ctx.reply.int(-1);
         return Ok(());
     };
-    list.apply(&limits);
     if before {
-        list.quick_mut().insert_before(at as i64, element);
+        list.insert_before(at as i64, element);
     } else {
-        list.quick_mut().insert_after(at as i64, element);
+        list.insert_after(at as i64, element);
     }
     ctx.reply.int(list.len() as i64);
+    drop(list);
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::LIST, "linsert", key.bytes);
     Ok(())
@@ -416,14 +410,13 @@ fn linsert(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn lset(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let limits = ctx.store.limits.clone();
     // As in Redis, the index is looked at only when there is a list.
-    let list = ctx.store.write_list(key).map_err(wrong_type)?.ok_or(CommandError::NoSuchKey)?;
+    let mut list = ctx.store.write_list(key).map_err(wrong_type)?.ok_or(CommandError::NoSuchKey)?;
     let index = ctx.argv.int(2)?;
-    list.apply(&limits);
-    if !list.quick_mut().set(index, ctx.argv.at(3)) {
+    if !list.set(index, ctx.argv.at(3)) {
         return Err(CommandError::IndexOutOfRange);
     }
+    drop(list);
     ctx.reply.ok();
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::LIST, "lset", key.bytes);
@@ -434,7 +427,7 @@ fn lset(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn llen(ctx: &mut Ctx<'_>) -> CmdResult {
     let list = ctx.store.read_list(ctx.key(1)).map_err(wrong_type)?;
-    ctx.reply.int(list.map_or(0, List::len) as i64);
+    ctx.reply.int(list.map_or(0, |list| list.len()) as i64);
     Ok(())
 }
 
@@ -444,7 +437,7 @@ fn lindex(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.null();
         return Ok(());
     };
-    match list.quick().index(ctx.argv.int(2)?) {
+    match list.index(ctx.argv.int(2)?) {
         Some(entry) => write(&mut ctx.reply, entry),
         None => ctx.reply.null(),
     }
@@ -461,7 +454,7 @@ fn lrange(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let reply = &mut ctx.reply;
     reply.array(count);
-    list.quick().iter_from(start).take(count).for_each(|entry| write(reply, entry));
+    list.iter_from(start).take(count).for_each(|entry| write(reply, entry));
     Ok(())
 }
 
@@ -532,7 +525,7 @@ fn lpos(ctx: &mut Ctx<'_>) -> CmdResult {
         matches(list.iter().take(looked_at), element, skipped, wanted, each);
     } else {
         let last = list.len() - 1;
-        matches(list.quick().iter_rev().take(looked_at), element, skipped, wanted, {
+        matches(list.iter_rev().take(looked_at), element, skipped, wanted, {
             let mut each = each;
             move |index| each(last - index)
         });
@@ -593,7 +586,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
         _ => return Err(ctx.command.wrong_arity()),
     };
     let key = ctx.key(1);
-    let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else {
         match count {
             Some(_) => ctx.reply.null_array(),
             None => ctx.reply.null(),
@@ -605,7 +598,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
             ctx.reply.array(0);
             return Ok(());
         }
-        Some(count) => pop_array(list, end, count, &mut ctx.reply),
+        Some(count) => pop_array(&mut list, end, count, &mut ctx.reply),
         None => {
             let reply = &mut ctx.reply;
             list.pop_with(end, |entry| write(reply, entry)).expect("no list is empty");
@@ -613,6 +606,7 @@ fn pop(ctx: &mut Ctx<'_>, end: End) -> CmdResult {
         }
     };
     let emptied = list.is_empty();
+    drop(list);
     popped_off(ctx, key, end, popped, emptied);
     Ok(())
 }
@@ -678,11 +672,12 @@ pub(super) fn pop_some(ctx: &mut Ctx<'_>, wanted: &MultiPop<'_>) -> Result<bool,
         if !ctx.considers(key.bytes) {
             continue;
         }
-        let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else { continue };
+        let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else { continue };
         ctx.reply.array(2);
         ctx.reply.bulk(key.bytes);
-        let popped = pop_array(list, end, wanted.count, &mut ctx.reply);
+        let popped = pop_array(&mut list, end, wanted.count, &mut ctx.reply);
         let emptied = list.is_empty();
+        drop(list);
         popped_off(ctx, key, end, popped, emptied);
         ctx.store.effects.propagate_as(&[pop_verb(end), key.bytes, IntText::new().format(popped as i64)]);
         return Ok(true);
@@ -697,12 +692,13 @@ pub(super) fn pop_one(ctx: &mut Ctx<'_>, keys: Args<'_>, end: End) -> Result<boo
         if !ctx.considers(key.bytes) {
             continue;
         }
-        let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else { continue };
+        let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else { continue };
         let reply = &mut ctx.reply;
         reply.array(2);
         reply.bulk(key.bytes);
         list.pop_with(end, |entry| write(reply, entry)).expect("no list is empty");
         let emptied = list.is_empty();
+        drop(list);
         popped_off(ctx, key, end, 1, emptied);
         ctx.store.effects.propagate_as(&[pop_verb(end), key.bytes]);
         return Ok(true);
@@ -720,7 +716,7 @@ fn pop_verb(end: End) -> &'static [u8] {
 fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     let (start, stop) = (ctx.argv.int(2)?, ctx.argv.int(3)?);
     let key = ctx.key(1);
-    let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else {
         ctx.reply.ok();
         return Ok(());
     };
@@ -728,6 +724,7 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
     let (start, kept) = span(start, stop, length).unwrap_or((length, 0));
     list.drop_from(End::Head, start);
     list.drop_from(End::Tail, length - start - kept);
+    drop(list);
     ctx.reply.ok();
     // Redis signals and notifies even if nothing was cut off, but counts, and so propagates, what was.
     ctx.store.modified_times(key.bytes, length - kept);
@@ -741,12 +738,13 @@ fn ltrim(ctx: &mut Ctx<'_>) -> CmdResult {
 fn lrem(ctx: &mut Ctx<'_>) -> CmdResult {
     let count = ctx.argv.int(2)?;
     let key = ctx.key(1);
-    let Some(list) = ctx.store.write_list(key).map_err(wrong_type)? else {
+    let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? else {
         ctx.reply.int(0);
         return Ok(());
     };
-    let removed = list.quick_mut().remove_equal(ctx.argv.at(3), count);
+    let removed = list.remove_equal(ctx.argv.at(3), count);
     let emptied = list.is_empty();
+    drop(list);
     ctx.reply.int(removed as i64);
     if removed > 0 {
         ctx.store.modified_times(key.bytes, removed);
@@ -781,12 +779,11 @@ fn move_or_null(ctx: &mut Ctx<'_>, from: End, to: End) -> CmdResult {
 /// none.
 pub(super) fn move_one(ctx: &mut Ctx<'_>, from: End, to: End) -> Result<bool, CommandError> {
     let (source, destination) = (ctx.key(1), ctx.key(2));
-    let limits = ctx.store.limits.clone();
     let same = source.bytes == destination.bytes;
     // Nothing may change before the other key is known to hold a list, or nothing; but without a source it may hold
     // what it likes.
     let refused = !same && ctx.store.peek(destination).is_some_and(|entry| entry.as_list().is_err());
-    let Some(list) = ctx.store.write_list(source).map_err(wrong_type)? else { return Ok(false) };
+    let Some(mut list) = ctx.store.write_list(source).map_err(wrong_type)? else { return Ok(false) };
     if refused {
         return Err(CommandError::WrongType);
     }
@@ -797,16 +794,13 @@ pub(super) fn move_one(ctx: &mut Ctx<'_>, from: End, to: End) -> Result<bool, Co
     })
     .expect("no list is empty");
     let emptied = list.is_empty() && !same;
-    match ctx.store.write_list(destination).map_err(wrong_type)? {
-        Some(list) => {
-            list.apply(&limits);
-            list.push(to, &element);
-        }
-        None => {
-            let mut list = List::with_limits(&limits);
-            list.push(to, &element);
-            ctx.store.add(destination, Object::List(list));
-        }
+    drop(list);
+    if let Some(mut list) = ctx.store.write_list(destination).map_err(wrong_type)? {
+        list.push(to, &element);
+    } else {
+        let mut list = List::with_limits(&ctx.store.limits);
+        list.push(to, &element);
+        ctx.store.add(destination, Object::List(list));
     }
     ctx.reply.bulk(&element);
     // One change in all, of two keys.

@@ -33,14 +33,13 @@ fn sadd(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
     let limits = ctx.store.limits.clone();
     let members = ctx.argv.tail(2);
-    let added = match ctx.store.write_set(key).map_err(wrong_type)? {
-        Some(set) => members.iter().filter(|member| set.add(member, &limits)).count(),
-        None => {
-            let mut set = Set::for_member(members.at(0), &limits);
-            let added = members.iter().filter(|member| set.add(member, &limits)).count();
-            ctx.store.add(key, Object::Set(set));
-            added
-        }
+    let added = if let Some(mut set) = ctx.store.write_set(key).map_err(wrong_type)? {
+        members.iter().filter(|member| set.add(member, &limits)).count()
+    } else {
+        let mut set = Set::for_member(members.at(0), &limits);
+        let added = members.iter().filter(|member| set.add(member, &limits)).count();
+        ctx.store.add(key, Object::Set(set));
+        added
     };
     if added > 0 {
         ctx.store.modified_times(key.bytes, added);
@@ -69,7 +68,7 @@ const SCARD: Command<Handler> = Command {
 };
 
 fn scard(ctx: &mut Ctx<'_>) -> CmdResult {
-    let count = ctx.store.read_set(ctx.key(1)).map_err(wrong_type)?.map_or(0, Set::len);
+    let count = ctx.store.read_set(ctx.key(1)).map_err(wrong_type)?.map_or(0, |set| set.len());
     ctx.reply.int(count as i64);
     Ok(())
 }
@@ -188,20 +187,22 @@ fn smove(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.int(i64::from(is_member));
         return Ok(());
     }
+    drop(set);
     let target_exists = ctx.store.write_set(target).map_err(wrong_type)?.is_some();
-    let set = ctx.store.write_set(source).map_err(wrong_type)?.expect("it was there a moment ago");
+    let mut set = ctx.store.write_set(source).map_err(wrong_type)?.expect("it was there a moment ago");
     if !set.remove(member) {
         ctx.reply.int(0);
         return Ok(());
     }
     let emptied = set.is_empty();
+    drop(set);
     ctx.store.notify(Event::SET, "srem", source.bytes);
     if emptied {
         delete_emptied(ctx, source);
     }
     ctx.store.modified(source.bytes);
     let added = if target_exists {
-        let set = ctx.store.write_set(target).map_err(wrong_type)?.expect("it was there a moment ago");
+        let mut set = ctx.store.write_set(target).map_err(wrong_type)?.expect("it was there a moment ago");
         set.add(member, &limits)
     } else {
         let mut set = Set::for_member(member, &limits);
@@ -238,12 +239,13 @@ const SREM: Command<Handler> = Command {
 
 fn srem(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let Some(set) = ctx.store.write_set(key).map_err(wrong_type)? else {
+    let Some(mut set) = ctx.store.write_set(key).map_err(wrong_type)? else {
         ctx.reply.int(0);
         return Ok(());
     };
     let removed = ctx.argv.tail(2).iter().filter(|member| set.remove(member)).count();
     let emptied = set.is_empty();
+    drop(set);
     if removed > 0 {
         ctx.store.modified_times(key.bytes, removed);
         ctx.store.notify(Event::SET, "srem", key.bytes);

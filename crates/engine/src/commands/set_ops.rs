@@ -7,7 +7,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
     is_token,
 };
-use keyspace::{EncodingLimits, EntryExt, Key as DbKey, Object, Set};
+use keyspace::{EncodingLimits, EntryExt, Key as DbKey, Object, Set, SetRef};
 use resp::Args;
 use structures::hash::hash;
 use structures::listpack::Entry;
@@ -208,7 +208,7 @@ const SUNION: Command<Handler> = Command {
 
 fn sunion(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx.store, ctx.argv.tail(1))?;
-    let sets: Vec<&Set> = sets(ctx.store, &keys).into_iter().flatten().collect();
+    let sets: Vec<SetRef<'_>> = sets(ctx.store, &keys).into_iter().flatten().collect();
     if sets.len() > ASKED_ONE_BY_ONE {
         let union = unite(&sets, &ctx.store.limits);
         ctx.reply.set(union.len());
@@ -217,7 +217,7 @@ fn sunion(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let (mark, mut count) = (ctx.reply.begin_deferred(), 0);
     for (index, set) in sets.iter().enumerate() {
-        select(set, &sets[..index], false, |member| {
+        select(*set, &sets[..index], false, |member| {
             reply_entry(&mut ctx.reply, member);
             count += 1;
             true
@@ -247,7 +247,7 @@ const SUNIONSTORE: Command<Handler> = Command {
 
 fn sunionstore(ctx: &mut Ctx<'_>) -> CmdResult {
     let keys = look_up(ctx.store, ctx.argv.tail(2))?;
-    let sets: Vec<&Set> = sets(ctx.store, &keys).into_iter().flatten().collect();
+    let sets: Vec<SetRef<'_>> = sets(ctx.store, &keys).into_iter().flatten().collect();
     let result = unite(&sets, &ctx.store.limits);
     store_set(ctx, result, "sunionstore")
 }
@@ -262,7 +262,7 @@ fn look_up<'k>(store: &mut Store, keys: Args<'k>) -> Result<Vec<Option<DbKey<'k>
 }
 
 /// The sets that [`look_up`] found.
-fn sets<'s>(store: &'s Store, keys: &[Option<DbKey<'_>>]) -> Vec<Option<&'s Set>> {
+fn sets<'s>(store: &'s Store, keys: &[Option<DbKey<'_>>]) -> Vec<Option<SetRef<'s>>> {
     let set = |key| store.db().peek(key).and_then(|entry| entry.as_set().ok());
     keys.iter().map(|key| key.and_then(set)).collect()
 }
@@ -275,17 +275,17 @@ fn store_set(ctx: &mut Ctx<'_>, result: Set, event: &'static str) -> CmdResult {
 }
 
 /// Gives the members that all sets have to `found` until it returns false.
-fn intersect(sets: &[Option<&Set>], found: impl FnMut(Entry<'_>) -> bool) {
-    let Some(mut sets) = sets.iter().copied().collect::<Option<Vec<&Set>>>() else { return };
+fn intersect(sets: &[Option<SetRef<'_>>], found: impl FnMut(Entry<'_>) -> bool) {
+    let Some(mut sets) = sets.iter().copied().collect::<Option<Vec<SetRef<'_>>>>() else { return };
     sets.sort_by_key(|set| set.len());
     select(sets[0], &sets[1..], true, found);
 }
 
 /// Gives the members of the first set that no other has to `found`.
-fn subtract(sets: &[Option<&Set>], limits: &EncodingLimits, mut found: impl FnMut(Entry<'_>)) {
+fn subtract(sets: &[Option<SetRef<'_>>], limits: &EncodingLimits, mut found: impl FnMut(Entry<'_>)) {
     let Some(first) = sets[0] else { return };
-    let mut others: Vec<&Set> = sets[1..].iter().copied().flatten().collect();
-    if others.iter().any(|other| std::ptr::eq(*other, first)) {
+    let mut others: Vec<SetRef<'_>> = sets[1..].iter().copied().flatten().collect();
+    if others.iter().any(|other| other.is_same(first)) {
         return;
     }
     others.sort_by_key(|set| std::cmp::Reverse(set.len()));
@@ -293,7 +293,7 @@ fn subtract(sets: &[Option<&Set>], limits: &EncodingLimits, mut found: impl FnMu
     let merged;
     if others.len() > ASKED_ONE_BY_ONE && others_len < first.len() * others.len() / 2 {
         merged = unite(&others, limits);
-        others = vec![&merged];
+        others = vec![merged.view()];
     }
     select(first, &others, false, |member| {
         found(member);
@@ -301,7 +301,7 @@ fn subtract(sets: &[Option<&Set>], limits: &EncodingLimits, mut found: impl FnMu
     });
 }
 
-fn unite(sets: &[&Set], limits: &EncodingLimits) -> Set {
+fn unite(sets: &[SetRef<'_>], limits: &EncodingLimits) -> Set {
     let largest = sets.iter().map(|set| set.len()).max().unwrap_or(0);
     let all_ints = sets.iter().all(|set| matches!(set, Set::Intset(_)));
     let mut union = if all_ints { Set::for_result() } else { Set::with_capacity(largest, limits) };
@@ -315,7 +315,7 @@ fn unite(sets: &[&Set], limits: &EncodingLimits) -> Set {
 
 /// Gives the members of `set` that every one of `others` has, or that none of them has, to `found`, until it returns
 /// false.
-fn select(set: &Set, others: &[&Set], wanted: bool, mut found: impl FnMut(Entry<'_>) -> bool) {
+fn select(set: SetRef<'_>, others: &[SetRef<'_>], wanted: bool, mut found: impl FnMut(Entry<'_>) -> bool) {
     let Set::Table(table) = set else {
         for member in set.iter() {
             let selected = others.iter().all(|other| other.contains_entry(member) == wanted);

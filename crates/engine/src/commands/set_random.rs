@@ -50,12 +50,13 @@ fn spop(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let key = ctx.key(1);
     let mut rng = ctx.store.fork_rng();
-    let Some(set) = ctx.store.write_set(key).map_err(wrong_type)? else {
+    let Some(mut set) = ctx.store.write_set(key).map_err(wrong_type)? else {
         ctx.reply.null();
         return Ok(());
     };
     let popped = set.pop_random(&mut rng).expect("a set in a database is not empty");
     let emptied = set.is_empty();
+    drop(set);
     let mut scratch = IntText::new();
     let text = popped.text(&mut scratch);
     ctx.reply.bulk(text);
@@ -73,7 +74,7 @@ fn spop_count(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
     let mut rng = ctx.store.fork_rng();
     let recording = ctx.store.effects.recording;
-    let Some(set) = ctx.store.write_set(key).map_err(wrong_type)? else {
+    let Some(mut set) = ctx.store.write_set(key).map_err(wrong_type)? else {
         ctx.reply.set(0);
         return Ok(());
     };
@@ -84,6 +85,7 @@ fn spop_count(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     if count == set.len() {
         set.iter().for_each(|member| reply_entry(&mut ctx.reply, member));
+        drop(set);
         ctx.store.notify(Event::SET, "spop", key.bytes);
         delete_emptied(ctx, key);
         ctx.store.effects.propagate_as(&[b"DEL", key.bytes]);
@@ -102,6 +104,7 @@ fn spop_count(ctx: &mut Ctx<'_>) -> CmdResult {
             removals.last_mut().expect("one was just begun").push(text);
         }
     }
+    drop(set);
     ctx.store.notify(Event::SET, "spop", key.bytes);
     ctx.store.effects.propagate_nothing();
     for removal in &removals {
@@ -139,7 +142,8 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CmdResult {
         _ => return Err(CommandError::Syntax),
     }
     let mut rng = ctx.store.fork_rng();
-    match ctx.store.read_set(ctx.key(1)).map_err(wrong_type)?.and_then(|set| set.random(&mut rng)) {
+    let set = ctx.store.read_set(ctx.key(1)).map_err(wrong_type)?;
+    match set.as_ref().and_then(|set| set.random(&mut rng)) {
         None => ctx.reply.null(),
         Some(member) => reply_entry(&mut ctx.reply, member),
     }

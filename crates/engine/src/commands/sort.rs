@@ -164,7 +164,10 @@ impl<'k> Pattern<'k> {
         let now_ms = store.now_ms;
         let Some(found) = store.read(DbKey::new(name)) else { return take(None) };
         match field {
-            Some(field) => take(found.as_hash().ok().and_then(|hash| hash.get(field, now_ms))),
+            Some(field) => match found.as_hash() {
+                Ok(hash) => take(hash.get(field, now_ms)),
+                Err(_) => take(None),
+            },
             None => match found.as_str() {
                 Ok(text) => take(Some(Entry::Str(text.text(&mut IntText::new())))),
                 Err(_) => take(None),
@@ -339,14 +342,14 @@ impl<'s> Elements<'s> {
                 let list = entry.as_list().expect("its type is known");
                 let range = pick(list.len());
                 let count = range.len();
-                (list.len(), list.quick().iter_from(range.start).take(count).collect::<Vec<_>>(), true)
+                (list.len(), list.elements_from(range.start).take(count).collect::<Vec<_>>(), true)
             }
             Type::ZSet => {
                 let set = entry.as_zset().expect("its type is known");
                 let range = pick(set.len());
                 let list = match set {
                     ZSet::Listpack(_) => {
-                        set.iter().skip(range.start).take(range.len()).map(|(member, _)| member).collect()
+                        set.members().skip(range.start).take(range.len()).map(|(member, _)| member).collect()
                     }
                     ZSet::Ordered(set) => set.range(range).map(|(member, _)| Entry::Str(member)).collect(),
                 };
@@ -355,7 +358,7 @@ impl<'s> Elements<'s> {
             _ => {
                 let set = entry.as_set().expect("SORT takes no other type");
                 let range = if options.sorts() { 0..set.len() } else { options.range(set.len()) };
-                (set.len(), set.iter().skip(range.start).take(range.len()).collect(), false)
+                (set.len(), set.members().skip(range.start).take(range.len()).collect(), false)
             }
         };
         if options.sorts() {

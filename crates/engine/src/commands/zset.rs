@@ -176,15 +176,13 @@ pub fn add_members<'a>(
             }
         }
     };
-    match ctx.store.write_zset(key).map_err(wrong_type)? {
-        Some(set) => fill(set),
-        None if rule.only_existing => {}
-        None => {
-            let first = members.clone().next().map_or(&b""[..], |(member, _)| member);
-            let mut set = ZSet::for_member(first, &limits);
-            fill(&mut set);
-            ctx.store.add(key, Object::ZSet(set));
-        }
+    if let Some(mut set) = ctx.store.write_zset(key).map_err(wrong_type)? {
+        fill(&mut set);
+    } else if !rule.only_existing {
+        let first = members.clone().next().map_or(&b""[..], |(member, _)| member);
+        let mut set = ZSet::for_member(first, &limits);
+        fill(&mut set);
+        ctx.store.add(key, Object::ZSet(set));
     }
     if added.last == Addition::NotANumber {
         return Err(CommandError::NanScore);
@@ -216,7 +214,7 @@ const ZCARD: Command<Handler> = Command {
 };
 
 fn zcard(ctx: &mut Ctx<'_>) -> CmdResult {
-    let count = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?.map_or(0, ZSet::len);
+    let count = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?.map_or(0, |set| set.len());
     ctx.reply.int(count as i64);
     Ok(())
 }
@@ -358,12 +356,13 @@ const ZREM: Command<Handler> = Command {
 
 fn zrem(ctx: &mut Ctx<'_>) -> CmdResult {
     let key = ctx.key(1);
-    let Some(set) = ctx.store.write_zset(key).map_err(wrong_type)? else {
+    let Some(mut set) = ctx.store.write_zset(key).map_err(wrong_type)? else {
         ctx.reply.int(0);
         return Ok(());
     };
     let removed = ctx.argv.tail(2).iter().filter(|member| set.remove(member).is_some()).count();
     let emptied = set.is_empty();
+    drop(set);
     if removed > 0 {
         ctx.store.notify(Event::ZSET, "zrem", key.bytes);
         if emptied {

@@ -11,7 +11,7 @@ use command::{
     ParseArgs, is_token,
 };
 use keyspace::zset::compare;
-use keyspace::{EntryExt, Key as DbKey, Object, Set, ZSet};
+use keyspace::{EntryExt, Key as DbKey, Object, SetRef, ZSet, ZSetRef};
 use structures::hash::hash;
 use structures::listpack::Entry;
 use structures::number::{IntText, parse_f64, parse_i64};
@@ -61,8 +61,8 @@ struct Combine<'k> {
 /// A set or a sorted set to be combined.
 #[derive(Clone, Copy)]
 enum Source<'s> {
-    Set(&'s Set),
-    ZSet(&'s ZSet),
+    Set(SetRef<'s>),
+    ZSet(ZSetRef<'s>),
 }
 
 /// A member, spelled alike whatever the encoding it comes from.
@@ -105,8 +105,8 @@ impl<'s> Source<'s> {
 
     fn is(self, other: Source<'_>) -> bool {
         match (self, other) {
-            (Source::Set(a), Source::Set(b)) => std::ptr::eq(a, b),
-            (Source::ZSet(a), Source::ZSet(b)) => std::ptr::eq(a, b),
+            (Source::Set(a), Source::Set(b)) => a.is_same(b),
+            (Source::ZSet(a), Source::ZSet(b)) => a.is_same(b),
             _ => false,
         }
     }
@@ -115,10 +115,10 @@ impl<'s> Source<'s> {
     fn visit(self, mut visit: impl FnMut(Entry<'s>, f64) -> bool) {
         match self {
             Source::Set(set) => {
-                set.iter().all(|member| visit(member, 1.0));
+                set.members().all(|member| visit(member, 1.0));
             }
             Source::ZSet(set) => {
-                set.iter().all(|(member, score)| visit(member, score));
+                set.members().all(|(member, score)| visit(member, score));
             }
         }
     }

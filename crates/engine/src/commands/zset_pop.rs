@@ -210,7 +210,7 @@ fn pop(
     count: usize,
     form: Form,
 ) -> Result<usize, CommandError> {
-    let set = ctx.store.write_zset(key).map_err(wrong_type)?.expect("the caller has seen it");
+    let mut set = ctx.store.write_zset(key).map_err(wrong_type)?.expect("the caller has seen it");
     let len = set.len();
     let count = count.min(len);
     let reply = &mut ctx.reply;
@@ -230,6 +230,7 @@ fn pop(
     };
     set.visit(ranks.clone(), side == Side::Max, |member, score| pairs.reply(reply, member, score));
     set.remove_ranks(ranks);
+    drop(set);
     ctx.store.notify(Event::ZSET, side.event(), key.bytes);
     ctx.store.modified_times(key.bytes, count);
     if count == len {
@@ -269,7 +270,8 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CmdResult {
         return zrandmember_count(ctx);
     }
     let mut rng = ctx.store.fork_rng();
-    match ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?.and_then(|set| set.random(&mut rng)) {
+    let set = ctx.store.read_zset(ctx.key(1)).map_err(wrong_type)?;
+    match set.as_ref().and_then(|set| set.random(&mut rng)) {
         None => ctx.reply.null(),
         Some((member, _)) => reply_entry(&mut ctx.reply, member),
     }
@@ -317,7 +319,7 @@ fn zrandmember_count(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         _ => {
             let mut sampling = Sampling::new(wanted, size, &mut rng);
-            for (member, score) in set {
+            for (member, score) in &set {
                 if sampling.takes_next() {
                     pairs.reply(reply, member, score);
                 }

@@ -7,7 +7,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
     ParseArgs, is_token,
 };
-use keyspace::{EntryExt, Object, ZSet};
+use keyspace::{EntryExt, Object, ZSet, ZSetRef};
 use structures::listpack::Entry;
 use structures::number::parse_f64;
 
@@ -107,7 +107,7 @@ impl<'a> LexBound<'a> {
     }
 
     /// Number of members before the first one that a range with this lower bound holds.
-    fn start(self, set: &ZSet) -> usize {
+    fn start(self, set: ZSetRef<'_>) -> usize {
         match self {
             LexBound::Lowest => 0,
             LexBound::Highest => set.len(),
@@ -117,7 +117,7 @@ impl<'a> LexBound<'a> {
     }
 
     /// Number of members up to the last one that a range with this upper bound holds.
-    fn end(self, set: &ZSet) -> usize {
+    fn end(self, set: ZSetRef<'_>) -> usize {
         match self {
             LexBound::Lowest => 0,
             LexBound::Highest => set.len(),
@@ -139,7 +139,7 @@ impl<'a> Bounds<'a> {
     }
 
     /// The ranks of what lies within; with `reverse`, rank bounds count from the highest.
-    fn ranks(&self, set: &ZSet, reverse: bool) -> Range<usize> {
+    fn ranks(&self, set: ZSetRef<'_>, reverse: bool) -> Range<usize> {
         let (start, end) = match *self {
             Bounds::Rank(first, last) => {
                 let len = set.len() as i64;
@@ -212,7 +212,7 @@ impl<'a> Query<'a> {
     }
 
     /// The ranks that are asked for.
-    fn ranks(&self, set: &ZSet) -> Range<usize> {
+    fn ranks(&self, set: ZSetRef<'_>) -> Range<usize> {
         let Range { start, end } = self.bounds.ranks(set, self.reverse);
         if matches!(self.bounds, Bounds::Rank(..)) {
             return start..end;
@@ -619,13 +619,14 @@ fn zremrangebyscore(ctx: &mut Ctx<'_>) -> CmdResult {
 fn remove_range(ctx: &mut Ctx<'_>, by: By, event: &'static str) -> CmdResult {
     let key = ctx.key(1);
     let bounds = Bounds::parse(by, ctx.argv.at(2), ctx.argv.at(3))?;
-    let Some(set) = ctx.store.write_zset(key).map_err(wrong_type)? else {
+    let Some(mut set) = ctx.store.write_zset(key).map_err(wrong_type)? else {
         ctx.reply.int(0);
         return Ok(());
     };
-    let ranks = bounds.ranks(set, false);
+    let ranks = bounds.ranks(set.view(), false);
     let removed = set.remove_ranks(ranks);
     let emptied = set.is_empty();
+    drop(set);
     if removed > 0 {
         ctx.store.modified_times(key.bytes, removed);
         ctx.store.notify(Event::ZSET, event, key.bytes);

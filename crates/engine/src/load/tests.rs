@@ -176,7 +176,7 @@ fn disturb(h: &mut Harness, random: &mut u64) {
         *random % limit
     };
     let (n, m) = (below(400), below(4));
-    let command = match below(26) {
+    let command = match below(31) {
         0 => format!("SADD s{m} m{n} new{n}"),
         1 => format!("SREM s{m} m{n}"),
         2 => format!("SPOP s{m} 3"),
@@ -197,17 +197,26 @@ fn disturb(h: &mut Harness, random: &mut u64) {
         17 => format!("LREM l{m} 1 e{n}"),
         18 => format!("LTRIM l{m} 3 -4"),
         19 => format!("LMOVE l{m} l{} LEFT RIGHT", below(4)),
-        20 => format!("RENAME {0}{m} {0}{1}", ["s", "h", "z", "l"][below(4) as usize], below(6)),
-        21 => format!("COPY {0}{m} {0}{1} REPLACE", ["s", "h", "z", "l"][below(4) as usize], below(6)),
-        22 => format!("MOVE {}{m} 1", ["s", "h", "z", "l"][below(4) as usize]),
+        20 => format!("RENAME {0}{m} {0}{1}", ["s", "h", "z", "l", "x"][below(5) as usize], below(6)),
+        21 => format!("COPY {0}{m} {0}{1} REPLACE", ["s", "h", "z", "l", "x"][below(5) as usize], below(6)),
+        22 => format!("MOVE {}{m} 1", ["s", "h", "z", "l", "x"][below(5) as usize]),
         23 => {
-            format!("{} {}{m}", ["DEL", "UNLINK"][below(2) as usize], ["s", "h", "z", "l"][below(4) as usize])
+            format!(
+                "{} {}{m}",
+                ["DEL", "UNLINK"][below(2) as usize],
+                ["s", "h", "z", "l", "x"][below(5) as usize]
+            )
         }
-        24 => format!("SET {}{m} text", ["s", "h", "z", "l"][below(4) as usize]),
+        24 => format!("SET {}{m} text", ["s", "h", "z", "l", "x"][below(5) as usize]),
+        25 => format!("XADD x{m} * new {n}"),
+        26 => format!("XDEL x{m} {}-1 {}-1", n * 10, below(400) * 10),
+        27 => format!("XTRIM x{m} MAXLEN ~ {n}"),
+        28 => format!("XADD x{m} MAXLEN {n} * trims 1"),
+        29 => format!("XREADGROUP GROUP g c COUNT 3 STREAMS x{m} >"),
         _ => match below(12) {
             0 => "SWAPDB 0 1".to_owned(),
             1 => "FLUSHDB".to_owned(),
-            _ => format!("EXPIRE {}{m} 100", ["s", "h", "z", "l"][below(4) as usize]),
+            _ => format!("EXPIRE {}{m} 100", ["s", "h", "z", "l", "x"][below(5) as usize]),
         },
     };
     h.run(&command);
@@ -217,14 +226,19 @@ fn disturb(h: &mut Harness, random: &mut u64) {
 fn values_that_are_copied_in_parts_are_of_one_moment() {
     for seed in 1..=120u64 {
         let mut h = Harness::new();
-        h.run("CONFIG SET list-max-listpack-size 5");
+        h.run("CONFIG SET list-max-listpack-size 5 stream-node-max-entries 5");
         for value in 0..4 {
             for n in 0..300 {
                 h.run(&format!("SADD s{value} m{n}"));
                 h.run(&format!("HSET h{value} f{n} v{n}"));
                 h.run(&format!("ZADD z{value} {n}.5 m{n}"));
                 h.run(&format!("RPUSH l{value} e{n}"));
+                h.run(&format!("XADD x{value} {}-1 f {n}", n * 10));
             }
+        }
+        for value in 0..4 {
+            h.run(&format!("XGROUP CREATE x{value} g 0"));
+            h.run(&format!("XREADGROUP GROUP g c COUNT 20 STREAMS x{value} >"));
         }
         h.node.core.snapshots.at_once = AtOnce { elements: 100, bytes: usize::MAX, nodes: 3 };
         let before = content(&h.node.store);
@@ -647,19 +661,24 @@ fn run(h: &mut Harness, op: &Op) {
             let make = || Object::Set(Set::with_capacity(0, &limits));
             edit(store, db, key, make, |entry| {
                 let text = if key % 2 == 0 { member.to_string() } else { format!("m{member}") };
-                let _ = entry.as_set_mut().unwrap().load_member(text.as_bytes(), &limits);
+                let name = entry.key().to_vec();
+                let _ = entry.as_set_mut(&name).unwrap().load_member(text.as_bytes(), &limits);
             });
         }
         Op::SetField { db, key, field } => {
             let make = || Object::Hash(Hash::with_capacity(usize::from(key), &limits));
             edit(store, db, key, make, |entry| {
-                let hash = entry.as_hash_mut().unwrap();
+                let name = entry.key().to_vec();
+                let mut hash = entry.as_hash_mut(&name).unwrap();
                 hash.load_field(field.to_string().as_bytes(), &[key; 70], None, &limits);
             });
         }
         Op::Push { db, key } => {
             let make = || Object::List(List::new(2));
-            edit(store, db, key, make, |entry| entry.as_list_mut().unwrap().push_back(b"x"));
+            edit(store, db, key, make, |entry| {
+                let name = entry.key().to_vec();
+                entry.as_list_mut(&name).unwrap().push_back(b"x");
+            });
         }
         Op::Expire { db, key, after_ms } => {
             store.select(db);

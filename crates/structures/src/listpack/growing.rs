@@ -1,9 +1,10 @@
-//! A listpack with room to grow at its end, for stream nodes: the bytes are those of any listpack, but they lie in a
-//! `Vec`, so that a run of appended entries is written without a reallocation each. What is full gives the room back
-//! with [`GrowingListpack::shrink_to_fit`].
+//! A listpack with room to grow at its end, for stream nodes: its bytes are those of the wire, total and end mark
+//! included, since a node is large beside them. They lie in a `Vec`, so that a run of appended entries is written without
+//! a reallocation each. What is full gives the room back with [`GrowingListpack::shrink_to_fit`].
 
 use super::{
-    COUNT_UNKNOWN, END, Encoded, Entry, HEADER, Iter, Malformed, Pos, before, decode, stored_len, validate,
+    COUNT_UNKNOWN, END, Encoded, Entry, Iter, Malformed, Pos, TOTAL, WIRE_HEADER, before, decode, stored_len,
+    validate,
 };
 
 /// A listpack that grows by doubling.
@@ -20,8 +21,8 @@ pub struct Appender<'a> {
 
 impl GrowingListpack {
     pub fn with_capacity(bytes: usize) -> GrowingListpack {
-        let mut list = Vec::with_capacity(bytes.max(HEADER + 1));
-        list.extend_from_slice(&[(HEADER + 1) as u8, 0, 0, 0, 0, 0, END]);
+        let mut list = Vec::with_capacity(bytes.max(WIRE_HEADER + 1));
+        list.extend_from_slice(&[(WIRE_HEADER + 1) as u8, 0, 0, 0, 0, 0, END]);
         GrowingListpack { bytes: list }
     }
 
@@ -56,13 +57,13 @@ impl GrowingListpack {
 
     #[inline]
     pub fn iter(&self) -> Iter<'_> {
-        Iter { bytes: &self.bytes, at: HEADER }
+        Iter { bytes: self.entries(), at: WIRE_HEADER }
     }
 
     /// Entries from `pos` on, which may be the end.
     #[inline]
     pub fn iter_from(&self, pos: Pos) -> Iter<'_> {
-        Iter { bytes: &self.bytes, at: pos.at() }
+        Iter { bytes: self.entries(), at: pos.at() }
     }
 
     /// The entry at a position.
@@ -80,7 +81,14 @@ impl GrowingListpack {
     /// The entry before `pos`. There must be one.
     #[inline]
     pub fn before(&self, pos: Pos) -> Pos {
-        Pos(before(&self.bytes, pos.at()) as u32)
+        // Without the total the bytes begin as those of a `Pack`.
+        Pos((before(&self.bytes[TOTAL..], pos.at() - TOTAL) + TOTAL) as u32)
+    }
+
+    /// The bytes without the end mark: positions are those of the whole.
+    #[inline]
+    fn entries(&self) -> &[u8] {
+        &self.bytes[..self.bytes.len() - 1]
     }
 
     /// Replaces the entry at `pos` by an integer; the new entry is there too.
@@ -135,7 +143,7 @@ impl Drop for Appender<'_> {
         let count = u16::from_le_bytes([self.bytes[4], self.bytes[5]]);
         if count != COUNT_UNKNOWN {
             let count = u16::try_from(usize::from(count) + self.added).unwrap_or(COUNT_UNKNOWN);
-            self.bytes[4..HEADER].copy_from_slice(&count.to_le_bytes());
+            self.bytes[TOTAL..WIRE_HEADER].copy_from_slice(&count.to_le_bytes());
         }
     }
 }
@@ -186,18 +194,20 @@ mod tests {
                     }
                 }
             }
-            prop_assert_eq!(growing.bytes(), list.bytes());
+            prop_assert_eq!(growing.bytes(), list.to_wire());
             if !values.is_empty() {
                 let index = replaced.index(values.len());
                 let pos = list.seek(index as i64).unwrap();
                 let mut iter = growing.iter();
                 iter.skip_entries(index);
-                prop_assert_eq!(iter.pos(), pos);
+                let growing_pos = iter.pos();
+                prop_assert_eq!(growing_pos.at(), pos.at() + TOTAL);
                 list.replace_i64(pos, by);
-                growing.replace_i64(pos, by);
-                prop_assert_eq!(growing.bytes(), list.bytes());
-                prop_assert_eq!(growing.before(growing.end()), list.last().unwrap());
+                growing.replace_i64(growing_pos, by);
+                prop_assert_eq!(growing.bytes(), list.to_wire());
+                prop_assert_eq!(growing.before(growing.end()).at(), list.last().unwrap().at() + TOTAL);
             }
+            prop_assert!(growing.iter().eq(list.iter()));
             prop_assert!(validate(growing.bytes(), true).is_ok());
         }
     }

@@ -15,11 +15,8 @@ use crate::copying::{self, Copying, Order};
 /// Appends a node to the bytes of a copy.
 type Write = Box<dyn Fn(NodeRef<'_>, &mut Vec<u8>) + Send>;
 
-/// The copy that is being taken of a list; a clone of the list has none.
-#[derive(Default)]
-pub(super) struct Slot(Option<Box<ListCopy>>);
-
-struct ListCopy {
+/// A copy of a list that is being taken.
+pub(super) struct ListCopy {
     /// Nodes before the run that was not copied.
     front: usize,
     /// Nodes behind it.
@@ -35,18 +32,6 @@ struct ListCopy {
 pub(super) struct Change {
     in_front: bool,
     nodes: usize,
-}
-
-impl Clone for Slot {
-    fn clone(&self) -> Slot {
-        Slot(None)
-    }
-}
-
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "being copied" } else { "not being copied" })
-    }
 }
 
 impl Quicklist {
