@@ -88,6 +88,8 @@ pub struct Config {
     pub enable_protected_configs: Protected,
     pub notify_keyspace_events: String,
     pub active_expire_enabled: bool,
+    /// `DEBUG SET-SKIP-CHECKSUM-VALIDATION`.
+    pub skip_checksum_validation: bool,
     // snapshots
     pub save: Vec<SavePoint>,
     pub dbfilename: String,
@@ -190,6 +192,7 @@ impl Default for Config {
             enable_protected_configs: Protected::No,
             notify_keyspace_events: String::new(),
             active_expire_enabled: true,
+            skip_checksum_validation: false,
             save: [(3600, 1), (300, 100), (60, 10_000)]
                 .map(|(seconds, changes)| SavePoint { seconds, changes })
                 .to_vec(),

@@ -31,6 +31,9 @@ const KEY_BYTES_MIN: u64 = 3;
 /// The shortest time that reading from the primary is paused for, in microseconds.
 const PAUSE_MIN_US: u64 = 100_000;
 
+/// What every error within a snapshot begins with.
+const DAMAGED: &str = "Internal error in RDB reading offset";
+
 /// Messages about keys that were left out, at most.
 const SKIP_MESSAGES_MAX: u64 = 10;
 
@@ -123,7 +126,8 @@ impl Loading {
 
     /// The file that was just saved, or one put in its place.
     pub fn reload(config: &Config, is_replica: bool, merges: bool, now_ms: i64) -> Loading {
-        let options = DecodeOptions { verify_checksum: config.rdbchecksum };
+        let verify_checksum = config.rdbchecksum && !config.skip_checksum_validation;
+        let options = DecodeOptions { verify_checksum };
         let mut loading = Loading::new(Purpose::Reload, Target::Live, None, now_ms, options);
         loading.state.drops_expired = !is_replica;
         loading.state.merges = merges;
@@ -520,30 +524,36 @@ fn message(error: &RdbError) -> String {
 }
 
 fn internal(offset: u64, what: &str) -> String {
-    format!("Internal error in RDB reading offset {offset}, {what}")
+    format!("{DAMAGED} {offset}, {what}")
 }
 
-/// The value of a `DUMP` payload under `key`. `None` when the payload, of which version and checksum were found right,
-/// holds no good value.
+/// The value of a `DUMP` payload under `key`. The error is the line that is logged when the payload, of which version and
+/// checksum were found right, holds no good value.
 pub(crate) fn restore(
     decoder: &mut Decoder,
     mut bytes: &[u8],
     key: &[u8],
     expire_at_ms: Option<i64>,
     limits: &EncodingLimits,
-) -> Option<Entry> {
+) -> Result<Entry, String> {
     let mut builder = ValueBuilder::new();
     let mut entry = None;
     loop {
-        let Step::Event { event, consumed } = decoder.next(bytes).ok()? else { return None };
+        let offset = decoder.offset();
+        let (event, consumed) = match decoder.next(bytes) {
+            Ok(Step::Event { event, consumed }) => (event, consumed),
+            Ok(Step::NeedMore { .. }) => return Err(message(&RdbError::Truncated { offset })),
+            Err(error) => return Err(message(&error)),
+        };
         bytes = &bytes[consumed..];
         match event {
             Event::Key(key) => builder.begin(key.kind()),
-            Event::Eof { .. } => return entry,
+            Event::Eof { .. } => return entry.ok_or_else(|| internal(offset, "no value")),
             event => {
-                if let Some(built) = builder.take(event, limits).ok()? {
+                let built = builder.take(event, limits).map_err(|error| internal(offset, error.0))?;
+                if let Some(built) = built {
                     if built.is_empty_collection() {
-                        return None;
+                        return Err(internal(offset, "empty collection"));
                     }
                     entry = Some(built.into_entry(key, expire_at_ms));
                 }
@@ -603,9 +613,21 @@ impl Node {
         match (purpose, result) {
             (Purpose::Start, Ok(())) => self.start_with_loaded(),
             (Purpose::Start, Err(reason)) => {
-                self.core.loading = None;
-                self.core.warning(reason);
-                self.core.warning("Fatal error loading the DB, check server logs. Exiting.");
+                let loading = self.core.loading.take();
+                self.core.warning(&*reason);
+                match loading.filter(|_| reason.starts_with(DAMAGED)) {
+                    // Redis runs its checker over the file, which reports in this form.
+                    Some(loading) => {
+                        let (offset, state) = (loading.loaded_bytes(), loading.state);
+                        self.core.warning("--- RDB ERROR DETECTED ---");
+                        self.core.warning(format!("[offset {offset}] {reason}"));
+                        let key = state.key.escape_ascii();
+                        self.core.warning(format!("[additional info] Reading key '{key}'"));
+                        self.core.warning(format!("[info] {} keys read", state.keys_loaded));
+                        self.core.warning("Terminating server after rdb file reading failure.");
+                    }
+                    None => self.core.warning("Fatal error loading the DB, check server logs. Exiting."),
+                }
                 self.core.actions.push(Action::Exit { code: 1 });
             }
             (_, result) => self.transfer_loaded(result),

@@ -17,7 +17,11 @@ const RESERVE_MAX: u64 = 1 << 16;
 const DUPLICATE_MEMBER: Malformed = Malformed("Duplicate set members detected");
 const DUPLICATE_SCORED: Malformed = Malformed("Duplicate zset fields detected");
 const DUPLICATE_FIELD: Malformed = Malformed("Duplicate hash fields detected");
-const BROKEN_ZIPLIST: Malformed = Malformed("Ziplist integrity check failed.");
+const BROKEN_NODE: Malformed = Malformed("Ziplist integrity check failed.");
+const BROKEN_LIST: Malformed = Malformed("List ziplist integrity check failed.");
+const BROKEN_ZSET: Malformed = Malformed("Zset ziplist integrity check failed.");
+const BROKEN_HASH: Malformed = Malformed("Hash ziplist integrity check failed.");
+const BROKEN_ZIPMAP: Malformed = Malformed("Zipmap integrity check failed.");
 const OUT_OF_ORDER: Malformed = Malformed("Value parts of another type than the value's");
 
 /// A value that is being read.
@@ -119,7 +123,7 @@ impl ValueBuilder {
             (Part::Object(Object::List(list)), Event::QuicklistNode { form, bytes }) => match form {
                 NodeForm::Plain => list.load_plain(bytes.to_vec()),
                 NodeForm::Packed => list.load_packed(bytes.to_vec())?,
-                NodeForm::Ziplist => ziplist_into_list(bytes, list)?,
+                NodeForm::Ziplist => ziplist_into_list(bytes, list, BROKEN_NODE)?,
             },
             (Part::Object(Object::Set(set)), Event::Element(member)) => {
                 check(set.load_member(member, limits), DUPLICATE_MEMBER)?;
@@ -165,7 +169,7 @@ impl ValueBuilder {
             (Form::Ziplist, Kind::SortedSet) => Object::ZSet(ziplist_zset(bytes, limits)?),
             (Form::Ziplist, Kind::List) => {
                 let mut list = List::new(limits.list_fill);
-                ziplist_into_list(bytes, &mut list)?;
+                ziplist_into_list(bytes, &mut list, BROKEN_LIST)?;
                 Object::List(list)
             }
             _ => return Err(OUT_OF_ORDER),
@@ -230,11 +234,15 @@ fn check(fine: bool, otherwise: Malformed) -> Result<(), Malformed> {
     if fine { Ok(()) } else { Err(otherwise) }
 }
 
-/// The entries of a ziplist as text.
-fn ziplist(bytes: &[u8], mut visit: impl FnMut(&[u8]) -> Result<(), Malformed>) -> Result<(), Malformed> {
+/// The entries of a ziplist as text; `broken` if it is not well formed.
+fn ziplist(
+    bytes: &[u8],
+    broken: Malformed,
+    mut visit: impl FnMut(&[u8]) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
     let mut scratch = IntText::new();
     for entry in rdb::ziplist::entries(bytes) {
-        match entry.map_err(|_| BROKEN_ZIPLIST)? {
+        match entry.map_err(|_| broken)? {
             rdb::Entry::Str(text) => visit(text)?,
             rdb::Entry::Int(value) => visit(scratch.format(value))?,
         }
@@ -245,21 +253,22 @@ fn ziplist(bytes: &[u8], mut visit: impl FnMut(&[u8]) -> Result<(), Malformed>) 
 /// The entries of a ziplist, two by two.
 fn ziplist_pairs(
     bytes: &[u8],
+    broken: Malformed,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
     let mut first: Option<Vec<u8>> = None;
-    ziplist(bytes, |text| match first.take() {
+    ziplist(bytes, broken, |text| match first.take() {
         None => {
             first = Some(text.to_vec());
             Ok(())
         }
         Some(before) => visit(&before, text),
     })?;
-    check(first.is_none(), BROKEN_ZIPLIST)
+    check(first.is_none(), broken)
 }
 
-fn ziplist_into_list(bytes: &[u8], list: &mut List) -> Result<(), Malformed> {
-    ziplist(bytes, |element| {
+fn ziplist_into_list(bytes: &[u8], list: &mut List, broken: Malformed) -> Result<(), Malformed> {
+    ziplist(bytes, broken, |element| {
         list.push_back(element);
         Ok(())
     })
@@ -267,16 +276,18 @@ fn ziplist_into_list(bytes: &[u8], list: &mut List) -> Result<(), Malformed> {
 
 fn ziplist_hash(bytes: &[u8], limits: &EncodingLimits) -> Result<Hash, Malformed> {
     let mut hash = Hash::with_capacity(0, limits);
-    ziplist_pairs(bytes, |name, value| check(hash.load_field(name, value, None, limits), DUPLICATE_FIELD))?;
+    ziplist_pairs(bytes, BROKEN_HASH, |name, value| {
+        check(hash.load_field(name, value, None, limits), BROKEN_HASH)
+    })?;
     Ok(hash)
 }
 
 fn ziplist_zset(bytes: &[u8], limits: &EncodingLimits) -> Result<ZSet, Malformed> {
     let mut zset = ZSet::with_capacity(0, limits);
-    ziplist_pairs(bytes, |member, score| {
+    ziplist_pairs(bytes, BROKEN_ZSET, |member, score| {
         let score = parse_i64(score).map(|score| score as f64).or_else(|| parse_f64(score));
-        let score = score.filter(|score| !score.is_nan()).ok_or(BROKEN_ZIPLIST)?;
-        check(zset.load_member(member, score, limits), DUPLICATE_SCORED)
+        let score = score.filter(|score| !score.is_nan()).ok_or(BROKEN_ZSET)?;
+        check(zset.load_member(member, score, limits), BROKEN_ZSET)
     })?;
     zset.finish_load(limits);
     Ok(zset)
@@ -285,8 +296,10 @@ fn ziplist_zset(bytes: &[u8], limits: &EncodingLimits) -> Result<ZSet, Malformed
 fn zipmap(bytes: &[u8], limits: &EncodingLimits) -> Result<Hash, Malformed> {
     let mut hash = Hash::with_capacity(0, limits);
     for field in rdb::zipmap::fields(bytes) {
-        let (name, value) = field.map_err(|error| Malformed(error.0))?;
-        check(hash.load_field(name, value, None, limits), DUPLICATE_FIELD)?;
+        let (name, value) = field.map_err(|_| BROKEN_ZIPMAP)?;
+        check(hash.load_field(name, value, None, limits), BROKEN_ZIPMAP)?;
     }
+    // Other empty collections are left out when a file is loaded; this one is refused, as in Redis.
+    check(!hash.is_empty(), BROKEN_ZIPMAP)?;
     Ok(hash)
 }

@@ -327,14 +327,15 @@ impl Hash {
     /// Takes a loaded listpack: field, value, field, value …, each field once. Above the limit of entries it becomes a
     /// table; values of any length stay, as in Redis.
     pub fn load_listpack(bytes: Vec<u8>, limits: &EncodingLimits) -> Result<Hash, Malformed> {
-        let pack = Listpack::from_vec_validated(bytes, true)?;
+        const BROKEN: Malformed = Malformed("Hash listpack integrity check failed.");
+        let pack = Listpack::from_vec_validated(bytes, true).map_err(|_| BROKEN)?;
         let entries = pack.len();
         if entries % 2 != 0 {
-            return Err(Malformed("hash listpack has a field without a value"));
+            return Err(BROKEN);
         }
         let distinct = if entries / 2 > SMALL { distinct_by_hash(&pack) } else { distinct_by_pairs(&pack) };
         if !distinct {
-            return Err(Malformed("hash listpack has a field twice"));
+            return Err(Malformed("Hash listpack with dup elements"));
         }
         let mut hash = Hash::Listpack(pack);
         if entries / 2 > limits.hash_entries {
@@ -739,9 +740,9 @@ mod tests {
         assert_eq!(hash.get(b"98", 0), Some(Entry::Str(b"99")));
         many[40] = "0";
         for (values, why) in [
-            (&["a", "1", "b"][..], "hash listpack has a field without a value"),
-            (&["a", "1", "a", "1"], "hash listpack has a field twice"),
-            (&many, "hash listpack has a field twice"),
+            (&["a", "1", "b"][..], "Hash listpack integrity check failed."),
+            (&["a", "1", "a", "1"], "Hash listpack with dup elements"),
+            (&many, "Hash listpack with dup elements"),
         ] {
             assert_eq!(Hash::load_listpack(pack(values), &LIMITS).err(), Some(Malformed(why)));
         }

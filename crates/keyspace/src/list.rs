@@ -328,7 +328,8 @@ impl List {
 
     /// Appends a loaded node, the bytes of a listpack. Empty ones are left out.
     pub fn load_packed(&mut self, bytes: Vec<u8>) -> Result<(), Malformed> {
-        let node = Listpack::from_wire(&bytes, true)?;
+        let node = Listpack::from_wire(&bytes, true);
+        let node = node.map_err(|_| Malformed("Listpack integrity check failed."))?;
         match &mut self.form {
             Form::Pack(pack) if pack.is_empty() => *pack = node,
             _ => self.quick().push_node_packed(node),

@@ -72,19 +72,6 @@ impl std::fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-impl From<structures::listpack::Malformed> for Malformed {
-    fn from(error: structures::listpack::Malformed) -> Malformed {
-        use structures::listpack::Malformed as Pack;
-        Malformed(match error {
-            Pack::Truncated => "listpack is shorter than its header",
-            Pack::Size => "listpack header states another size",
-            Pack::End => "listpack has no end mark, or an early one",
-            Pack::Entry => "listpack has a malformed entry",
-            Pack::Count => "listpack header states another number of entries",
-        })
-    }
-}
-
 impl Object {
     /// The form and the bytes that an entry can hold itself, if the value is one listpack or intset.
     #[inline]

@@ -314,12 +314,13 @@ impl ZSet {
     }
 
     /// Takes the bytes of a listpack of members and scores from outside: all of it is checked, and members may not
-    /// repeat. Pairs that are not in order are sorted.
+    /// repeat. Pairs that are not in order are sorted. None is fine too: whoever loads it leaves the key out.
     pub fn load_listpack(bytes: Vec<u8>, limits: &EncodingLimits) -> Result<ZSet, Malformed> {
-        let pack = Listpack::from_vec_validated(bytes, true).map_err(|_| Malformed("malformed listpack"))?;
+        const BROKEN: Malformed = Malformed("Zset listpack integrity check failed.");
+        let pack = Listpack::from_vec_validated(bytes, true).map_err(|_| BROKEN)?;
         let entries = pack.len();
-        if entries == 0 || !entries.is_multiple_of(2) {
-            return Err(Malformed("listpack of a sorted set without pairs"));
+        if !entries.is_multiple_of(2) {
+            return Err(BROKEN);
         }
         let mut loaded = ZSet::with_capacity(entries / 2, limits);
         let mut scratch = IntText::new();
@@ -327,9 +328,9 @@ impl ZSet {
         let mut last: Option<(Entry<'_>, f64)> = None;
         let mut ordered = true;
         while let (Some(member), Some(score)) = (rest.next(), rest.next()) {
-            let score = lookup_score(score).ok_or(Malformed("listpack of a sorted set with a bad score"))?;
+            let score = lookup_score(score).ok_or(BROKEN)?;
             if !loaded.load_member(text_of(member, &mut scratch), score, limits) {
-                return Err(Malformed("duplicate member in a listpack"));
+                return Err(Malformed("Zset listpack with dup elements"));
             }
             ordered &= last.is_none_or(|last| compare(last, (member, score)) == Ordering::Less);
             last = Some((member, score));
@@ -668,6 +669,7 @@ mod tests {
         };
         assert!(broken(&["d"]).is_err() && broken(&["a", "9"]).is_err());
         assert!(broken(&["d", "x"]).is_err() && broken(&["d", "nan"]).is_err());
+        assert_eq!(load(&Listpack::new(), 3), Ok(("listpack", vec![])));
         let sorted = broken(&["d", "0"]).unwrap();
         assert_eq!((sorted.0, &sorted.1[0]), ("listpack", &(b"d".to_vec(), 0.0)));
 

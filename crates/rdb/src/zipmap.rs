@@ -85,7 +85,12 @@ impl<'b> Fields<'b> {
             END => Err(ZipmapError("zipmap ends between a field and its value")),
             LENGTH_LONG => {
                 let bytes = self.take(4)?.try_into().expect("four bytes were taken");
-                Ok(u32::from_le_bytes(bytes) as usize)
+                let len = u32::from_le_bytes(bytes) as usize;
+                // Whoever rewrites such a field in place would make its length of another size.
+                if len < usize::from(LENGTH_LONG) {
+                    return Err(ZipmapError("zipmap with a short length in five bytes"));
+                }
+                Ok(len)
             }
             short => Ok(usize::from(short)),
         }
@@ -135,6 +140,10 @@ mod tests {
         assert_eq!(validate(&bad), Ok(2));
         bad.push(0xff);
         assert_eq!(validate(&bad), Err(ZipmapError("zipmap ends before its last byte")));
+        assert_eq!(
+            validate(b"\x01\xfe\x01\0\0\0f\x00\0\xff"),
+            Err(ZipmapError("zipmap with a short length in five bytes"))
+        );
         assert_eq!(validate(b"\x01\x01f\xff"), Err(ZipmapError("zipmap ends between a field and its value")));
     }
 

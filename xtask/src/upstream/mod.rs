@@ -88,6 +88,8 @@ const FILES: &[&str] = &[
     "integration/replication-3",
     "integration/replication-4",
     "integration/rdb",
+    "integration/corrupt-dump",
+    "integration/corrupt-dump-fuzzer",
     "integration/convert-zipmap-hash-on-load",
     "integration/convert-ziplist-hash-on-load",
     "integration/convert-ziplist-zset-on-load",

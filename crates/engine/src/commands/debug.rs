@@ -41,6 +41,7 @@ const VERBS: &[Verb] = &[
     ("replicate", 3..=ANY, replicate),
     ("segfault", 2..=2, crash),
     ("set-active-expire", 3..=3, set_active_expire),
+    ("set-skip-checksum-validation", 3..=3, set_skip_checksum_validation),
     ("sleep", 3..=3, sleep),
 ];
 
@@ -81,6 +82,8 @@ const HELP_LINES: &[&str] = &[
     "    Put a command into the replication stream.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Stop or start the deletion of keys that nobody looks at.",
+    "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+    "    Believe payloads and files whose checksum is wrong.",
     "SLEEP <seconds>",
     "    Do nothing for a while.",
 ];
@@ -380,6 +383,12 @@ fn replicate(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn set_active_expire(ctx: &mut Ctx<'_>) -> CmdResult {
     ctx.core.config.active_expire_enabled = parse_i64(ctx.argv.at(2)).unwrap_or(0) != 0;
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn set_skip_checksum_validation(ctx: &mut Ctx<'_>) -> CmdResult {
+    ctx.core.config.skip_checksum_validation = parse_i64(ctx.argv.at(2)).unwrap_or(0) != 0;
     ctx.reply.ok();
     Ok(())
 }

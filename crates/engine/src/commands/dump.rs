@@ -5,6 +5,7 @@ use command::{
     ParseArgs, is_token,
 };
 use keyspace::{EntryExt, Type};
+use rdb::DecodeOptions;
 
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::load;
@@ -137,10 +138,17 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
         // Beyond the end of time lies the past, as in Redis: nothing is created.
         (ttl, false) => Some(ttl.wrapping_add(now_ms)),
     };
-    let (mut decoder, value) = rdb::dump::open(ctx.argv.at(3))
+    let verify_checksum = !ctx.core.config.skip_checksum_validation;
+    let (mut decoder, value) = rdb::dump::open_with(ctx.argv.at(3), DecodeOptions { verify_checksum })
         .map_err(|_| CommandError::fixed("ERR DUMP payload version or checksum are wrong"))?;
     let restored = load::restore(&mut decoder, value, key.bytes, expire_at_ms, &ctx.store.limits);
-    let entry = restored.ok_or(CommandError::fixed("ERR Bad data format"))?;
+    let entry = match restored {
+        Ok(entry) => entry,
+        Err(why) => {
+            ctx.core.verbose(why);
+            return Err(CommandError::fixed("ERR Bad data format"));
+        }
+    };
 
     let lazily = ctx.store.lazy.server_del;
     // Not alive means not there, except on a replica, where a key may be hidden.
@@ -173,6 +181,9 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
+    use replication::Level;
+
+    use crate::action::Action;
     use crate::testing::Harness;
 
     /// DUMP of `SET k 10` in redis 7.0.15.
@@ -229,6 +240,52 @@ mod tests {
             assert_eq!(restore(&mut h, "l", "0", &payload, &[]), r"-ERR Bad data format\r\n", "{value:?}");
         }
         assert_eq!(h.propagated(), Vec::<String>::new());
+    }
+
+    /// What upstream's tests of corrupt payloads look for in the log.
+    #[test]
+    fn a_broken_payload_leaves_a_line_in_the_log() {
+        let mut h = Harness::new();
+        let footer = b"\x09\0and not a checksum"[..10].to_vec();
+        let run = |h: &mut Harness, value: &[u8]| {
+            h.node.take_actions();
+            let answer = restore(h, "k", "0", &[value, &footer].concat(), &[]);
+            let logged = h.node.take_actions().into_iter().find_map(|action| match action {
+                Action::Log { level: Level::Verbose, message } => Some(message),
+                _ => None,
+            });
+            (answer, logged)
+        };
+        let (answer, logged) = run(&mut h, b"\x00\x01a");
+        assert_eq!(answer, r"-ERR DUMP payload version or checksum are wrong\r\n");
+        assert_eq!(logged, None);
+        assert_eq!(h.run("DEBUG SET-SKIP-CHECKSUM-VALIDATION 1"), r"+OK\r\n");
+        for (value, why) in [
+            (&b"\x00\x05abc"[..], "offset 1, Unexpected EOF reading RDB file"),
+            (b"\x02\x00", "empty collection"),
+            (b"\x02\x02\x01a\x01a", "Duplicate set members detected"),
+            (b"\x09\x02\0\xff", "Zipmap integrity check failed."),
+            (b"\x0b\x03abc", "Intset integrity check failed."),
+            (b"\x0c\x03abc", "Zset ziplist integrity check failed."),
+            (b"\x0d\x03abc", "Hash ziplist integrity check failed."),
+            (b"\x0e\x01\x03abc", "Ziplist integrity check failed."),
+            (b"\x0a\x03abc", "List ziplist integrity check failed."),
+            (b"\x10\x03abc", "Hash listpack integrity check failed."),
+            (b"\x11\x03abc", "Zset listpack integrity check failed."),
+            (b"\x12\x01\x02\x03abc", "Listpack integrity check failed."),
+            (b"\x14\x03abc", "Set listpack integrity check failed."),
+            (b"\x0f\x01\x10aaaabbbbccccdddd\x03abc", "Stream listpack integrity check failed."),
+        ] {
+            let (answer, logged) = run(&mut h, value);
+            assert_eq!(answer, r"-ERR Bad data format\r\n");
+            let logged = logged.expect("it is logged");
+            assert!(logged.starts_with("Internal error in RDB reading offset "), "{logged}");
+            assert!(logged.ends_with(why), "{logged}, not {why}");
+        }
+        assert_eq!(run(&mut h, b"\x00\x01a"), (r"+OK\r\n".to_owned(), None));
+        assert_eq!(h.run("DEBUG SET-SKIP-CHECKSUM-VALIDATION 0"), r"+OK\r\n");
+        assert!(run(&mut h, b"\x00\x01a").0.contains("BUSYKEY"));
+        assert!(restore(&mut h, "l", "0", &[&b"\x00\x01a"[..], &footer].concat(), &[]).contains("checksum"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::StreamId;
+use crate::object::Malformed;
 
 /// A consumer's number in its group. Numbers of deleted consumers are given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,13 +155,16 @@ impl Group {
         self.pending.insert(id, pending).is_none()
     }
 
-    /// Loading: false if the entry is not pending, or has an owner.
-    pub(super) fn load_owner(&mut self, id: StreamId, owner: ConsumerId) -> bool {
-        let Some(pending) = self.pending.get_mut(&id).filter(|pending| pending.owner == NOBODY) else {
-            return false;
-        };
+    /// Loading: what is pending under this ID, and has no owner yet, gets one.
+    pub(super) fn load_owner(&mut self, id: StreamId, owner: ConsumerId) -> Result<(), Malformed> {
+        let pending = self.pending.get_mut(&id);
+        let pending = pending.ok_or(Malformed("Consumer entry not found in group global PEL"))?;
+        if pending.owner != NOBODY {
+            return Err(Malformed("Stream consumer PEL entry already has a consumer assigned"));
+        }
         pending.owner = owner;
-        self.consumer_mut(owner).pending.insert(id)
+        self.consumer_mut(owner).pending.insert(id);
+        Ok(())
     }
 
     /// Loading: whether all that is pending has an owner.

@@ -111,10 +111,8 @@ impl StreamLoad {
 
     /// What is pending under this ID was delivered to the consumer.
     pub fn owned(&mut self, id: StreamId) -> Result<(), Malformed> {
-        const NOWHERE: Malformed = Malformed("Consumer entry not found in group global PEL");
-        let consumer = self.consumer.ok_or(NOWHERE)?;
-        let found = self.open_group()?.load_owner(id, consumer);
-        if found { Ok(()) } else { Err(NOWHERE) }
+        let consumer = self.consumer.ok_or(Malformed("Stream entry owned outside of a consumer"))?;
+        self.open_group()?.load_owner(id, consumer)
     }
 
     /// The stream is complete.
