@@ -16,6 +16,8 @@ struct File {
 #[derive(Debug, Default)]
 pub struct Disk {
     files: BTreeMap<PathBuf, File>,
+    /// A command has written the data set, `FLUSHALL` say, at a moment that only the node knows.
+    pub written_by_command: bool,
 }
 
 impl Disk {

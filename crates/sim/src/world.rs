@@ -130,6 +130,7 @@ impl Env for SimEnv {
         let mut disk = lock(&self.disk);
         disk.create(temp);
         disk.append(temp, &bytes);
+        disk.written_by_command = true;
         Ok(disk.publish(temp, path, false))
     }
 
@@ -378,6 +379,7 @@ impl World {
         let process = server.process.as_ref().expect("it has just loaded");
         let found = saved(&process.node);
         if let Some(expected) = server.saved
+            && !lock(&server.disk).written_by_command
             && (process.node.core.is_replica() || found.keys == expected.keys)
         {
             assert!(found == expected, "server {n} restarts with {found:?}, it had saved {expected:?}");
@@ -586,6 +588,7 @@ impl World {
                 self.counts.struck += u64::from(lying);
                 self.counts.saves += 1;
                 server.saved = Some(encoding.began);
+                lock(&server.disk).written_by_command = false;
             } else {
                 lock(&server.disk).remove(temp);
             }
@@ -907,6 +910,7 @@ impl World {
         if count(self) > before {
             let server = &mut self.servers[n];
             server.saved = server.process.as_ref().map(|process| saved(&process.node));
+            lock(&server.disk).written_by_command = false;
         }
     }
 
