@@ -34,12 +34,7 @@ impl StreamLoad {
 
     pub fn node(&mut self, key: StreamId, bytes: Vec<u8>) -> Result<(), Malformed> {
         let node = Node::load(key, bytes)?;
-        if self
-            .stream
-            .tail
-            .as_ref()
-            .is_some_and(|tail| tail.last_id().unwrap_or(tail.key).max(tail.key) >= key)
-        {
+        if self.top().is_some_and(|top| top >= key) {
             return Err(Malformed("Stream nodes overlap"));
         }
         self.stream.length += node.live();
@@ -48,13 +43,20 @@ impl StreamLoad {
         Ok(())
     }
 
+    /// Up to where the nodes reach so far, deleted entries too.
+    fn top(&self) -> Option<StreamId> {
+        let tail = self.stream.tail.as_ref()?;
+        Some(tail.last_id().unwrap_or(tail.key).max(tail.key))
+    }
+
     /// All nodes are there.
     pub fn counters(&mut self, length: u64, last_id: StreamId, history: History) -> Result<(), Malformed> {
         if length > 0 && self.stream.tail.is_none() {
             return Err(Malformed("Stream length inconsistent with rax entries"));
         }
         // A length that is not that of the entries does no harm: the entries say it.
-        self.stream.last_id = last_id;
+        // A last ID below them would let XADD put entries in between.
+        self.stream.last_id = self.top().map_or(last_id, |top| top.max(last_id));
         match history {
             History::Known { first_id, max_deleted_id, entries_added } => {
                 if self.stream.is_empty() {

@@ -134,6 +134,9 @@ fn loads_what_fits_together_only() {
     assert!(fine.owned(StreamId::new(1, 1)).is_err());
     let loaded = fine.finish().unwrap();
     assert_eq!((loaded.len(), loaded.first_id(), loaded.entries_added), (3, key, 3));
+    let mut behind = load();
+    behind.counters(3, StreamId::new(1, 2), history).unwrap();
+    assert_eq!(behind.finish().unwrap().counters().last_id, StreamId::new(1, 3));
     let mut orphan = load();
     orphan.counters(3, StreamId::new(1, 3), history).unwrap();
     orphan.group(b"g", StreamId::new(1, 2), Some(None)).unwrap();
