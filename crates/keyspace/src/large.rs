@@ -7,7 +7,7 @@ use structures::copying::Copying;
 use structures::record::Record;
 
 use crate::object::Object;
-use crate::snapshot::{self, write_field, write_member, write_node, write_scored, write_stream_node};
+use crate::snapshot::{self, write_bytes, write_field, write_node, write_scored, write_stream_node};
 use crate::{Hash, Set, ZSet};
 
 /// What a value may have to be copied at once: copying as much takes the writer some ten microseconds.
@@ -67,7 +67,7 @@ impl Object {
             }
             Object::Set(Set::Table(table)) => {
                 let count = table.len() as u64;
-                let copying = table.begin_copy(|member, out| write_member(member.key(), out));
+                let copying = table.begin_copy(|member, out| write_bytes(member.key(), out));
                 LargeCopy { tag: snapshot::SET, count, soonest_ms: None, copying }
             }
             Object::Hash(Hash::Table(fields)) => {

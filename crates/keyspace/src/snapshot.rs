@@ -87,7 +87,7 @@ impl Walk {
             && let Some(entry) = table.get_mut(hash, key)
             && let ValueMut::Payload(object) = entry.value_mut()
         {
-            object.copy_more(usize::MAX / 2);
+            object.copy_more(usize::MAX);
         }
     }
 
@@ -462,7 +462,7 @@ impl Batch {
 
 // ---- elements, as batches and the parts of large values hold them ----
 
-fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     let length = u32::try_from(bytes.len()).expect("a string is shorter than 4 GiB");
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(bytes);
@@ -486,10 +486,6 @@ fn write_pack(pack: &Pack, out: &mut Vec<u8>) {
     let length = u32::try_from(pack.wire_len()).expect("a listpack is shorter than 4 GiB");
     out.extend_from_slice(&length.to_le_bytes());
     pack.push_wire(out);
-}
-
-pub(crate) fn write_member(member: &[u8], out: &mut Vec<u8>) {
-    write_bytes(member, out);
 }
 
 pub(crate) fn write_field(field: &crate::hash::Field, with_expiry: bool, out: &mut Vec<u8>) {

@@ -903,7 +903,7 @@ impl<E: Keyed> Default for Table<E> {
 
 impl<E: Keyed> Drop for Table<E> {
     fn drop(&mut self) {
-        self.copy_more(usize::MAX / 2);
+        self.copy_more(usize::MAX);
         // SAFETY: as `IntoIter` takes entries; afterwards the segments go with the layouts they were allocated with.
         unsafe {
             for bucket in 0..self.buckets {
@@ -1031,7 +1031,7 @@ impl<E: Keyed> IntoIterator for Table<E> {
     type IntoIter = IntoIter<E>;
 
     fn into_iter(mut self) -> IntoIter<E> {
-        self.copy_more(usize::MAX / 2);
+        self.copy_more(usize::MAX);
         IntoIter { table: self, walk: Walk::new() }
     }
 }

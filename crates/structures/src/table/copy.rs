@@ -26,7 +26,7 @@ impl<E: Keyed> Table<E> {
     pub fn copy_more(&mut self, budget_bytes: usize) {
         let Some(mut copy) = self.copy.take_if(|copy| !copy.order.is_void()) else { return };
         let mut parts = copy.order.parts();
-        let end = parts.bytes.len() + budget_bytes;
+        let end = parts.bytes.len().saturating_add(budget_bytes);
         while parts.bytes.len() < end {
             let Some(interval) = copy.intervals.reach_next() else {
                 parts.complete = true;
@@ -134,7 +134,7 @@ mod tests {
             if dropped {
                 drop(table);
             } else {
-                table.copy_more(usize::MAX / 2);
+                table.copy_more(usize::MAX);
             }
             let parts = copying.take();
             copied.extend(parts.bytes);
