@@ -66,7 +66,8 @@ fn memory_of(conn: &Conn) -> usize {
     let queued = conn.session.multi.iter().flat_map(|multi| &multi.queued);
     let queued_bytes: usize = queued.map(|queued| queued.args.as_args().bytes_len()).sum();
     let output_bytes = conn.output.memory().max(conn.output.pending_bytes());
-    size_of::<Conn>() + conn.input.capacity() + output_bytes + queued_bytes
+    let names_bytes = conn.session.pubsub.as_ref().map_or(0, |subscriptions| subscriptions.memory());
+    size_of::<Conn>() + conn.input.capacity() + output_bytes + queued_bytes + names_bytes
 }
 
 impl Core {

@@ -19,6 +19,7 @@ use crate::evict::Eviction;
 use crate::latency::LatencyMonitor;
 use crate::load::Loading;
 use crate::migrate::Migrations;
+use crate::pubsub::PubSub;
 use crate::repl::Replication;
 use crate::session::{Closing, Conn, Queued, Role, Session};
 use crate::snapshot::Snapshots;
@@ -62,6 +63,7 @@ pub struct Core {
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
     pub slow_us: u64,
     pub slowlog: SlowLog,
+    pub pubsub: PubSub,
     /// Connections in `MONITOR`.
     pub monitors: Vec<ConnId>,
     pub latency: LatencyMonitor,
@@ -156,6 +158,7 @@ impl Core {
             running: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
+            pubsub: PubSub::default(),
             monitors: Vec::new(),
             latency: LatencyMonitor::default(),
             noted_us: u64::MAX,

@@ -5,13 +5,14 @@
 //! mask, kept up to date by whatever changes such a state, says that no state gate can refuse anything.
 
 use command::{CommandError, Flag};
-use resp::Args;
+use resp::{Args, Proto};
 
 use crate::commands;
 use crate::config::Protected;
 use crate::core::Core;
 use crate::ctx::{CmdResult, CommandRef, Ctx};
 use crate::evict;
+use crate::pubsub;
 use crate::session::{Blocked, Queued, ReplyMode, Session};
 use crate::store::Store;
 
@@ -50,10 +51,12 @@ pub fn run(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
 /// Refuses a request: the error is counted and a transaction that is being queued is broken.
 pub fn reject(ctx: &mut Ctx<'_>, error: &CommandError) {
     ctx.core.stats.command(ctx.command).rejected += 1;
-    if ctx.command.command.name == "exec" && ctx.session.multi.is_some() {
-        // The transaction ends with the command that was to run it.
+    if ctx.command.command.name == "exec" {
+        // The transaction, if there is one, ends with the command that was to run it.
         commands::transaction::abandon(ctx.session, ctx.store);
-        let text = format!("EXECABORT Transaction discarded because of: {error}");
+        let why = error.to_string();
+        let why = why.strip_prefix("ERR ").unwrap_or(&why);
+        let text = format!("EXECABORT Transaction discarded because of: {why}");
         return refuse(ctx.session, ctx.core, &mut ctx.reply, &CommandError::text(text), ctx.argv);
     }
     refuse(ctx.session, ctx.core, &mut ctx.reply, error, ctx.argv);
@@ -153,8 +156,10 @@ fn note_time(ctx: &mut Ctx<'_>, micros: u64) {
 #[inline]
 fn collect(ctx: &mut Ctx<'_>, dirty: u64, raw: Option<&[u8]>) {
     let db = ctx.session.db as u32;
+    pubsub::deliver_events(ctx.store, ctx.core);
     let effects = &mut ctx.store.effects;
     if effects.recording && effects.wants_verbatim(dirty) {
+        ctx.session.wrote = true;
         match raw {
             // Alone in its unit: the received bytes go to the log as they are.
             Some(raw) if !ctx.core.in_exec && effects.is_empty() => ctx.core.repl.feed(db, raw),
@@ -183,7 +188,7 @@ fn note_long(ctx: &mut Ctx<'_>, micros: u64) {
 
 /// Sends what the unit has changed to the log: alone, or in a transaction if it is more than one command.
 pub fn end_unit(store: &mut Store, core: &mut Core) {
-    store.notifications.clear();
+    pubsub::deliver_events(store, core);
     if core.in_exec || store.effects.is_empty() {
         return;
     }
@@ -248,6 +253,8 @@ fn gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     }
     if !core.state_gates_open() {
         state_gates(ctx)?;
+    } else if session.pubsub.is_some() {
+        subscriber_gate(session, ctx.command)?;
     }
     let session = &*ctx.session;
     let touches_keys = [Flag::Write, Flag::Readonly, Flag::MayReplicate].iter().any(|flag| flags.has(*flag));
@@ -285,6 +292,9 @@ fn state_gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     if writes && core.is_replica() && core.config.replica_read_only {
         return Err(CommandError::fixed("READONLY You can't write against a read only replica."));
     }
+    if session.pubsub.is_some() {
+        subscriber_gate(session, ctx.command)?;
+    }
     let lacks = |flag| !flags.has(flag) || queued.is_some_and(|multi| multi.lacked.has(flag));
     if core.serves_stale_refused() && lacks(Flag::Stale) {
         return Err(CommandError::fixed(
@@ -295,6 +305,29 @@ fn state_gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
         return Err(CommandError::fixed("LOADING Redis is loading the dataset in memory"));
     }
     Ok(())
+}
+
+/// In RESP2, who listens to channels could not tell other replies from messages.
+fn subscriber_gate(session: &Session, command: CommandRef) -> Result<(), CommandError> {
+    let allowed = matches!(
+        command.command.name,
+        "ping"
+            | "subscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "psubscribe"
+            | "unsubscribe"
+            | "punsubscribe"
+            | "quit"
+            | "reset"
+    );
+    if allowed || session.proto == Proto::Resp3 {
+        return Ok(());
+    }
+    Err(CommandError::text(format!(
+        "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+        command.full_name
+    )))
 }
 
 /// A command that may make memory grow: by what it does, by being queued, or by what it has queued.

@@ -12,6 +12,7 @@ use crate::env::ProcessFacts;
 use crate::evict;
 use crate::load::Loading;
 use crate::params::show_percentile;
+use crate::pubsub::Kind;
 use crate::session::Blocked;
 use crate::store::Store;
 
@@ -217,6 +218,7 @@ fn clients(s: &Subject<'_>, page: &mut Page) {
     page.field("client_recent_max_output_buffer", largest_output);
     page.field("blocked_clients", blocked);
     page.field("tracking_clients", 0);
+    page.field("pubsub_clients", s.core.pubsub.clients());
     page.field("clients_in_timeout_table", with_deadline + s.store.key_waits.with_deadline());
 }
 
@@ -351,13 +353,11 @@ fn stats(s: &Subject<'_>, page: &mut Page) {
     page.field("current_eviction_exceeded_time", exceeded.current_us / 1000);
     page.field("keyspace_hits", lookups.keyspace_hits);
     page.field("keyspace_misses", lookups.keyspace_misses);
-    page.zeros(&[
-        "pubsub_channels",
-        "pubsub_patterns",
-        "pubsubshard_channels",
-        "latest_fork_usec",
-        "total_forks",
-    ]);
+    let pubsub = &s.core.pubsub;
+    page.field("pubsub_channels", pubsub.len(Kind::Channel));
+    page.field("pubsub_patterns", pubsub.len(Kind::Pattern));
+    page.field("pubsubshard_channels", pubsub.len(Kind::Shard));
+    page.zeros(&["latest_fork_usec", "total_forks"]);
     page.field("migrate_cached_sockets", s.core.migrations.cached_sockets);
     page.field("slave_expires_tracked_keys", s.store.own_expiries.len());
     page.zeros(&[
@@ -582,6 +582,7 @@ mod tests {
             client_recent_max_output_buffer
             blocked_clients
             tracking_clients
+            pubsub_clients
             clients_in_timeout_table
             # Memory
             used_memory

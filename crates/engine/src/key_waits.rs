@@ -356,6 +356,7 @@ impl Node {
             command: wait.command,
         };
         let micros = dispatch::run_again(&mut ctx, wait.micros);
+        self.core.pubsub.release(Some(id), conn.session.proto, &mut conn.output);
         self.core.running = running;
         self.store.key_waits.serving = None;
         if self.store.key_waits.waits_on {

@@ -26,6 +26,7 @@ pub mod params;
 pub mod pause;
 pub mod payload;
 pub mod persist;
+pub mod pubsub;
 pub mod rdb_writer;
 pub mod repl;
 pub mod replica;

@@ -28,6 +28,7 @@ use crate::dispatch;
 use crate::env::Env;
 use crate::params;
 use crate::pause;
+use crate::pubsub;
 use crate::session::{Blocked, Closing, Conn, Peer, Role, Session};
 use crate::store::Store;
 
@@ -105,6 +106,7 @@ impl Node {
             let session = &conn.session;
             matches!(session.role, Role::Client)
                 && session.blocked.is_none()
+                && session.pubsub.is_none()
                 && now_ms - session.active_ms > limit_ms
         };
         if limit_ms > 0 {
@@ -224,6 +226,7 @@ impl Node {
     /// Everything that must happen when a connection is gone.
     fn forget(&mut self, id: ConnId, mut conn: Box<Conn>) {
         commands::monitor::stop(&mut self.core, &mut conn.session, Some(id));
+        pubsub::leave(&mut self.store, &mut self.core, &mut conn.session, id);
         let session = &conn.session;
         self.store.watched.unwatch(session.id, &session.watched);
         self.core.repl.waiting.remove(&(id, session.id));
@@ -424,6 +427,7 @@ impl Node {
         if self.store.key_waits.has_ready() {
             self.serve_ready_keys();
         }
+        self.core.pubsub.release(self.core.running, session.proto, output);
     }
 
     /// Runs what is left of a transaction that has changed the role of this node.

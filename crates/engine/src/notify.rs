@@ -1,6 +1,6 @@
 //! Keyspace events: which are wanted (`notify-keyspace-events`) and which were raised.
 //!
-//! The events of a unit are collected here; whoever delivers them (pub/sub) takes them at the end of the unit.
+//! The events of a command are collected here; [`crate::pubsub`] publishes them when it has run.
 
 /// A class of events, one bit each, named by the letter of `notify-keyspace-events`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +37,7 @@ impl Event {
         (b'd', Event::MODULE),
     ];
     const OTHERS: [(u8, Event); 4] =
-        [(b'K', Event::KEYSPACE), (b'E', Event::KEYEVENT), (b'm', Event::KEY_MISS), (b'n', Event::NEW)];
+        [(b'n', Event::NEW), (b'K', Event::KEYSPACE), (b'E', Event::KEYEVENT), (b'm', Event::KEY_MISS)];
 
     pub const fn union(self, other: Event) -> Event {
         Event(self.0 | other.0)
@@ -67,14 +67,12 @@ impl Event {
 
     /// The letters, as `CONFIG GET notify-keyspace-events` prints them.
     pub fn letters(self) -> String {
-        let mut out = String::new();
-        if Event::ALL.iter().all(|(_, class)| self.contains(*class)) {
-            out.push('A');
-        } else {
-            out.extend(Event::ALL.iter().filter(|(_, class)| self.contains(*class)).map(|(l, _)| *l as char));
-        }
-        out.extend(Event::OTHERS.iter().filter(|(_, class)| self.contains(*class)).map(|(l, _)| *l as char));
-        out
+        let all = Event::ALL.iter().all(|(_, class)| self.contains(*class));
+        let named = Event::ALL.iter().filter(|_| !all).chain(&Event::OTHERS);
+        // Next to `A`, Redis leaves `n` out, though `A` does not contain it.
+        let shown = named.filter(|(letter, class)| self.contains(*class) && !(all && *letter == b'n'));
+        let letters = shown.map(|(letter, _)| *letter as char);
+        all.then_some('A').into_iter().chain(letters).collect()
     }
 }
 
@@ -87,35 +85,68 @@ pub struct Raised {
     pub key: Box<[u8]>,
 }
 
-/// Wanted classes and the events of the running unit.
+/// Wanted classes, and the events of the command that runs.
 #[derive(Debug, Default)]
 pub struct Notifications {
-    pub wanted: Event,
+    /// As configured.
+    configured: Event,
+    /// Somebody listens to a channel that an event can go to.
+    heard: bool,
+    /// What to raise: all that is configured, if an event would reach anybody.
+    wanted: Event,
     /// Nobody delivers: the events stay for a test to take.
     pub keep: bool,
     raised: Vec<Raised>,
 }
 
 impl Notifications {
+    /// Whether events of this class are to be raised. With [`Event::KEYSPACE`] and [`Event::KEYEVENT`]: which channels
+    /// they go to.
     #[inline]
     pub fn wants(&self, class: Event) -> bool {
         self.wanted.intersects(class)
+    }
+
+    /// The setting has changed.
+    pub fn configure(&mut self, configured: Event) {
+        self.configured = configured;
+        self.refresh();
+    }
+
+    pub(crate) fn set_heard(&mut self, heard: bool) {
+        self.heard = heard;
+        self.refresh();
+    }
+
+    fn refresh(&mut self) {
+        let reaches = self.heard && self.configured.intersects(Event::KEYSPACE.union(Event::KEYEVENT));
+        self.wanted = if reaches { self.configured } else { Event::NONE };
+    }
+
+    /// For tests: raises events of these classes, and keeps them.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn collect(&mut self, classes: Event) {
+        self.wanted = classes;
+        self.keep = true;
     }
 
     pub fn raise(&mut self, class: Event, name: &'static str, db: u32, key: &[u8]) {
         self.raised.push(Raised { class, name, db, key: key.into() });
     }
 
-    /// The events of the unit, in the order they were raised.
+    #[inline]
+    pub(crate) fn has_raised(&self) -> bool {
+        !self.raised.is_empty()
+    }
+
+    /// The events, in the order they were raised.
     pub fn take(&mut self) -> Vec<Raised> {
         std::mem::take(&mut self.raised)
     }
 
-    /// The unit has ended.
-    pub fn clear(&mut self) {
-        if !self.keep {
-            self.raised.clear();
-        }
+    /// Gives the memory of events back that were taken.
+    pub(crate) fn reuse(&mut self, raised: Vec<Raised>) {
+        self.raised = raised;
     }
 }
 
@@ -125,9 +156,14 @@ mod tests {
 
     #[test]
     fn letters_read_back_as_redis_prints_them() {
-        for (given, printed) in
-            [("KEA", "AKE"), ("", ""), ("K$lshzxetdg", "AK"), ("Elg", "glE"), ("Kmn", "Kmn")]
-        {
+        for (given, printed) in [
+            ("KEA", "AKE"),
+            ("", ""),
+            ("K$lshzxetdg", "AK"),
+            ("Elg", "glE"),
+            ("Kmn$", "$nKm"),
+            ("KmnA", "AKm"),
+        ] {
             assert_eq!(Event::parse(given.as_bytes()).unwrap().letters(), printed);
         }
         assert_eq!(Event::parse(b"Q"), None);

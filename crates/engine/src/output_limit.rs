@@ -38,6 +38,7 @@ impl Core {
             return true;
         }
         let limit = match conn.session.role {
+            Role::Client if conn.session.pubsub.is_some() => self.config.output_limit_pubsub,
             Role::Client | Role::Primary => self.config.output_limit_normal,
             Role::Replica(_) => {
                 let limit = self.config.output_limit_replica;

@@ -194,7 +194,8 @@ pub fn apply(store: &mut Store, core: &mut Core) {
         log_factor: config.lfu_log_factor as u32,
         decay_minutes: config.lfu_decay_time_min as u32,
     });
-    store.notifications.wanted = Event::parse(config.notify_keyspace_events.as_bytes()).unwrap_or_default();
+    let events = Event::parse(config.notify_keyspace_events.as_bytes()).unwrap_or_default();
+    store.notifications.configure(events);
     if config.requirepass.is_empty() {
         core.conns.iter_mut().for_each(|(_, conn)| conn.session.authenticated = true);
     }

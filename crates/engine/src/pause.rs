@@ -4,7 +4,7 @@
 //! pause ends its input is run again from there. Replicas are never held. Of the primary's stream nothing is executed, nor
 //! acknowledged as executed, until the pause ends.
 
-use command::Flag;
+use command::{Flag, Flags};
 
 use crate::core::{Core, Pause};
 use crate::ctx::CommandRef;
@@ -75,10 +75,10 @@ impl Pause {
             return matches!(session.role, Role::Client);
         }
         let Some(command) = command else { return false };
-        command.flags.has(Flag::Write)
-            || command.flags.has(Flag::MayReplicate)
+        let replicates = |flags: Flags| flags.has(Flag::Write) || flags.has(Flag::MayReplicate);
+        replicates(command.flags)
             || (command.command.name == "exec"
-                && session.multi.as_ref().is_some_and(|multi| multi.some.has(Flag::Write)))
+                && session.multi.as_ref().is_some_and(|multi| replicates(multi.some)))
     }
 }
 

@@ -520,6 +520,8 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
     let may_be_old = link.is_attached() && !link.knows_field_expiries();
     if link.is_attached() {
         let id = ctx.core.running.expect("a session that runs a command has a connection");
+        // What a replica gets are bytes of the log and nothing between them.
+        crate::pubsub::leave(ctx.store, ctx.core, ctx.session, id);
         ctx.session.role = Role::Replica(Box::new(ReplicaSession { link, payload_at: None, file: None }));
         ctx.core.repl.replicas.push(id);
     } else {

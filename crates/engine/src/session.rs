@@ -7,6 +7,7 @@ use resp::{ArgsBuf, Output, Parser, Proto};
 
 use crate::ctx::CommandRef;
 use crate::key_waits::KeyWait;
+use crate::pubsub::Subscriptions;
 use crate::replica::ReplicaSession;
 
 /// Counts up from 1 and is never used twice: what `CLIENT ID` answers.
@@ -118,6 +119,8 @@ pub struct Session {
     pub lib_ver: Vec<u8>,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// What it listens to, if it listens to anything.
+    pub pubsub: Option<Box<Subscriptions>>,
     /// Commands of all sessions are shown to it: `MONITOR`.
     pub monitors: bool,
     pub created_ms: i64,
@@ -184,6 +187,7 @@ impl Session {
             lib_ver: Vec::new(),
             no_evict: false,
             no_touch: false,
+            pubsub: None,
             monitors: false,
             created_ms: now_ms,
             active_ms: now_ms,

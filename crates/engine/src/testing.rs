@@ -197,8 +197,8 @@ impl Harness {
 
     /// Runs one command with all keyspace events wanted; the events it raised.
     pub fn events(&mut self, line: &str) -> Vec<Raised> {
-        self.node.store.notifications.wanted = Event::parse(b"KEAmn").expect("these letters are known");
-        self.node.store.notifications.keep = true;
+        let all = Event::parse(b"KEAmn").expect("these letters are known");
+        self.node.store.notifications.collect(all);
         self.run(line);
         self.node.store.notifications.keep = false;
         self.node.store.notifications.take()

@@ -95,7 +95,7 @@ impl Node {
         }
         if core.is_replica() {
             self.store.expire_own(EXPIRE_BUDGET);
-            self.store.notifications.clear();
+            crate::pubsub::deliver_events(&mut self.store, &mut self.core);
             return;
         }
         let start_us = core.env.monotonic_us();

@@ -82,6 +82,16 @@ impl Output {
         }
     }
 
+    /// Appends what `other` holds, of which nothing has been sent yet. What it shares is shared with this one too.
+    pub fn append(&mut self, other: &Output) {
+        assert!(other.sent == 0 && other.spliced == 0, "what is appended is whole");
+        let start = self.buf.len();
+        self.buf.extend_from_slice(&other.buf);
+        self.shared_bytes += other.shared_bytes;
+        let moved = |splice: &Splice| Splice { at: start + splice.at, value: Arc::clone(&splice.value) };
+        self.shared.extend(other.shared.iter().map(moved));
+    }
+
     /// The unsent bytes in order, in pieces; none is empty.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let mut at = self.sent;

@@ -15,6 +15,7 @@ use crate::core::{Core, Pause};
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::key_waits::end_wait;
 use crate::pause;
+use crate::pubsub::{self, Kind};
 use crate::session::{Blocked, Closing, Conn, ReplyMode, Role, Session};
 use crate::store::Store;
 
@@ -507,9 +508,10 @@ pub fn describe(core: &Core, session: &Session, buffers: &Buffers) -> String {
         + omem
         + log_bytes
         + multi_bytes
+        + session.pubsub.as_ref().map_or(0, |subscriptions| subscriptions.memory())
         + buffers.argv_bytes;
     let mut line = format!(
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={}",
         session.id,
         session.addr,
         session.laddr,
@@ -519,6 +521,9 @@ pub fn describe(core: &Core, session: &Session, buffers: &Buffers) -> String {
         (now_ms - session.active_ms).max(0) / 1000,
         flags(session),
         session.db,
+        pubsub::count(session, Kind::Channel),
+        pubsub::count(session, Kind::Pattern),
+        pubsub::count(session, Kind::Shard),
         session.multi.as_ref().map_or(-1, |multi| multi.queued.len() as i64),
     );
     let user = if session.is_primary() { "(superuser)" } else { "default" };
@@ -565,6 +570,7 @@ fn flags(session: &Session) -> String {
         ('S', session.is_replica()),
         ('O', session.monitors),
         ('M', session.is_primary()),
+        ('P', session.pubsub.is_some()),
         ('x', session.multi.is_some()),
         ('b', session.blocked.is_some()),
         ('c', session.closing == Closing::AfterReply),
@@ -603,6 +609,7 @@ impl Class {
 
     fn of(session: &Session) -> Class {
         match session.role {
+            Role::Client if session.pubsub.is_some() => Class::Pubsub,
             Role::Client => Class::Normal,
             Role::Replica(_) => Class::Replica,
             Role::Primary => Class::Primary,

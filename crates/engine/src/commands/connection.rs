@@ -8,6 +8,7 @@ use resp::Proto;
 use super::client::valid_attribute;
 use super::transaction::abandon;
 use crate::ctx::{CmdResult, Ctx, Handler};
+use crate::pubsub;
 use crate::session::{Closing, ReplyMode, Role};
 
 pub const COMMANDS: &[Command<Handler>] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET];
@@ -168,7 +169,13 @@ const RESET: Command<Handler> = Command {
 };
 
 fn ping(ctx: &mut Ctx<'_>) -> CmdResult {
+    let in_subscribe_mode = ctx.session.pubsub.is_some() && ctx.session.proto == Proto::Resp2;
     match ctx.argv.len() {
+        1 | 2 if in_subscribe_mode => {
+            ctx.reply.array(2);
+            ctx.reply.bulk(b"pong");
+            ctx.reply.bulk(ctx.argv.get(1).unwrap_or_default());
+        }
         1 => ctx.reply.simple("PONG"),
         2 => ctx.reply.bulk(ctx.argv.at(1)),
         _ => return Err(ctx.command.wrong_arity()),
@@ -194,6 +201,9 @@ fn reset(ctx: &mut Ctx<'_>) -> CmdResult {
     abandon(ctx.session, ctx.store);
     let running = ctx.core.running;
     super::monitor::stop(ctx.core, ctx.session, running);
+    if let Some(id) = running {
+        pubsub::leave(ctx.store, ctx.core, ctx.session, id);
+    }
     let session = &mut *ctx.session;
     session.db = 0;
     session.proto = Proto::Resp2;

@@ -33,6 +33,7 @@ pub mod migrate;
 pub mod monitor;
 pub mod object;
 pub mod persistence;
+pub mod pubsub;
 pub mod replication;
 pub mod scan;
 pub mod server;
@@ -92,6 +93,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     monitor::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,
+    pubsub::COMMANDS,
     replication::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,

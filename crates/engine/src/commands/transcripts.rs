@@ -35,8 +35,7 @@ fn check(transcript: &str, limits: &EncodingLimits) {
 fn compare(transcript: &str, limits: &EncodingLimits, with_propagation: bool) {
     let mut h = Harness::new();
     h.node.store.limits = limits.clone();
-    h.node.store.notifications.wanted = Event::parse(b"KEA").expect("these letters are known");
-    h.node.store.notifications.keep = true;
+    h.node.store.notifications.collect(Event::parse(b"KEA").expect("these letters are known"));
     let mut lines = transcript.lines().peekable();
     let mut checked = 0;
     while let Some(line) = lines.next() {

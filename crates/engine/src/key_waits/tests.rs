@@ -431,8 +431,7 @@ fn watches_and_events_follow_the_service() {
     let watcher = h.connect();
     let conn = waits(&mut h, "BRPOPLPUSH a b 0");
     h.run_on(watcher, "WATCH b");
-    h.node.store.notifications.wanted = Event::parse(b"KEA").unwrap();
-    h.node.store.notifications.keep = true;
+    h.node.store.notifications.collect(Event::parse(b"KEA").unwrap());
     h.run("RPUSH a x");
     let raised = h.node.store.notifications.take();
     let events: Vec<String> =
