@@ -520,3 +520,351 @@ impl Hasher for NameHasher {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::action::Action;
+    use crate::testing::Harness;
+
+    /// What reached `conn` since the last call, escaped.
+    fn got(h: &mut Harness, conn: ConnId) -> String {
+        h.output(conn).escape_ascii().to_string()
+    }
+
+    #[test]
+    fn messages_reach_channels_patterns_and_shards() {
+        let mut h = Harness::new();
+        let (a, b) = (h.connect(), h.connect());
+        assert_eq!(
+            h.run_on(a, "SUBSCRIBE news other news"),
+            r"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$5\r\nother\r\n:2\r\n*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:2\r\n"
+        );
+        assert_eq!(h.run_on(a, "PSUBSCRIBE n*"), r"*3\r\n$10\r\npsubscribe\r\n$2\r\nn*\r\n:3\r\n");
+        assert_eq!(h.run_on(a, "SSUBSCRIBE news"), r"*3\r\n$10\r\nssubscribe\r\n$4\r\nnews\r\n:1\r\n");
+        h.run_on(b, "HELLO 3");
+        assert_eq!(h.run_on(b, "PSUBSCRIBE *s"), r">3\r\n$10\r\npsubscribe\r\n$2\r\n*s\r\n:1\r\n");
+
+        assert_eq!(h.run("PUBLISH news hi"), r":3\r\n");
+        assert_eq!(
+            got(&mut h, a),
+            r"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n*4\r\n$8\r\npmessage\r\n$2\r\nn*\r\n$4\r\nnews\r\n$2\r\nhi\r\n"
+        );
+        assert_eq!(got(&mut h, b), r">4\r\n$8\r\npmessage\r\n$2\r\n*s\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+        assert_eq!(h.run("SPUBLISH news hi"), r":1\r\n");
+        assert_eq!(got(&mut h, a), r"*3\r\n$8\r\nsmessage\r\n$4\r\nnews\r\n$2\r\nhi\r\n");
+        assert_eq!(got(&mut h, b), "");
+
+        assert_eq!(h.run("PUBSUB NUMSUB news x"), r"*4\r\n$4\r\nnews\r\n:1\r\n$1\r\nx\r\n:0\r\n");
+        assert_eq!(h.run("PUBSUB SHARDNUMSUB news"), r"*2\r\n$4\r\nnews\r\n:1\r\n");
+        assert_eq!(h.run("PUBSUB NUMPAT"), r":2\r\n");
+        assert_eq!(h.run("PUBSUB CHANNELS n?w*"), r"*1\r\n$4\r\nnews\r\n");
+        assert_eq!(h.run("PUBSUB SHARDCHANNELS"), r"*1\r\n$4\r\nnews\r\n");
+        assert_eq!(
+            h.run("PUBSUB CHANNELS a b"),
+            r"-ERR unknown subcommand or wrong number of arguments for \'CHANNELS\'. Try PUBSUB HELP.\r\n"
+        );
+        let info = h.run("INFO");
+        for field in ["pubsub_clients:2", "pubsub_channels:2", "pubsub_patterns:2", "pubsubshard_channels:1"]
+        {
+            assert!(info.contains(&format!(r"{field}\r\n")), "{field}");
+        }
+        let list = h.run("CLIENT LIST TYPE pubsub");
+        assert_eq!(list.matches(" flags=P ").count(), 2);
+        assert!(list.contains(" sub=2 psub=1 ssub=1 "));
+    }
+
+    #[test]
+    fn subscriptions_end_one_by_one_all_at_once_or_with_the_connection() {
+        let mut h = Harness::new();
+        let a = h.connect();
+        assert_eq!(h.run_on(a, "UNSUBSCRIBE"), r"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n");
+        assert_eq!(h.run_on(a, "PUNSUBSCRIBE x"), r"*3\r\n$12\r\npunsubscribe\r\n$1\r\nx\r\n:0\r\n");
+        h.run_on(a, "SUBSCRIBE a b");
+        h.run_on(a, "PSUBSCRIBE z* y*");
+        h.run_on(a, "SSUBSCRIBE s");
+        assert_eq!(h.run_on(a, "UNSUBSCRIBE a a"), {
+            let one = r"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:3\r\n";
+            format!("{one}{one}")
+        });
+        assert_eq!(
+            h.run_on(a, "PUNSUBSCRIBE"),
+            r"*3\r\n$12\r\npunsubscribe\r\n$2\r\nz*\r\n:2\r\n*3\r\n$12\r\npunsubscribe\r\n$2\r\ny*\r\n:1\r\n"
+        );
+        assert_eq!(h.run_on(a, "UNSUBSCRIBE"), r"*3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:0\r\n");
+        assert_eq!(h.run_on(a, "PING"), r"*2\r\n$4\r\npong\r\n$0\r\n\r\n", "the shard channel is left");
+        assert_eq!(h.run_on(a, "SUNSUBSCRIBE"), r"*3\r\n$12\r\nsunsubscribe\r\n$1\r\ns\r\n:0\r\n");
+        assert_eq!(h.run_on(a, "PING"), r"+PONG\r\n");
+
+        let is_empty = |h: &Harness| {
+            let pubsub = &h.node.core.pubsub;
+            let kinds = [Kind::Channel, Kind::Pattern, Kind::Shard];
+            kinds.iter().all(|kind| pubsub.len(*kind) == 0)
+                && (pubsub.clients, pubsub.to_events, pubsub.held.len()) == (0, 0, 0)
+        };
+        assert!(is_empty(&h));
+        for end in ["RESET", "QUIT"] {
+            h.run_on(a, "SUBSCRIBE a __keyevent@0__:set");
+            h.run_on(a, "PSUBSCRIBE *");
+            h.run_on(a, "SSUBSCRIBE a");
+            assert_eq!(h.run_on(a, end), if end == "RESET" { r"+RESET\r\n" } else { r"+OK\r\n" });
+            if end == "QUIT" {
+                h.node.closed(a);
+            }
+            assert!(is_empty(&h), "{end}");
+            assert_eq!(h.run("PUBLISH a x"), r":0\r\n");
+        }
+    }
+
+    #[test]
+    fn few_commands_are_allowed_to_a_subscriber_that_speaks_resp2() {
+        let mut h = Harness::new();
+        let refused = |name| {
+            format!(
+                r"-ERR Can\'t execute \'{name}\': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n"
+            )
+        };
+        h.run("SUBSCRIBE a");
+        assert_eq!(h.run("PING hi"), r"*2\r\n$4\r\npong\r\n$2\r\nhi\r\n");
+        assert_eq!(h.run("PING a b"), r"-ERR wrong number of arguments for \'ping\' command\r\n");
+        for (line, name) in [("GET x", "get"), ("client info", "client|info"), ("HELLO 3", "hello")] {
+            assert_eq!(h.run(line), refused(name));
+        }
+        // The gates that depend on the state of the node come first, but for those of a replica out of touch.
+        h.node.core.config.maxmemory = 1 << 30;
+        assert_eq!(h.run("MULTI"), refused("multi"));
+        assert_eq!(
+            h.run("EXEC"),
+            refused("exec").replace("-ERR", "-EXECABORT Transaction discarded because of:")
+        );
+        h.run("UNSUBSCRIBE");
+        assert_eq!(h.run("GET x"), r"$-1\r\n");
+        h.resp3().run("SUBSCRIBE a");
+        assert_eq!(h.run("GET x"), r"_\r\n");
+        assert_eq!(h.run("PING"), r"+PONG\r\n");
+    }
+
+    #[test]
+    fn what_a_command_pushes_to_its_own_session_follows_the_reply() {
+        let mut h = Harness::new();
+        let message = r">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n";
+        h.resp3().run("SUBSCRIBE a");
+        assert_eq!(h.run("PUBLISH a x"), format!(r":1\r\n{message}"));
+        h.run("MULTI");
+        h.run("PUBLISH a x");
+        h.run("SET k v");
+        assert_eq!(h.run("EXEC"), format!(r"*2\r\n:1\r\n+OK\r\n{message}"));
+        // No reply, but messages and confirmations.
+        h.run("CLIENT REPLY OFF");
+        assert_eq!(h.run("PUBLISH a x"), message);
+        assert_eq!(h.run("SUBSCRIBE b"), r">3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n");
+        assert_eq!(h.run("UNSUBSCRIBE b"), r">3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:1\r\n");
+        h.run("CLIENT REPLY ON");
+        h.run("CLIENT REPLY SKIP");
+        assert_eq!(h.run("PUBLISH a x"), message);
+        assert_eq!(h.run("PUBLISH a x"), format!(r":1\r\n{message}"));
+    }
+
+    #[test]
+    fn a_transaction_subscribes_but_not_to_shards() {
+        let mut h = Harness::new();
+        for line in ["MULTI", "SUBSCRIBE m", "PUBLISH m hi", "SSUBSCRIBE s", "GET x"] {
+            h.run(line);
+        }
+        assert_eq!(
+            h.run("EXEC"),
+            r"*4\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nm\r\n:1\r\n:1\r\n-ERR SSUBSCRIBE isn\'t allowed for a DENY BLOCKING client\r\n$-1\r\n*3\r\n$7\r\nmessage\r\n$1\r\nm\r\n$2\r\nhi\r\n"
+        );
+    }
+
+    #[test]
+    fn a_large_payload_is_shared_by_all_who_get_it() {
+        let mut h = Harness::new();
+        let listeners: Vec<ConnId> = (0..4).map(|_| h.connect()).collect();
+        for (at, conn) in listeners.iter().enumerate() {
+            if at % 2 == 1 {
+                h.run_on(*conn, "HELLO 3");
+            }
+            h.run_on(*conn, if at < 2 { "SUBSCRIBE c" } else { "PSUBSCRIBE *" });
+        }
+        let payload = vec![b'x'; 100_000];
+        assert_eq!(h.run_args(&[b"PUBLISH", b"c", &payload]), b":4\r\n");
+        let mut held: Vec<*const u8> = Vec::new();
+        for conn in &listeners {
+            let output = &h.node.core.conns.get(*conn).unwrap().output;
+            assert!(output.memory() < 1000, "{}", output.memory());
+            held.extend(output.chunks().filter(|chunk| chunk.len() == 100_000).map(<[u8]>::as_ptr));
+        }
+        assert_eq!(held.len(), 4);
+        assert!(held.iter().all(|at| *at == held[0]), "one copy");
+        assert!(h.node.core.pubsub.encoder.shared.is_none(), "the encoder holds nothing back");
+        let bytes = h.output(listeners[3]);
+        assert!(bytes.starts_with(b">4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$1\r\nc\r\n$100000\r\nxxx"));
+        assert!(bytes.ends_with(b"xx\r\n"));
+    }
+
+    #[test]
+    fn key_events_are_published_in_their_order() {
+        let mut h = Harness::new();
+        let a = h.connect();
+        h.run("CONFIG SET notify-keyspace-events KEA");
+        h.run_on(a, "PSUBSCRIBE __key*");
+        let event = |class: &str, db, about: &str, what: &str| {
+            let channel = format!("__{class}@{db}__:{about}");
+            format!(
+                r"*4\r\n$8\r\npmessage\r\n$6\r\n__key*\r\n${}\r\n{channel}\r\n${}\r\n{what}\r\n",
+                channel.len(),
+                what.len()
+            )
+        };
+        let both =
+            |db, key: &str, name: &str| event("keyspace", db, key, name) + &event("keyevent", db, name, key);
+        h.run("SET k v");
+        assert_eq!(got(&mut h, a), both(0, "k", "set"));
+        h.run("SELECT 3");
+        h.run("SADD s x");
+        h.run("SREM s x");
+        assert_eq!(got(&mut h, a), both(3, "s", "sadd") + &both(3, "s", "srem") + &both(3, "s", "del"));
+        // Each in its place between the messages of a transaction.
+        h.run_on(a, "SUBSCRIBE c");
+        for line in ["MULTI", "SET k 1", "PUBLISH c x", "DEL k", "EXEC"] {
+            h.run(line);
+        }
+        let message = r"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n";
+        assert_eq!(got(&mut h, a), both(3, "k", "set") + message + &both(3, "k", "del"));
+        // One channel, one class.
+        h.run("CONFIG SET notify-keyspace-events Elx");
+        h.run("RPUSH l 1");
+        h.run("SET k v PX 10");
+        h.advance_ms(20);
+        h.node.tick();
+        assert_eq!(
+            got(&mut h, a),
+            event("keyevent", 3, "rpush", "l") + &event("keyevent", 3, "expired", "k")
+        );
+    }
+
+    #[test]
+    fn an_event_that_nobody_can_hear_is_not_raised() {
+        let mut h = Harness::new();
+        let a = h.connect();
+        let raises = |h: &Harness| h.node.store.notifications.wants(Event::STRING);
+        h.run("CONFIG SET notify-keyspace-events KEA");
+        assert!(!raises(&h));
+        for (line, heard) in [
+            ("SUBSCRIBE chat __kex", false),
+            ("PSUBSCRIBE chat* ? [a]", true),
+            ("PUNSUBSCRIBE ?", true),
+            ("PUNSUBSCRIBE [a]", false),
+            ("PSUBSCRIBE __k*", true),
+            ("PUNSUBSCRIBE", false),
+            ("SUBSCRIBE __keyspace@0__:k", true),
+            ("UNSUBSCRIBE", false),
+            ("SSUBSCRIBE __keyspace@0__:k", false),
+        ] {
+            h.run_on(a, line);
+            assert_eq!(raises(&h), heard, "{line}");
+        }
+        h.run_on(a, "PSUBSCRIBE *");
+        h.run("CONFIG SET notify-keyspace-events A");
+        assert!(!raises(&h), "neither K nor E");
+        h.run("CONFIG SET notify-keyspace-events K$");
+        assert!(raises(&h));
+        h.node.closed(a);
+        assert!(!raises(&h));
+    }
+
+    #[test]
+    fn events_reach_a_client_that_waits_and_one_that_runs_while_another_is_served() {
+        let mut h = Harness::new();
+        let (waits, other) = (h.connect(), h.connect());
+        h.run("CONFIG SET notify-keyspace-events El");
+        h.run_on(waits, "HELLO 3");
+        h.run_on(waits, "SUBSCRIBE __keyevent@0__:lpop __keyevent@0__:rpush");
+        assert_eq!(h.run_on(waits, "BLPOP l 0"), "");
+        h.run_on(other, "HELLO 3");
+        h.run_on(other, "SUBSCRIBE __keyevent@0__:lpop");
+        let event = |name: &str| {
+            format!(r">3\r\n$7\r\nmessage\r\n${}\r\n__keyevent@0__:{name}\r\n$1\r\nl\r\n", name.len() + 15)
+        };
+        assert_eq!(h.run_on(other, "RPUSH l x"), format!(r":1\r\n{}", event("lpop")));
+        assert_eq!(
+            got(&mut h, waits),
+            format!(r"{}*2\r\n$1\r\nl\r\n$1\r\nx\r\n{}", event("rpush"), event("lpop"))
+        );
+        assert!(h.node.core.pubsub.held.is_empty());
+    }
+
+    #[test]
+    fn messages_are_propagated_to_replicas_in_their_unit() {
+        let mut h = Harness::new();
+        h.run("PUBLISH c hi");
+        h.run("SPUBLISH s hi");
+        assert_eq!(h.propagated(), ["SELECT 0", "PUBLISH c hi", "SPUBLISH s hi"]);
+        for line in ["MULTI", "SET k v", "PUBLISH c x", "EXEC"] {
+            h.run(line);
+        }
+        assert_eq!(h.propagated(), ["MULTI", "SET k v", "PUBLISH c x", "EXEC"]);
+        assert_eq!(h.node.store.effects.dirty, 1, "a message is no change of the data");
+        h.run("SUBSCRIBE c");
+        assert!(h.propagated().is_empty());
+    }
+
+    #[test]
+    fn a_subscriber_that_does_not_read_is_ended() {
+        let mut h = Harness::new();
+        let (slow, fast) = (h.connect(), h.connect());
+        h.run("CONFIG SET client-output-buffer-limit \"pubsub 1000 0 0 normal 100 0 0\"");
+        h.run_on(slow, "SUBSCRIBE c");
+        h.run_on(fast, "SUBSCRIBE c");
+        for _ in 0..3 {
+            assert_eq!(h.run_args(&[b"PUBLISH", b"c", &[b'x'; 400]]), b":2\r\n");
+            h.output(fast);
+        }
+        h.node.before_sleep();
+        let closed: Vec<Action> = h.node.take_actions();
+        let ended =
+            |conn| closed.iter().any(|action| matches!(action, Action::Close { conn: id } if *id == conn));
+        assert!(ended(slow) && !ended(fast));
+        assert_eq!(h.run("PUBSUB NUMSUB c"), r"*2\r\n$1\r\nc\r\n:1\r\n");
+    }
+
+    #[test]
+    fn names_count_as_memory_of_the_client() {
+        let mut h = Harness::new();
+        let a = h.connect();
+        h.run("CONFIG SET maxmemory-clients 200000");
+        let mut n = 0;
+        while h.node.core.conns.get(a).is_some() {
+            h.run_on(a, &format!("PSUBSCRIBE {n}"));
+            h.node.before_sleep();
+            n += 1;
+            assert!(n < 10_000);
+        }
+        assert_eq!(h.node.core.pubsub.len(Kind::Pattern), 0);
+        assert_eq!(h.node.core.stats.evicted_clients, 1);
+    }
+
+    #[test]
+    fn who_becomes_a_replica_listens_no_more() {
+        let mut h = Harness::new();
+        let a = h.connect();
+        h.run_on(a, "HELLO 3");
+        h.run_on(a, "SUBSCRIBE c");
+        h.run_on(a, "SYNC");
+        assert_eq!(h.run("PUBLISH c x"), r":0\r\n");
+        assert_eq!(h.node.core.pubsub.clients(), 0);
+    }
+
+    #[test]
+    fn a_name_is_held_once() {
+        let mut h = Harness::new();
+        let (a, b) = (h.connect(), h.connect());
+        h.run_on(a, "SUBSCRIBE c");
+        h.run_on(b, "SUBSCRIBE c");
+        let names = h.node.core.pubsub.channels.keys().map(Arc::strong_count);
+        assert_eq!(names.collect::<Vec<_>>(), [3]);
+    }
+}

@@ -111,6 +111,8 @@ const FILES: &[&str] = &[
     "unit/wait",
     "unit/pause",
     "unit/multi",
+    "unit/pubsub",
+    "unit/pubsubshard",
     "unit/scan",
     "unit/sort",
     "unit/geo",

@@ -159,6 +159,12 @@ impl Client {
         reply
     }
 
+    /// What comes next: a message to a subscriber, which no command of its own asked for.
+    pub fn next_reply(&mut self) -> Reply {
+        let port = self.peer;
+        self.read_reply().unwrap_or_else(|error| panic!("nothing came from port {port}: {error}"))
+    }
+
     /// The fields of an INFO section.
     pub fn info(&mut self, section: &str) -> HashMap<String, String> {
         let text = self.ok(&format!("INFO {section}")).text();
