@@ -242,6 +242,7 @@ impl PubSub {
         true
     }
 
+    /// Where pushes to `id` wait while its command runs.
     fn held(&mut self, id: ConnId) -> &mut Held {
         let place = match self.held.iter().position(|held| held.id == id) {
             Some(place) => place,
@@ -294,13 +295,13 @@ struct Encoder {
 
 impl Encoder {
     /// The message to come goes to another name than the last one.
-    fn next(&mut self) {
+    fn begin_name(&mut self) {
         self.forms.iter_mut().for_each(Output::clear);
     }
 
     /// The message to come has another payload than the last one.
     fn end(&mut self) {
-        self.next();
+        self.begin_name();
         self.shared = None;
     }
 
@@ -395,7 +396,7 @@ pub(crate) fn publish(core: &mut Core, kind: Kind, channel: &[u8], payload: &[u8
     if let Some(line) = pubsub.line(kind, channel) {
         let word = if kind == Kind::Shard { "smessage" } else { "message" };
         let message = Message { words: &[word.as_bytes(), channel], payload };
-        encoder.next();
+        encoder.begin_name();
         for &id in line {
             sent += 1;
             push(core, &mut encoder, &message, id);
@@ -407,7 +408,7 @@ pub(crate) fn publish(core: &mut Core, kind: Kind, channel: &[u8], payload: &[u8
                 continue;
             }
             let message = Message { words: &[b"pmessage", pattern, channel], payload };
-            encoder.next();
+            encoder.begin_name();
             for &id in line {
                 sent += 1;
                 push(core, &mut encoder, &message, id);

@@ -633,7 +633,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_sequence_of_writes_and_sends_keeps_the_order(
-            steps in prop::collection::vec((0usize..4, 0usize..90_000), 1..40),
+            steps in prop::collection::vec((0usize..5, 0usize..90_000), 1..40),
         ) {
             let mut out = Output::new();
             let (mut written, mut sent) = (vec![], vec![]);
@@ -654,6 +654,14 @@ mod tests {
                         Reply::new(&mut out, Proto::Resp2).end_array(mark, size);
                         written.extend(format!("*{size}\r\n").as_bytes());
                         written.extend(bytes);
+                    }
+                    3 => {
+                        let mut other = Output::new();
+                        other.raw(b"<");
+                        other.raw_shared(&Arc::new(bytes));
+                        other.raw(b">");
+                        out.append(&other);
+                        written.extend(other.to_vec());
                     }
                     _ => {
                         let mut slices = [IoSlice::new(&[]); 3];
