@@ -4,16 +4,18 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use command::CommandError;
+use command::{CommandError, Named};
 use log::ReplId;
 use replication::{Level, Millis};
 use resp::{Args, ProtocolError};
 
 use crate::action::{Action, ConnId};
 use crate::client_limit::ClientMemory;
+use crate::commands;
 use crate::commands::client::{Buffers, describe};
 use crate::config::Config;
 use crate::conns::Conns;
+use crate::ctx::Handler;
 use crate::env::Env;
 use crate::evict::Eviction;
 use crate::latency::LatencyMonitor;
@@ -167,6 +169,12 @@ impl Core {
             env,
             state_gates_open: true,
         }
+    }
+
+    /// The commands by the names that clients use.
+    #[inline]
+    pub fn commands(&self) -> Named<'static, '_, Handler> {
+        commands::registry().named(&self.config.names)
     }
 
     pub(crate) fn apply_config(&mut self) {

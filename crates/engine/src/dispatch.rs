@@ -16,17 +16,26 @@ use crate::session::{Blocked, Queued, ReplyMode, Session};
 use crate::store::Store;
 
 /// The command that `argv` names, given what its first word alone names.
+///
+/// The primary's stream may use a declared name that clients of this node cannot: effects are written with those, and
+/// what the primary executed has to be executed here.
 #[inline]
-pub fn resolve(found: Option<CommandRef>, argv: Args<'_>) -> Result<CommandRef, CommandError> {
+pub fn resolve(
+    found: Option<CommandRef>,
+    argv: Args<'_>,
+    core: &Core,
+    session: &Session,
+) -> Result<CommandRef, CommandError> {
     match found {
         Some(entry) if entry.command.subcommands.is_empty() => Ok(entry),
-        _ => commands::registry().resolve(argv),
+        None if session.is_primary() => commands::registry().resolve(argv),
+        _ => core.commands().resolve(argv),
     }
 }
 
 /// There is such a command, and it takes so many arguments.
-pub fn is_well_formed(found: Option<CommandRef>, argv: Args<'_>) -> bool {
-    resolve(found, argv).is_ok_and(|command| command.check_arity(argv.len()).is_ok())
+pub fn is_well_formed(found: Option<CommandRef>, argv: Args<'_>, core: &Core, session: &Session) -> bool {
+    resolve(found, argv, core, session).is_ok_and(|command| command.check_arity(argv.len()).is_ok())
 }
 
 /// Runs one request of a session through the gates and, unless it is queued or refused, calls it.

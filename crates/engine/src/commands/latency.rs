@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use command::{Arg, Arity, Command, Docs, Flag, Flags, Group, is_token};
+use command::{Arg, Arity, Command, CommandId, Docs, Flag, Flags, Group};
 
 use super::{registry, write_help};
-use crate::ctx::{CmdResult, CommandRef, Ctx, Handler};
+use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::latency::{LatencyMonitor, Series};
 use crate::stats::Histogram;
 
@@ -239,18 +239,12 @@ impl Summary {
 
 fn histogram(ctx: &mut Ctx<'_>) -> CmdResult {
     let wanted: Vec<&[u8]> = ctx.argv.tail(2).iter().collect();
-    // In the order they are asked for.
-    let is_wanted = |command: CommandRef, name: &[u8]| {
-        let full = &command.full_name;
-        let of_parent = || full.split_once('|').is_some_and(|(parent, _)| is_token(name, parent));
-        is_token(name, full) || of_parent()
-    };
     let all = || registry().entries().iter().zip(&ctx.core.stats.commands);
     let mut found: Vec<(&str, u64, &Histogram)> = Vec::new();
-    let mut take = |name: Option<&[u8]>| {
+    let mut take = |wanted: Option<CommandId>| {
         for (command, stats) in all() {
             if let Some(histogram) = &stats.latency
-                && name.is_none_or(|name| is_wanted(command, name))
+                && wanted.is_none_or(|id| command.id == id || command.parent == Some(id))
             {
                 found.push((&command.full_name, stats.calls, histogram));
             }
@@ -259,7 +253,9 @@ fn histogram(ctx: &mut Ctx<'_>) -> CmdResult {
     if wanted.is_empty() {
         take(None);
     }
-    wanted.iter().for_each(|name| take(Some(name)));
+    // In the order they are asked for.
+    let wanted = wanted.iter().filter_map(|name| ctx.core.commands().lookup_full_name(name));
+    wanted.for_each(|command| take(Some(command.id)));
     ctx.reply.map(found.len());
     for (name, calls, histogram) in found {
         let rows = histogram.cumulative();
