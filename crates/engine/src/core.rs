@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use command::{CommandError, Named};
 use log::ReplId;
@@ -61,6 +63,8 @@ pub struct Core {
     pub shared_input_bytes: usize,
     /// The connection whose command runs; it is not in the table meanwhile.
     pub running: Option<ConnId>,
+    /// Where the command that runs is noted for the watchdog: its number plus one. None while nobody watches.
+    pub under_way: Option<Arc<AtomicU32>>,
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
     pub slow_us: u64,
     pub slowlog: SlowLog,
@@ -156,6 +160,7 @@ impl Core {
             client_memory: ClientMemory::default(),
             shared_input_bytes: 0,
             running: None,
+            under_way: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
             monitors: Vec::new(),
@@ -178,6 +183,11 @@ impl Core {
     }
 
     pub(crate) fn apply_config(&mut self) {
+        if self.config.watchdog_period_ms > 0 {
+            // Two ticks at least, as with Redis.
+            let shortest_ms = 1000 / self.config.hz.clamp(1, 500) * 2;
+            self.config.watchdog_period_ms = self.config.watchdog_period_ms.max(shortest_ms);
+        }
         self.slow_us = u64::try_from(self.config.slowlog_log_slower_than_us).unwrap_or(u64::MAX);
         self.latency.set_threshold(self.config.latency_monitor_threshold_ms.max(0) as u64);
         self.noted_us = self.slow_us.min(self.latency.threshold_us());

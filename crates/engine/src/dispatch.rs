@@ -4,6 +4,8 @@
 //! errors, good replicas, read-only, stale, loading), the transaction queue, then the call. In the common case one
 //! mask, kept up to date by whatever changes such a state, says that no state gate can refuse anything.
 
+use std::sync::atomic::Ordering;
+
 use command::{CommandError, Flag};
 use resp::Args;
 
@@ -130,6 +132,9 @@ pub(crate) fn run_again(ctx: &mut Ctx<'_>, waited_us: u64) -> u64 {
 
 #[inline]
 fn invoke(ctx: &mut Ctx<'_>) -> CmdResult {
+    if let Some(under_way) = &ctx.core.under_way {
+        under_way.store(u32::from(ctx.command.id.0) + 1, Ordering::Relaxed);
+    }
     ctx.store.select(ctx.session.db);
     ctx.store.effects.begin_command(ctx.session.db as u32);
     ctx.store.no_touch = ctx.session.no_touch && ctx.command.command.name != "touch";

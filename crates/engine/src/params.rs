@@ -814,10 +814,9 @@ pub static PARAMS: &[Param] = &[
     }),
     special("client-output-buffer-limit", &OUTPUT_LIMITS),
     field("maxmemory-clients", Kind::MemoryOrPercent, |c| Slot::Number(&mut c.maxmemory_clients)),
-    kept("bind-source-addr", Kind::OptionalText, "").only(&[""], "bind-source-addr is not supported yet"),
-    kept("socket-mark-id", Kind::Int(0, u32::MAX as i64), "0")
-        .immutable()
-        .only(&["0"], "socket marks are not supported"),
+    field("bind-source-addr", Kind::OptionalText, |c| Slot::Text(&mut c.bind_source_addr)),
+    field("socket-mark-id", Kind::Int(0, u32::MAX as i64), |c| Slot::Number(&mut c.socket_mark_id))
+        .immutable(),
     // general
     flag("daemonize", |c| Slot::Flag(&mut c.daemonize)).immutable(),
     field("pidfile", Kind::OptionalText, |c| Slot::Text(&mut c.pidfile)).immutable(),
@@ -1025,45 +1024,42 @@ pub static PARAMS: &[Param] = &[
     kept("io-threads-do-reads", Kind::YesNo, "no").immutable(),
     flag("set-proc-title", |c| Slot::Flag(&mut c.set_proc_title)).immutable(),
     special("proc-title-template", &PROC_TITLE),
-    kept("crash-log-enabled", Kind::YesNo, "yes"),
+    flag("crash-log-enabled", |c| Slot::Flag(&mut c.crash_log_enabled)),
     kept("crash-memcheck-enabled", Kind::YesNo, "yes"),
-    kept("use-exit-on-panic", Kind::YesNo, "no").hidden(),
+    flag("use-exit-on-panic", |c| Slot::Flag(&mut c.use_exit_on_panic)).hidden(),
     field("watchdog-period", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.watchdog_period_ms)).hidden(),
     kept("disable-thp", Kind::YesNo, "yes").immutable(),
     kept("ignore-warnings", Kind::Text, ""),
     kept("supervised", Kind::Choice(&[("upstart", 0), ("systemd", 1), ("auto", 2), ("no", 3)]), "no")
         .immutable()
         .only(&["no", "auto", "systemd"], "supervision by upstart is not supported"),
-    kept("syslog-enabled", Kind::YesNo, "no")
-        .immutable()
-        .only(&["no"], "logging to syslog is not supported yet"),
-    kept("syslog-ident", Kind::Text, "redis").immutable(),
-    kept(
+    flag("syslog-enabled", |c| Slot::Flag(&mut c.syslog_enabled)).immutable(),
+    field("syslog-ident", Kind::Text, |c| Slot::Text(&mut c.syslog_ident)).immutable(),
+    // By the numbers of RFC 5424.
+    field(
         "syslog-facility",
         Kind::Choice(&[
-            ("user", 0),
-            ("local0", 1),
-            ("local1", 2),
-            ("local2", 3),
-            ("local3", 4),
-            ("local4", 5),
-            ("local5", 6),
-            ("local6", 7),
-            ("local7", 8),
+            ("user", 1),
+            ("local0", 16),
+            ("local1", 17),
+            ("local2", 18),
+            ("local3", 19),
+            ("local4", 20),
+            ("local5", 21),
+            ("local6", 22),
+            ("local7", 23),
         ]),
-        "local0",
+        |c| Slot::Number(&mut c.syslog_facility),
     )
     .immutable(),
     field("oom-score-adj", Kind::Choice(&[("no", 0), ("yes", 1), ("relative", 1), ("absolute", 2)]), |c| {
         Slot::Number(&mut c.oom_score_adj)
     }),
     special("oom-score-adj-values", &OOM_VALUES),
-    kept("server_cpulist", Kind::OptionalText, "").immutable().only(&[""], "CPU lists are not supported yet"),
-    kept("bio_cpulist", Kind::OptionalText, "").immutable().only(&[""], "CPU lists are not supported yet"),
-    kept("aof_rewrite_cpulist", Kind::OptionalText, "")
-        .immutable()
-        .only(&[""], "CPU lists are not supported yet"),
-    kept("bgsave_cpulist", Kind::OptionalText, "").immutable().only(&[""], "CPU lists are not supported yet"),
+    field("server_cpulist", Kind::OptionalText, |c| Slot::Text(&mut c.server_cpulist)).immutable(),
+    field("bio_cpulist", Kind::OptionalText, |c| Slot::Text(&mut c.bio_cpulist)).immutable(),
+    kept("aof_rewrite_cpulist", Kind::OptionalText, "").immutable(),
+    field("bgsave_cpulist", Kind::OptionalText, |c| Slot::Text(&mut c.bgsave_cpulist)).immutable(),
     // cluster
     kept("cluster-enabled", Kind::YesNo, "no").immutable().only(&["no"], NO_CLUSTER),
     kept("cluster-config-file", Kind::Text, "nodes.conf").immutable(),
