@@ -118,6 +118,8 @@ fn check(mut command: Command) -> Result<Outcome> {
 /// Licences, bans and sources always; advisories where their database can be reached, which a build machine may not.
 fn deny(_: &Options) -> Result<Outcome> {
     let tool = cargo_deny()?;
+    // It reads the manifests of all dependencies, those for other systems too, which a build here does not fetch.
+    process::run(&mut cargo(&["fetch", "--locked"]))?;
     let deny = |args: &[&str]| {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", "120"]).arg(&tool).args(args).current_dir(workspace::root());
