@@ -65,7 +65,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// Gives whether all passed.
 pub fn run(options: &Options) -> Result<bool> {
-    packages::ensure_debian(&["tcl", "dpkg-dev"])?;
+    packages::ensure_debian(upstream::DEBIAN_PACKAGES)?;
     let mut total = Counts::default();
     let mut report = Vec::new();
     for (name, step) in STEPS {
