@@ -65,7 +65,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// Gives whether all passed.
 pub fn run(options: &Options) -> Result<bool> {
-    packages::ensure_debian(&["tcl", "dpkg-dev"])?;
+    packages::ensure_debian(upstream::DEBIAN_PACKAGES)?;
     let mut total = Counts::default();
     let mut report = Vec::new();
     for (name, step) in STEPS {
@@ -118,6 +118,8 @@ fn check(mut command: Command) -> Result<Outcome> {
 /// Licences, bans and sources always; advisories where their database can be reached, which a build machine may not.
 fn deny(_: &Options) -> Result<Outcome> {
     let tool = cargo_deny()?;
+    // It reads the manifests of all dependencies, those for other systems too, which a build here does not fetch.
+    process::run(&mut cargo(&["fetch", "--locked"]))?;
     let deny = |args: &[&str]| {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", "120"]).arg(&tool).args(args).current_dir(workspace::root());

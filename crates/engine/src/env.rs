@@ -84,7 +84,6 @@ pub struct ProcessFacts {
     pub system_memory_bytes: u64,
     /// What the allocator has taken from the operating system; 0 if it does not tell.
     pub allocator_active_bytes: u64,
-    pub allocator_resident_bytes: u64,
     /// Used memory right after the start.
     pub startup_bytes: u64,
     pub cpu: CpuTimes,

@@ -161,7 +161,8 @@ impl Memory {
             dataset: used.saturating_sub(overhead),
             rss: or_used(facts.rss_bytes),
             active: or_used(facts.allocator_active_bytes),
-            resident: or_used(facts.allocator_resident_bytes),
+            // The allocator is built without the counters that would say; redis takes the process's then.
+            resident: or_used(facts.rss_bytes),
         }
     }
 }

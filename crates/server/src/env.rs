@@ -127,7 +127,6 @@ impl Env for ProcessEnv {
             rss_bytes: pages(1) * rustix::param::page_size() as u64,
             system_memory_bytes: system_memory_bytes(),
             allocator_active_bytes: allocator::used_bytes() + allocator::slack_bytes(),
-            allocator_resident_bytes: 0,
             startup_bytes: self.startup_bytes,
             cpu: cpu_times(),
         }

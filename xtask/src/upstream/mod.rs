@@ -21,6 +21,9 @@ use crate::{packages, peers, process, workspace};
 use ratchet::{Ratchet, Test};
 use runtest::{FileRun, Outcome};
 
+/// Debian packages that the suite runs on: the interpreter, the `kill` and `ps` that it calls, and what unpacks it.
+pub const DEBIAN_PACKAGES: &[&str] = &["tcl", "procps", "dpkg-dev"];
+
 #[derive(clap::Args, Clone)]
 pub struct Options {
     /// Test files, such as unit/auth; the whole default list if none is named
@@ -227,7 +230,7 @@ fn server(options: &Options) -> Result<PathBuf> {
 
 /// The unpacked source package, fetched on first use.
 fn source_tree() -> Result<PathBuf> {
-    packages::ensure_debian(&["tcl"])?;
+    packages::ensure_debian(DEBIAN_PACKAGES)?;
     peers::fetch_one("redis70")?;
     let _lock = workspace::lock("upstream.lock")?;
     let dir = workspace::cache().join("upstream");

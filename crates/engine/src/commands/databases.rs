@@ -28,6 +28,13 @@ const DBSIZE: Command<Handler> = Command {
     ..Command::runs(dbsize)
 };
 
+/// `[ASYNC|SYNC]`
+const HOW: Arg = Arg::one_of(
+    "async",
+    &[Arg::pure_token("async", "ASYNC").since("4.0.0"), Arg::pure_token("sync", "SYNC").since("6.2.0")],
+)
+.optional();
+
 /// FLUSHALL [ASYNC|SYNC]
 const FLUSHALL: Command<Handler> = Command {
     name: "flushall",
@@ -41,14 +48,7 @@ const FLUSHALL: Command<Handler> = Command {
         since: "1.0.0",
         complexity: "O(N), N being the number of keys in all databases",
         history: &[("4.0.0", "ASYNC."), ("6.2.0", "SYNC.")],
-        arguments: &[Arg::one_of(
-            "async",
-            &[
-                Arg::pure_token("async", "ASYNC").since("4.0.0"),
-                Arg::pure_token("sync", "SYNC").since("6.2.0"),
-            ],
-        )
-        .optional()],
+        arguments: &[HOW],
         ..Docs::NONE
     },
     ..Command::runs(flushall)
@@ -57,27 +57,13 @@ const FLUSHALL: Command<Handler> = Command {
 /// FLUSHDB [ASYNC|SYNC]
 const FLUSHDB: Command<Handler> = Command {
     name: "flushdb",
-    group: Group::Server,
-    arity: Arity::AtLeast(1),
-    flags: Flags::of(&[Flag::Write]),
-    acl: Acl::of(&[Category::Keyspace, Category::Dangerous]),
-    tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
     docs: &Docs {
         summary: "Deletes all keys of the database.",
-        since: "1.0.0",
         complexity: "O(N), N being the number of keys in the database",
-        history: &[("4.0.0", "ASYNC."), ("6.2.0", "SYNC.")],
-        arguments: &[Arg::one_of(
-            "async",
-            &[
-                Arg::pure_token("async", "ASYNC").since("4.0.0"),
-                Arg::pure_token("sync", "SYNC").since("6.2.0"),
-            ],
-        )
-        .optional()],
-        ..Docs::NONE
+        ..*FLUSHALL.docs
     },
-    ..Command::runs(flushdb)
+    handler: Some(flushdb),
+    ..FLUSHALL
 };
 
 /// SELECT index

@@ -17,6 +17,19 @@ use crate::store::Expiry;
 pub const COMMANDS: &[Command<Handler>] =
     &[EXPIRE, EXPIREAT, EXPIRETIME, PERSIST, PEXPIRE, PEXPIREAT, PEXPIRETIME, PTTL, TTL];
 
+/// `[NX|XX|GT|LT]`, which [`Conditions`] reads.
+const CONDITION: Arg = Arg::one_of(
+    "condition",
+    &[
+        Arg::pure_token("nx", "NX"),
+        Arg::pure_token("xx", "XX"),
+        Arg::pure_token("gt", "GT"),
+        Arg::pure_token("lt", "LT"),
+    ],
+)
+.since("7.0.0")
+.optional();
+
 /// EXPIRE key seconds [NX|XX|GT|LT]
 const EXPIRE: Command<Handler> = Command {
     name: "expire",
@@ -30,21 +43,7 @@ const EXPIRE: Command<Handler> = Command {
         since: "1.0.0",
         complexity: "O(1)",
         history: &[("7.0.0", "NX, XX, GT and LT.")],
-        arguments: &[
-            Arg::key("key", 0),
-            Arg::integer("seconds"),
-            Arg::one_of(
-                "condition",
-                &[
-                    Arg::pure_token("nx", "NX"),
-                    Arg::pure_token("xx", "XX"),
-                    Arg::pure_token("gt", "GT"),
-                    Arg::pure_token("lt", "LT"),
-                ],
-            )
-            .since("7.0.0")
-            .optional(),
-        ],
+        arguments: &[Arg::key("key", 0), Arg::integer("seconds"), CONDITION],
         ..Docs::NONE
     },
     ..Command::runs(expire)
@@ -63,21 +62,7 @@ const EXPIREAT: Command<Handler> = Command {
         since: "1.2.0",
         complexity: "O(1)",
         history: &[("7.0.0", "NX, XX, GT and LT.")],
-        arguments: &[
-            Arg::key("key", 0),
-            Arg::unix_time("unix-time-seconds"),
-            Arg::one_of(
-                "condition",
-                &[
-                    Arg::pure_token("nx", "NX"),
-                    Arg::pure_token("xx", "XX"),
-                    Arg::pure_token("gt", "GT"),
-                    Arg::pure_token("lt", "LT"),
-                ],
-            )
-            .since("7.0.0")
-            .optional(),
-        ],
+        arguments: &[Arg::key("key", 0), Arg::unix_time("unix-time-seconds"), CONDITION],
         ..Docs::NONE
     },
     ..Command::runs(expireat)
@@ -132,21 +117,7 @@ const PEXPIRE: Command<Handler> = Command {
         since: "2.6.0",
         complexity: "O(1)",
         history: &[("7.0.0", "NX, XX, GT and LT.")],
-        arguments: &[
-            Arg::key("key", 0),
-            Arg::integer("milliseconds"),
-            Arg::one_of(
-                "condition",
-                &[
-                    Arg::pure_token("nx", "NX"),
-                    Arg::pure_token("xx", "XX"),
-                    Arg::pure_token("gt", "GT"),
-                    Arg::pure_token("lt", "LT"),
-                ],
-            )
-            .since("7.0.0")
-            .optional(),
-        ],
+        arguments: &[Arg::key("key", 0), Arg::integer("milliseconds"), CONDITION],
         ..Docs::NONE
     },
     ..Command::runs(pexpire)
@@ -165,21 +136,7 @@ const PEXPIREAT: Command<Handler> = Command {
         since: "2.6.0",
         complexity: "O(1)",
         history: &[("7.0.0", "NX, XX, GT and LT.")],
-        arguments: &[
-            Arg::key("key", 0),
-            Arg::unix_time("unix-time-milliseconds"),
-            Arg::one_of(
-                "condition",
-                &[
-                    Arg::pure_token("nx", "NX"),
-                    Arg::pure_token("xx", "XX"),
-                    Arg::pure_token("gt", "GT"),
-                    Arg::pure_token("lt", "LT"),
-                ],
-            )
-            .since("7.0.0")
-            .optional(),
-        ],
+        arguments: &[Arg::key("key", 0), Arg::unix_time("unix-time-milliseconds"), CONDITION],
         ..Docs::NONE
     },
     ..Command::runs(pexpireat)
