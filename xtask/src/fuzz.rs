@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bench::server::{Flavor, Kind, Server};
 use crate::client::{self, Client, Reply};
-use crate::{peers, process, workspace};
+use crate::{packages, peers, process, workspace};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -71,6 +71,8 @@ pub fn run(options: &Options) -> Result<Counts> {
 
 /// Builds the targets in a directory of their own, where the instrumented crates lie, and gives where the programs are.
 fn build() -> Result<PathBuf> {
+    // libFuzzer itself is built from its source.
+    packages::ensure_debian(&["g++"])?;
     let dir = workspace::target().join("fuzz/build");
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release", "--package", "kindred-fuzz", "--features", "libfuzzer", "--bins"]);

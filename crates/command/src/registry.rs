@@ -1,10 +1,6 @@
-//! All commands of a server, found by name.
-//!
-//! Lookup is on the path of every command, so it neither allocates nor folds case byte by byte: a name's first and
-//! last eight bytes are folded as two words, and these with the length make the hash. For names of up to 16 bytes,
-//! which are all but a few, two words and the length are the name, and comparing them decides.
+//! All commands of a server, as they were declared, and a view of them under other names.
 
-use std::fmt;
+use std::sync::Arc;
 
 use resp::{Args, Reply};
 
@@ -12,6 +8,7 @@ use crate::bits::{Acl, Category, Flag, Flags, Key};
 use crate::docs::write_names;
 use crate::error::CommandError;
 use crate::keys::{self, BeginSearch, FindKeys, KeySpec, Keys, LegacyRange};
+use crate::names::Names;
 use crate::spec::Command;
 
 /// Index of an [`Entry`], dense from 0, for statistics and ACL bitmaps. Subcommands follow their parent.
@@ -170,47 +167,35 @@ fn write_key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
 pub struct Registry<H: 'static> {
     /// Each command, followed by its subcommands, in the order of registration.
     entries: Vec<Entry<H>>,
-    /// Names that clients may use for commands, which `rename-command` changes.
-    names: Vec<(Box<[u8]>, CommandId)>,
-    table: Table,
+    names: Arc<Names>,
 }
 
-/// Why `rename-command` was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RenameError {
-    NoSuchCommand,
-    NameTaken,
+/// The commands under the names that one server's clients use.
+#[derive(Debug)]
+pub struct Named<'r, 'n, H: 'static> {
+    registry: &'r Registry<H>,
+    names: &'n Names,
 }
-
-impl fmt::Display for RenameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RenameError::NoSuchCommand => "No such command in rename-command",
-            RenameError::NameTaken => "Target command name already exists",
-        })
-    }
-}
-
-impl std::error::Error for RenameError {}
 
 impl<H> Registry<H> {
     /// Panics when a declaration is broken: no name or one not in lower case, a name twice, nothing to run,
     /// subcommands of subcommands.
     pub fn new(commands: impl IntoIterator<Item = &'static Command<H>>) -> Self {
-        let mut registry = Registry { entries: vec![], names: vec![], table: Table::default() };
+        let mut registry = Registry { entries: vec![], names: Arc::new(Names::new(vec![])) };
+        let mut names: Vec<(Box<[u8]>, CommandId)> = vec![];
         for command in commands {
             let id = registry.add(command, None);
-            registry.names.push((command.name.as_bytes().into(), id));
+            names.push((command.name.as_bytes().into(), id));
             for subcommand in command.subcommands {
                 assert!(subcommand.subcommands.is_empty(), "{}: subcommands have none", subcommand.name);
                 registry.add(subcommand, Some(id));
             }
         }
-        for (index, (name, id)) in registry.names.iter().enumerate() {
-            let twice = registry.names[..index].iter().any(|(other, _)| other == name);
+        for (index, (name, id)) in names.iter().enumerate() {
+            let twice = names[..index].iter().any(|(other, _)| other == name);
             assert!(!twice, "{}: declared once", registry.entry(*id).full_name);
         }
-        registry.table = Table::new(&registry.names);
+        registry.names = Arc::new(Names::new(names));
         registry
     }
 
@@ -239,11 +224,21 @@ impl<H> Registry<H> {
         id
     }
 
-    /// The command of this name, in any case; not a subcommand.
+    /// The names that the commands were declared with.
+    pub fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
+    /// The commands under other names.
+    #[inline]
+    pub fn named<'r, 'n>(&'r self, names: &'n Names) -> Named<'r, 'n, H> {
+        Named { registry: self, names }
+    }
+
+    /// [`Named::lookup`] by the declared names.
     #[inline]
     pub fn lookup(&self, name: &[u8]) -> Option<&Entry<H>> {
-        let id = self.table.lookup(name, &self.names)?;
-        Some(&self.entries[usize::from(id.0)])
+        self.named(&self.names).lookup(name)
     }
 
     /// The subcommand of `parent`, in any case.
@@ -251,26 +246,15 @@ impl<H> Registry<H> {
         self.subcommands(parent).iter().find(|entry| entry.command.name.as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// The command or subcommand with this full name, `config|get`, in any case.
+    /// [`Named::lookup_full_name`] by the declared names.
     pub fn lookup_full_name(&self, name: &[u8]) -> Option<&Entry<H>> {
-        match name.iter().position(|byte| *byte == b'|') {
-            Some(bar) => self.lookup_subcommand(self.lookup(&name[..bar])?, &name[bar + 1..]),
-            None => self.lookup(name),
-        }
+        self.named(&self.names).lookup_full_name(name)
     }
 
-    /// What these arguments call, or the error to answer with. The number of arguments is not checked.
+    /// [`Named::resolve`] by the declared names.
     #[inline]
     pub fn resolve(&self, args: Args<'_>) -> Result<&Entry<H>, CommandError> {
-        let Some(entry) = args.get(0).and_then(|name| self.lookup(name)) else {
-            return Err(CommandError::unknown_command(args));
-        };
-        match args.get(1) {
-            Some(name) if !entry.command.subcommands.is_empty() => {
-                self.lookup_subcommand(entry, name).ok_or_else(|| CommandError::unknown_subcommand(args))
-            }
-            _ => Ok(entry),
-        }
+        self.named(&self.names).resolve(args)
     }
 
     /// Panics on an id of another registry.
@@ -294,140 +278,49 @@ impl<H> Registry<H> {
         let first = usize::from(parent.id.0) + 1;
         &self.entries[first..first + parent.command.subcommands.len()]
     }
+}
 
-    /// Gives a command another name, or none when `to` is empty: `rename-command`. Full names stay.
-    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<(), RenameError> {
-        let find = |names: &[(Box<[u8]>, CommandId)], name: &[u8]| {
-            names.iter().position(|(other, _)| other.eq_ignore_ascii_case(name))
+impl<'r, H> Named<'r, '_, H> {
+    /// The command of this name, in any case; not a subcommand.
+    #[inline]
+    pub fn lookup(&self, name: &[u8]) -> Option<&'r Entry<H>> {
+        Some(self.registry.entry(self.names.lookup(name)?))
+    }
+
+    /// The command or subcommand of this name, `config|get`, in any case. Only the command may have another name.
+    pub fn lookup_full_name(&self, name: &[u8]) -> Option<&'r Entry<H>> {
+        match name.iter().position(|byte| *byte == b'|') {
+            Some(bar) => self.registry.lookup_subcommand(self.lookup(&name[..bar])?, &name[bar + 1..]),
+            None => self.lookup(name),
+        }
+    }
+
+    /// What these arguments call, or the error to answer with. The number of arguments is not checked.
+    #[inline]
+    pub fn resolve(&self, args: Args<'_>) -> Result<&'r Entry<H>, CommandError> {
+        let Some(entry) = args.get(0).and_then(|name| self.lookup(name)) else {
+            return Err(CommandError::unknown_command(args));
         };
-        let at = find(&self.names, from).ok_or(RenameError::NoSuchCommand)?;
-        if to.is_empty() {
-            self.names.remove(at);
-        } else if find(&self.names, to).is_some_and(|other| other != at) {
-            return Err(RenameError::NameTaken);
-        } else {
-            self.names[at].0 = to.to_ascii_lowercase().into();
-        }
-        self.table = Table::new(&self.names);
-        Ok(())
-    }
-}
-
-/// Open addressing with linear probing, at most a quarter full. The seed is the one of many with the shortest probes.
-#[derive(Debug, Default)]
-struct Table {
-    slots: Box<[Slot]>,
-    seed: u64,
-    shift: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    key: NameKey,
-    /// Index into the registry's names, and the command's id; valid when the key is not empty.
-    name: u16,
-    id: u16,
-}
-
-/// A name in lower case, whole when it has at most 16 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct NameKey {
-    head: u64,
-    tail: u64,
-    len: u32,
-}
-
-/// Seeds that [`Table::new`] tries.
-const SEEDS: u64 = 64;
-
-impl Table {
-    fn new(names: &[(Box<[u8]>, CommandId)]) -> Table {
-        let bits = (names.len() * 4).next_power_of_two().ilog2().max(4);
-        // Multiples of the golden ratio in 64 bits, made odd.
-        let seeds = (1..=SEEDS).map(|index| index.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let tables = seeds.map(|seed| Table::with_seed(names, bits, seed));
-        let (_, table) = tables.min_by_key(|(probes, _)| *probes).expect("there are seeds");
-        table
-    }
-
-    /// The table and the number of probes that finding every name once takes.
-    fn with_seed(names: &[(Box<[u8]>, CommandId)], bits: u32, seed: u64) -> (usize, Table) {
-        let mut table =
-            Table { slots: vec![Slot::default(); 1 << bits].into(), seed, shift: u64::BITS - bits };
-        let mut probes = 0;
-        for (index, (name, id)) in names.iter().enumerate() {
-            let key = NameKey::new(name);
-            let mut at = table.home(key);
-            probes += 1;
-            while table.slots[at].key.len != 0 {
-                at = (at + 1) % table.slots.len();
-                probes += 1;
+        match args.get(1) {
+            Some(name) if !entry.command.subcommands.is_empty() => {
+                let found = self.registry.lookup_subcommand(entry, name);
+                found.ok_or_else(|| CommandError::unknown_subcommand(args))
             }
-            table.slots[at] = Slot { key, name: index as u16, id: id.0 };
-        }
-        (probes, table)
-    }
-
-    #[inline]
-    fn home(&self, key: NameKey) -> usize {
-        let mixed = key.head ^ key.tail.rotate_left(29) ^ u64::from(key.len) << 56;
-        (mixed.wrapping_mul(self.seed) >> self.shift) as usize
-    }
-
-    #[inline]
-    fn lookup(&self, name: &[u8], names: &[(Box<[u8]>, CommandId)]) -> Option<CommandId> {
-        let key = NameKey::new(name);
-        let mut at = self.home(key);
-        loop {
-            let slot = &self.slots[at];
-            if slot.key.len == 0 {
-                return None;
-            }
-            if slot.key == key
-                && (name.len() <= 16 || names[usize::from(slot.name)].0.eq_ignore_ascii_case(name))
-            {
-                return Some(CommandId(slot.id));
-            }
-            at = (at + 1) & (self.slots.len() - 1);
+            _ => Ok(entry),
         }
     }
-}
 
-impl NameKey {
-    #[inline]
-    fn new(name: &[u8]) -> NameKey {
-        let len = name.len() as u32;
-        let (head, tail) = match *name {
-            [_, _, _, _, _, _, _, _, ..] => {
-                let head = name.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-                let tail = name.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-                (head, tail)
-            }
-            // Two halves that overlap: with the length they still tell all names apart.
-            [_, _, _, _, ..] => {
-                let head = name.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-                let tail = name.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-                (u64::from(head) | u64::from(tail) << 32, 0)
-            }
-            [a, b, c] => (u64::from(u32::from_le_bytes([a, b, c, 0])), 0),
-            [a, b] => (u64::from(u16::from_le_bytes([a, b])), 0),
-            [a] => (u64::from(a), 0),
-            [] => (0, 0),
-        };
-        NameKey { head: to_lowercase(head), tail: to_lowercase(tail), len }
+    /// All commands that have a name, without subcommands, in the order of registration.
+    pub fn commands(&self) -> impl Iterator<Item = &'r Entry<H>> {
+        let registry = self.registry;
+        self.names.ids().map(|id| registry.entry(id))
     }
-}
 
-/// Folds the ASCII capitals among eight bytes, all at once; every other byte stays.
-#[inline]
-const fn to_lowercase(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let low = word & (0x7f * ONES);
-    // Bit 7 of each byte: at least 'A', above 'Z'. No byte carries into the next, since 0x7f + 0x3f < 0x100.
-    let from_a = low + (0x80 - b'A' as u64) * ONES;
-    let above_z = low + (0x7f - b'Z' as u64) * ONES;
-    let capital = !word & (from_a ^ above_z) & (0x80 * ONES);
-    word | capital >> 2
+    /// All commands that have a name, each followed by its subcommands.
+    pub fn entries(&self) -> impl Iterator<Item = &'r Entry<H>> {
+        let registry = self.registry;
+        self.commands().flat_map(|entry| std::iter::once(entry).chain(registry.subcommands(entry)))
+    }
 }
 
 #[cfg(test)]
@@ -435,8 +328,8 @@ mod tests {
     use super::*;
     use crate::docs::{Arg, Docs};
     use crate::keys::KeyRef;
+    use crate::names::RenameError;
     use crate::spec::{Arity, Group};
-    use proptest::prelude::*;
     use resp::{ArgsBuf, Output, Proto, Value, parse_reply};
 
     type Handler = fn() -> &'static str;
@@ -574,14 +467,25 @@ mod tests {
 
     #[test]
     fn renamed_and_removed() {
-        let mut registry = registry();
-        assert_eq!(registry.rename(b"GET", b"Fetch"), Ok(()));
-        assert!(registry.lookup(b"get").is_none());
-        assert_eq!(&*registry.lookup(b"FETCH").unwrap().full_name, "get");
-        assert_eq!(registry.rename(b"get", b"x"), Err(RenameError::NoSuchCommand));
-        assert_eq!(registry.rename(b"zunion", b"fetch"), Err(RenameError::NameTaken));
-        assert_eq!(registry.rename(b"zunion", b""), Ok(()));
-        assert!(registry.lookup(b"zunion").is_none() && registry.lookup(b"config").is_some());
+        let registry = registry();
+        let mut names = Names::clone(registry.names());
+        assert_eq!(names.rename(b"GET", b"Fetch"), Ok(()));
+        assert_eq!(names.rename(b"config", b"C"), Ok(()));
+        assert_eq!(names.rename(b"get", b"x"), Err(RenameError::NoSuchCommand));
+        assert_eq!(names.rename(b"zunion", b"fetch"), Err(RenameError::NameTaken));
+        assert_eq!(names.rename(b"zunion", b""), Ok(()));
+        let named = registry.named(&names);
+        assert!(named.lookup(b"get").is_none() && named.lookup(b"zunion").is_none());
+        assert_eq!(&*named.lookup(b"FETCH").unwrap().full_name, "get");
+        assert_eq!(&*named.lookup_full_name(b"c|get").unwrap().full_name, "config|get");
+        assert!(named.lookup_full_name(b"config|get").is_none());
+        let unknown = named.resolve(args("C x").as_args()).unwrap_err();
+        assert_eq!(unknown.to_string(), "ERR unknown subcommand 'x'. Try C HELP.");
+        let all: Vec<_> = named.entries().map(|entry| &*entry.full_name).collect();
+        let left =
+            ["get", "sort", "config", "config|get", "config|resetstat", "a-name-of-more-than-16-bytes"];
+        assert_eq!(all, left);
+        assert_eq!(&*registry.lookup(b"get").unwrap().full_name, "get", "the declared names stay");
     }
 
     #[test]
@@ -666,31 +570,5 @@ mod tests {
             "{group=generic doc_flags=~(+deprecated +syscmd) deprecated_since=4.0.0 replaced_by=x \
              history=~([2.0.0 a])}"
         );
-    }
-
-    proptest! {
-        #[test]
-        fn folding_a_word_is_folding_its_bytes(bytes: [u8; 8]) {
-            prop_assert_eq!(to_lowercase(u64::from_le_bytes(bytes)).to_le_bytes().to_vec(), bytes.to_ascii_lowercase());
-        }
-
-        #[test]
-        fn the_table_finds_exactly_its_names(
-            names in prop::collection::btree_set("[a-c@`\\[{]{1,20}", 0..60),
-            other in "[a-cA-C@`\\[{]{0,20}",
-        ) {
-            let names: Vec<(Box<[u8]>, CommandId)> = names
-                .iter()
-                .enumerate()
-                .map(|(index, name)| (name.as_bytes().into(), CommandId(index as u16)))
-                .collect();
-            let table = Table::new(&names);
-            for (name, id) in &names {
-                prop_assert_eq!(table.lookup(name, &names), Some(*id));
-                prop_assert_eq!(table.lookup(&name.to_ascii_uppercase(), &names), Some(*id));
-            }
-            let expected = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(other.as_bytes()));
-            prop_assert_eq!(table.lookup(other.as_bytes(), &names), expected.map(|(_, id)| *id));
-        }
     }
 }

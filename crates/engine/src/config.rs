@@ -1,8 +1,14 @@
 //! The configuration: one flat struct of plain values. `params` declares which directive fills which field.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use command::Names;
+
+use crate::commands;
 use crate::evict::Policy;
+use crate::oom_score::OomScoreAdj;
+use crate::process_title;
 use crate::shutdown::Shutdown;
 
 /// Limits of one client class, `client-output-buffer-limit`: bytes and seconds, 0 is unlimited.
@@ -55,6 +61,10 @@ pub struct Config {
     pub tcp_backlog: i64,
     pub unixsocket: String,
     pub unixsocketperm: u32,
+    /// The address that a connection to the primary comes from; empty is any.
+    pub bind_source_addr: String,
+    /// `SO_MARK` of the listening sockets; 0 is none.
+    pub socket_mark_id: u32,
     pub timeout_s: i64,
     pub tcp_keepalive_s: i64,
     pub maxclients: i64,
@@ -88,6 +98,8 @@ pub struct Config {
     pub enable_protected_configs: Protected,
     pub notify_keyspace_events: String,
     pub active_expire_enabled: bool,
+    /// By which clients call the commands: `rename-command`.
+    pub names: Arc<Names>,
     /// `DEBUG SET-SKIP-CHECKSUM-VALIDATION`.
     pub skip_checksum_validation: bool,
     // snapshots
@@ -145,6 +157,24 @@ pub struct Config {
     pub shutdown_timeout_s: i64,
     pub shutdown_on_sigint: Shutdown,
     pub shutdown_on_sigterm: Shutdown,
+    // the process
+    pub syslog_enabled: bool,
+    pub syslog_ident: String,
+    /// A facility's number in RFC 5424.
+    pub syslog_facility: i32,
+    pub crash_log_enabled: bool,
+    pub use_exit_on_panic: bool,
+    /// Lists of processors, as taskset(1) takes them; empty is all.
+    pub server_cpulist: String,
+    pub bio_cpulist: String,
+    pub bgsave_cpulist: String,
+    pub set_proc_title: bool,
+    pub proc_title_template: String,
+    pub oom_score_adj: OomScoreAdj,
+    /// Of a primary, of a replica, and of a forked child, which there is none of.
+    pub oom_score_adj_values: [i32; 3],
+    /// 0 is off.
+    pub watchdog_period_ms: i64,
     /// A `save` line of the configuration file was seen: the default points are gone, further lines add to it.
     pub save_from_file: bool,
     /// Values of directives that have no mechanism here, as they were given: see `params`.
@@ -160,6 +190,8 @@ impl Default for Config {
             tcp_backlog: 511,
             unixsocket: String::new(),
             unixsocketperm: 0,
+            bind_source_addr: String::new(),
+            socket_mark_id: 0,
             timeout_s: 0,
             tcp_keepalive_s: 300,
             maxclients: 10_000,
@@ -192,6 +224,7 @@ impl Default for Config {
             enable_protected_configs: Protected::No,
             notify_keyspace_events: String::new(),
             active_expire_enabled: true,
+            names: Arc::clone(commands::registry().names()),
             skip_checksum_validation: false,
             save: [(3600, 1), (300, 100), (60, 10_000)]
                 .map(|(seconds, changes)| SavePoint { seconds, changes })
@@ -242,6 +275,19 @@ impl Default for Config {
             shutdown_timeout_s: 10,
             shutdown_on_sigint: Shutdown::default(),
             shutdown_on_sigterm: Shutdown::default(),
+            syslog_enabled: false,
+            syslog_ident: String::from("redis"),
+            syslog_facility: 16,
+            crash_log_enabled: true,
+            use_exit_on_panic: false,
+            server_cpulist: String::new(),
+            bio_cpulist: String::new(),
+            bgsave_cpulist: String::new(),
+            set_proc_title: true,
+            proc_title_template: process_title::DEFAULT_TEMPLATE.to_owned(),
+            oom_score_adj: OomScoreAdj::No,
+            oom_score_adj_values: [0, 200, 800],
+            watchdog_period_ms: 0,
             save_from_file: false,
             kept: BTreeMap::new(),
         }

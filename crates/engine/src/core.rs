@@ -3,17 +3,21 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
-use command::CommandError;
+use command::{CommandError, Named};
 use log::ReplId;
 use replication::{Level, Millis};
 use resp::{Args, ProtocolError};
 
 use crate::action::{Action, ConnId};
 use crate::client_limit::ClientMemory;
+use crate::commands;
 use crate::commands::client::{Buffers, describe};
 use crate::config::Config;
 use crate::conns::Conns;
+use crate::ctx::Handler;
 use crate::env::Env;
 use crate::evict::Eviction;
 use crate::latency::LatencyMonitor;
@@ -59,6 +63,8 @@ pub struct Core {
     pub shared_input_bytes: usize,
     /// The connection whose command runs; it is not in the table meanwhile.
     pub running: Option<ConnId>,
+    /// Where the command that runs is noted for the watchdog: its number plus one. None while nobody watches.
+    pub under_way: Option<Arc<AtomicU32>>,
     /// Commands that took at least this long are noted in the slow log; `u64::MAX` when it is off.
     pub slow_us: u64,
     pub slowlog: SlowLog,
@@ -154,6 +160,7 @@ impl Core {
             client_memory: ClientMemory::default(),
             shared_input_bytes: 0,
             running: None,
+            under_way: None,
             slow_us: u64::MAX,
             slowlog: SlowLog::default(),
             monitors: Vec::new(),
@@ -169,7 +176,18 @@ impl Core {
         }
     }
 
+    /// The commands by the names that clients use.
+    #[inline]
+    pub fn commands(&self) -> Named<'static, '_, Handler> {
+        commands::registry().named(&self.config.names)
+    }
+
     pub(crate) fn apply_config(&mut self) {
+        if self.config.watchdog_period_ms > 0 {
+            // Two ticks at least, as with Redis.
+            let shortest_ms = 1000 / self.config.hz.clamp(1, 500) * 2;
+            self.config.watchdog_period_ms = self.config.watchdog_period_ms.max(shortest_ms);
+        }
         self.slow_us = u64::try_from(self.config.slowlog_log_slower_than_us).unwrap_or(u64::MAX);
         self.latency.set_threshold(self.config.latency_monitor_threshold_ms.max(0) as u64);
         self.noted_us = self.slow_us.min(self.latency.threshold_us());

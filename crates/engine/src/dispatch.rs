@@ -4,6 +4,8 @@
 //! errors, good replicas, read-only, stale, loading), the transaction queue, then the call. In the common case one
 //! mask, kept up to date by whatever changes such a state, says that no state gate can refuse anything.
 
+use std::sync::atomic::Ordering;
+
 use command::{CommandError, Flag};
 use resp::Args;
 
@@ -16,17 +18,26 @@ use crate::session::{Blocked, Queued, ReplyMode, Session};
 use crate::store::Store;
 
 /// The command that `argv` names, given what its first word alone names.
+///
+/// The primary's stream may use a declared name that clients of this node cannot: effects are written with those, and
+/// what the primary executed has to be executed here.
 #[inline]
-pub fn resolve(found: Option<CommandRef>, argv: Args<'_>) -> Result<CommandRef, CommandError> {
+pub fn resolve(
+    found: Option<CommandRef>,
+    argv: Args<'_>,
+    core: &Core,
+    session: &Session,
+) -> Result<CommandRef, CommandError> {
     match found {
         Some(entry) if entry.command.subcommands.is_empty() => Ok(entry),
-        _ => commands::registry().resolve(argv),
+        None if session.is_primary() => commands::registry().resolve(argv),
+        _ => core.commands().resolve(argv),
     }
 }
 
 /// There is such a command, and it takes so many arguments.
-pub fn is_well_formed(found: Option<CommandRef>, argv: Args<'_>) -> bool {
-    resolve(found, argv).is_ok_and(|command| command.check_arity(argv.len()).is_ok())
+pub fn is_well_formed(found: Option<CommandRef>, argv: Args<'_>, core: &Core, session: &Session) -> bool {
+    resolve(found, argv, core, session).is_ok_and(|command| command.check_arity(argv.len()).is_ok())
 }
 
 /// Runs one request of a session through the gates and, unless it is queued or refused, calls it.
@@ -121,6 +132,9 @@ pub(crate) fn run_again(ctx: &mut Ctx<'_>, waited_us: u64) -> u64 {
 
 #[inline]
 fn invoke(ctx: &mut Ctx<'_>) -> CmdResult {
+    if let Some(under_way) = &ctx.core.under_way {
+        under_way.store(u32::from(ctx.command.id.0) + 1, Ordering::Relaxed);
+    }
     ctx.store.select(ctx.session.db);
     ctx.store.effects.begin_command(ctx.session.db as u32);
     ctx.store.no_touch = ctx.session.no_touch && ctx.command.command.name != "touch";

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::config::Config;
+use crate::oom_score::OomScore;
 use crate::params::Rewrite;
 
 /// Clocks, randomness, files that are written or read as a whole while everything waits, and what little else must be
@@ -46,6 +47,12 @@ pub trait Env {
     /// Listens where `new` says instead of where `old` says: `CONFIG SET port` and `bind`. After an error, the reason
     /// of which is for the log, everything is as before.
     fn listen(&mut self, _old: &Config, _new: &Config) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Makes the kernel kill this process earlier or later when memory runs out; with none, as at the start. The error is
+    /// a line for the log.
+    fn adjust_oom_score(&mut self, _wanted: Option<OomScore>) -> Result<(), String> {
         Ok(())
     }
 

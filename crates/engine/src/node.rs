@@ -93,6 +93,8 @@ impl Node {
             self.store.own_expiries.clear();
         }
         pause::settle_expiry(&mut self.store, &self.core);
+        // A refusal is logged; the role changes all the same.
+        self.core.adjust_oom_score();
         self.refresh_recording();
         self.core.refresh_state_gates();
     }
@@ -305,7 +307,9 @@ impl Node {
             let raw = request.canonical.then(|| &bytes[request.raw()]);
             // What is refused by its words alone need not wait for that.
             let command = self.planned[index].command;
-            if self.core.postpones(&conn.session, command) && dispatch::is_well_formed(command, args) {
+            if self.core.postpones(&conn.session, command)
+                && dispatch::is_well_formed(command, args, &self.core, &conn.session)
+            {
                 conn.session.blocked = Some(Blocked::Paused);
                 return Some(request.raw().start);
             }
@@ -327,7 +331,7 @@ impl Node {
         let db = self.store.db_at(db);
         for index in 0..batch.len() {
             let args = batch.args(index, bytes);
-            let command = commands::registry().lookup(&args[0]);
+            let command = self.core.commands().lookup(&args[0]);
             let mut hash = 0;
             if let Some(command) = command
                 && (batch.len() > 1 || command.legacy_range.last != command.legacy_range.first)
@@ -402,7 +406,7 @@ impl Node {
     ) {
         let mut reply = Reply::new(output, session.proto);
         let Node { store, core, .. } = self;
-        let command = match dispatch::resolve(command, argv) {
+        let command = match dispatch::resolve(command, argv, core, session) {
             Ok(command) => command,
             Err(error) => {
                 core.stats.commands_processed += 1;

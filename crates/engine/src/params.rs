@@ -8,6 +8,7 @@
 //! Names, limits and error texts are those of Redis 7.0.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use keyspace::{EncodingLimits, Lfu};
 use structures::glob;
@@ -17,6 +18,8 @@ use crate::config::{Config, DisklessLoad, OutputLimit, Protected, SavePoint};
 use crate::core::Core;
 use crate::evict::Policy;
 use crate::notify::Event;
+use crate::oom_score::OomScoreAdj;
+use crate::process_title;
 use crate::shutdown::Shutdown;
 use crate::store::{LazyFree, Store};
 
@@ -129,6 +132,11 @@ pub fn lookup(name: &[u8]) -> Option<&'static Param> {
 
 /// Applies one directive of the configuration file, in order of the file. The error is the reason that Redis prints.
 pub fn apply_directive(config: &mut Config, name: &[u8], args: &[&[u8]]) -> Result<(), String> {
+    if let [from, to] = args
+        && name.eq_ignore_ascii_case(b"rename-command")
+    {
+        return Arc::make_mut(&mut config.names).rename(from, to).map_err(|error| error.to_string());
+    }
     let Some(param) = lookup(name) else { return Err(refused_directive(name)) };
     match args {
         [value] if param.takes_many_words() && !value.is_empty() => {
@@ -140,11 +148,8 @@ pub fn apply_directive(config: &mut Config, name: &[u8], args: &[&[u8]]) -> Resu
 
 /// Directives that are no parameters.
 fn refused_directive(name: &[u8]) -> String {
-    let known: &[(&str, &str)] = &[
-        ("rename-command", "rename-command is not supported yet"),
-        ("user", "ACL users are not supported yet"),
-        ("loadmodule", "modules are not supported"),
-    ];
+    let known: &[(&str, &str)] =
+        &[("user", "ACL users are not supported yet"), ("loadmodule", "modules are not supported")];
     let row = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
     row.map_or("Bad directive or wrong number of arguments", |(_, reason)| reason).to_owned()
 }
@@ -458,6 +463,17 @@ impl Number for Policy {
     }
 }
 
+impl Number for OomScoreAdj {
+    fn number(&self) -> i64 {
+        *self as i64
+    }
+
+    fn set_number(&mut self, value: i64) {
+        let all = [OomScoreAdj::No, OomScoreAdj::Relative, OomScoreAdj::Absolute];
+        *self = all[usize::try_from(value).expect("the row names the variants")];
+    }
+}
+
 impl Number for DisklessLoad {
     fn number(&self) -> i64 {
         *self as i64
@@ -643,21 +659,33 @@ pub fn show_percentile(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The values of a Linux process's `oom_score_adj`, kept and not applied.
 static OOM_VALUES: Special = Special {
     many_words: true,
-    set: |_, words, _| {
-        if words.len() != 3 {
-            return Err("wrong number of arguments".to_owned());
-        }
-        let valid = |word: &&str| parse_i64(word.as_bytes()).is_some_and(|n| (-2000..=2000).contains(&n));
-        if !words.iter().all(valid) {
+    set: |config, words, _| {
+        let words: &[&str; 3] = words.try_into().map_err(|_| "wrong number of arguments".to_owned())?;
+        let values = words.map(|word| word.parse::<i32>().ok().filter(|n| (-2000..=2000).contains(n)));
+        let [Some(primary), Some(replica), Some(child)] = values else {
             return Err("Invalid oom-score-adj-values, elements must be between -2000 and 2000.".to_owned());
-        }
+        };
+        config.oom_score_adj_values = [primary, replica, child];
         Ok(())
     },
-    show: |_| String::new(),
-    lines: |_| Vec::new(),
+    show: |config| config.oom_score_adj_values.map(|value| value.to_string()).join(" "),
+    lines: |config| vec![config.oom_score_adj_values.map(|value| value.to_string()).join(" ")],
+};
+
+static PROC_TITLE: Special = Special {
+    many_words: false,
+    set: |config, words, _| {
+        let [template] = words else { return Err("wrong number of arguments".to_owned()) };
+        if !process_title::is_valid(config, template) {
+            return Err("template format is invalid or contains unknown variables".to_owned());
+        }
+        config.proc_title_template = (*template).to_owned();
+        Ok(())
+    },
+    show: |config| config.proc_title_template.clone(),
+    lines: |config| vec![quote(&config.proc_title_template)],
 };
 
 /// What a signal means for the shutdown.
@@ -786,10 +814,9 @@ pub static PARAMS: &[Param] = &[
     }),
     special("client-output-buffer-limit", &OUTPUT_LIMITS),
     field("maxmemory-clients", Kind::MemoryOrPercent, |c| Slot::Number(&mut c.maxmemory_clients)),
-    kept("bind-source-addr", Kind::OptionalText, "").only(&[""], "bind-source-addr is not supported yet"),
-    kept("socket-mark-id", Kind::Int(0, u32::MAX as i64), "0")
-        .immutable()
-        .only(&["0"], "socket marks are not supported"),
+    field("bind-source-addr", Kind::OptionalText, |c| Slot::Text(&mut c.bind_source_addr)),
+    field("socket-mark-id", Kind::Int(0, u32::MAX as i64), |c| Slot::Number(&mut c.socket_mark_id))
+        .immutable(),
     // general
     flag("daemonize", |c| Slot::Flag(&mut c.daemonize)).immutable(),
     field("pidfile", Kind::OptionalText, |c| Slot::Text(&mut c.pidfile)).immutable(),
@@ -995,46 +1022,44 @@ pub static PARAMS: &[Param] = &[
         .immutable()
         .only(&["1"], "threads for input and output are not supported yet"),
     kept("io-threads-do-reads", Kind::YesNo, "no").immutable(),
-    kept("set-proc-title", Kind::YesNo, "yes").immutable(),
-    kept("proc-title-template", Kind::Text, "{title} {listen-addr} {server-mode}"),
-    kept("crash-log-enabled", Kind::YesNo, "yes"),
+    flag("set-proc-title", |c| Slot::Flag(&mut c.set_proc_title)).immutable(),
+    special("proc-title-template", &PROC_TITLE),
+    flag("crash-log-enabled", |c| Slot::Flag(&mut c.crash_log_enabled)),
     kept("crash-memcheck-enabled", Kind::YesNo, "yes"),
-    kept("use-exit-on-panic", Kind::YesNo, "no").hidden(),
-    kept("watchdog-period", Kind::Int(0, INT_MAX), "0").hidden(),
+    flag("use-exit-on-panic", |c| Slot::Flag(&mut c.use_exit_on_panic)).hidden(),
+    field("watchdog-period", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.watchdog_period_ms)).hidden(),
     kept("disable-thp", Kind::YesNo, "yes").immutable(),
     kept("ignore-warnings", Kind::Text, ""),
     kept("supervised", Kind::Choice(&[("upstart", 0), ("systemd", 1), ("auto", 2), ("no", 3)]), "no")
         .immutable()
         .only(&["no", "auto", "systemd"], "supervision by upstart is not supported"),
-    kept("syslog-enabled", Kind::YesNo, "no")
-        .immutable()
-        .only(&["no"], "logging to syslog is not supported yet"),
-    kept("syslog-ident", Kind::Text, "redis").immutable(),
-    kept(
+    flag("syslog-enabled", |c| Slot::Flag(&mut c.syslog_enabled)).immutable(),
+    field("syslog-ident", Kind::Text, |c| Slot::Text(&mut c.syslog_ident)).immutable(),
+    // By the numbers of RFC 5424.
+    field(
         "syslog-facility",
         Kind::Choice(&[
-            ("user", 0),
-            ("local0", 1),
-            ("local1", 2),
-            ("local2", 3),
-            ("local3", 4),
-            ("local4", 5),
-            ("local5", 6),
-            ("local6", 7),
-            ("local7", 8),
+            ("user", 1),
+            ("local0", 16),
+            ("local1", 17),
+            ("local2", 18),
+            ("local3", 19),
+            ("local4", 20),
+            ("local5", 21),
+            ("local6", 22),
+            ("local7", 23),
         ]),
-        "local0",
+        |c| Slot::Number(&mut c.syslog_facility),
     )
     .immutable(),
-    kept("oom-score-adj", Kind::Choice(&[("no", 0), ("yes", 1), ("relative", 1), ("absolute", 2)]), "no")
-        .only(&["no"], "adjusting the out-of-memory score is not supported yet"),
-    kept("oom-score-adj-values", Kind::Special(&OOM_VALUES), "0 200 800"),
-    kept("server_cpulist", Kind::OptionalText, "").immutable().only(&[""], "CPU lists are not supported yet"),
-    kept("bio_cpulist", Kind::OptionalText, "").immutable().only(&[""], "CPU lists are not supported yet"),
-    kept("aof_rewrite_cpulist", Kind::OptionalText, "")
-        .immutable()
-        .only(&[""], "CPU lists are not supported yet"),
-    kept("bgsave_cpulist", Kind::OptionalText, "").immutable().only(&[""], "CPU lists are not supported yet"),
+    field("oom-score-adj", Kind::Choice(&[("no", 0), ("yes", 1), ("relative", 1), ("absolute", 2)]), |c| {
+        Slot::Number(&mut c.oom_score_adj)
+    }),
+    special("oom-score-adj-values", &OOM_VALUES),
+    field("server_cpulist", Kind::OptionalText, |c| Slot::Text(&mut c.server_cpulist)).immutable(),
+    field("bio_cpulist", Kind::OptionalText, |c| Slot::Text(&mut c.bio_cpulist)).immutable(),
+    kept("aof_rewrite_cpulist", Kind::OptionalText, "").immutable(),
+    field("bgsave_cpulist", Kind::OptionalText, |c| Slot::Text(&mut c.bgsave_cpulist)).immutable(),
     // cluster
     kept("cluster-enabled", Kind::YesNo, "no").immutable().only(&["no"], NO_CLUSTER),
     kept("cluster-config-file", Kind::Text, "nodes.conf").immutable(),
@@ -1181,7 +1206,10 @@ mod tests {
             ),
             ("replicaof host 99999", "Invalid master port"),
             ("appendonly yes", "the append only file is not supported yet"),
-            ("rename-command a b", "rename-command is not supported yet"),
+            ("rename-command a b", "No such command in rename-command"),
+            ("rename-command config|get b", "No such command in rename-command"),
+            ("rename-command get SET", "Target command name already exists"),
+            ("rename-command get", "Bad directive or wrong number of arguments"),
         ] {
             assert_eq!(directive(&mut Config::default(), line).unwrap_err(), reason, "{line}");
         }

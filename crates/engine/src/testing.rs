@@ -11,6 +11,7 @@ use crate::config::{Config, Protected};
 use crate::env::Env;
 use crate::node::Node;
 use crate::notify::{Event, Raised};
+use crate::oom_score::OomScore;
 use crate::session::Peer;
 
 /// A clock that is moved by hand and a generator with a fixed seed.
@@ -28,6 +29,9 @@ pub struct Gauges {
     pub used_memory: AtomicU64,
     /// Microseconds that each reading of the monotonic clock takes: none, unless the passing of time is tested.
     pub us_per_reading: AtomicU64,
+    /// What the kernel was told last, on a base of 1000; `i64::MIN` if nothing is to be adjusted.
+    pub oom_score: AtomicI64,
+    pub oom_scores_told: AtomicU64,
 }
 
 /// The disk: whole files by path. A file that may not be written has no value.
@@ -58,6 +62,23 @@ impl Env for TestEnv {
 
     fn sleep(&mut self, micros: u64) {
         self.now_ms.fetch_add((micros / 1000) as i64, Ordering::Relaxed);
+    }
+
+    /// The ports below the last are free.
+    fn listen(&mut self, _old: &Config, new: &Config) -> Result<(), String> {
+        if new.port == u16::MAX { Err("the port is taken".to_owned()) } else { Ok(()) }
+    }
+
+    /// The kernel lets nobody go below zero.
+    fn adjust_oom_score(&mut self, wanted: Option<OomScore>) -> Result<(), String> {
+        let base = |score: &OomScore| if score.relative { 1000 } else { 0 };
+        let value = wanted.map_or(i64::MIN, |score| i64::from(score.value + base(&score)));
+        if wanted.is_some() && value < 0 {
+            return Err("Unable to write oom_score_adj: Permission denied".to_owned());
+        }
+        self.gauges.oom_score.store(value, Ordering::Relaxed);
+        self.gauges.oom_scores_told.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn used_memory(&self) -> u64 {
@@ -107,8 +128,12 @@ impl Harness {
     pub fn with_config(config: Config) -> Harness {
         // Some time in 2023: far from the epoch, so that relative times stay positive.
         let now_ms = Arc::new(AtomicI64::new(1_700_000_000_000));
-        let gauges =
-            Arc::new(Gauges { used_memory: AtomicU64::new(1 << 20), us_per_reading: AtomicU64::new(0) });
+        let gauges = Arc::new(Gauges {
+            used_memory: AtomicU64::new(1 << 20),
+            us_per_reading: AtomicU64::new(0),
+            oom_score: AtomicI64::new(i64::MIN),
+            oom_scores_told: AtomicU64::new(0),
+        });
         let env = TestEnv {
             now_ms: Arc::clone(&now_ms),
             gauges: Arc::clone(&gauges),

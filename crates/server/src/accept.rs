@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::{Config, Peer};
 use rustix::net::SocketFlags;
+use socket2::SockRef;
 
 use crate::listener::{self, ListenError};
 use crate::log_warning;
@@ -100,6 +101,11 @@ fn listen_tcp(config: &Config) -> Result<Vec<Listener>, ListenError> {
         let listening = listener::listen_tcp("tcp", config.port, &bind, backlog)?;
         for warning in &listening.warnings {
             log_warning!("{warning}");
+        }
+        if config.socket_mark_id != 0 {
+            // It takes a privilege, and is a wish without it.
+            let mark = |socket| drop(SockRef::from(socket).set_mark(config.socket_mark_id));
+            listening.sockets.iter().for_each(mark);
         }
         listeners.extend(listening.sockets.into_iter().map(Listener::Tcp));
     }

@@ -41,6 +41,16 @@ pub fn remembered() -> String {
     REMEMBERED.try_lock().map_or_else(|_| String::new(), |text| text.clone())
 }
 
+/// `crash-log-enabled` and `use-exit-on-panic`.
+static REPORTS: AtomicBool = AtomicBool::new(true);
+static EXITS: AtomicBool = AtomicBool::new(false);
+
+/// Whether a report has more than the cause, and whether the process exits with 1 instead of leaving a core dump.
+pub fn configure(reports: bool, exits: bool) {
+    REPORTS.store(reports, Ordering::Relaxed);
+    EXITS.store(exits, Ordering::Relaxed);
+}
+
 /// From now on a panic on any thread writes a report to the log and aborts the process.
 pub fn install(state: Box<State>) {
     static REPORTING: AtomicBool = AtomicBool::new(false);
@@ -50,12 +60,17 @@ pub fn install(state: Box<State>) {
             let cause = cause(info);
             // First what is certain, so that it is there even if the rest fails.
             emit(&format!("\n\n{REPORT_START}\n{cause}"));
-            emit(&details(&Backtrace::force_capture(), ""));
-            let state = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&state));
-            if let Ok(state) = state {
-                emit(&format!("\n------ INFO OUTPUT ------\n{state}\n"));
+            if REPORTS.load(Ordering::Relaxed) {
+                emit(&details(&Backtrace::force_capture(), ""));
+                let state = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&state));
+                if let Ok(state) = state {
+                    emit(&format!("\n------ INFO OUTPUT ------\n{state}\n"));
+                }
             }
             emit(&format!("\n{REPORT_END}\n\n"));
+        }
+        if EXITS.load(Ordering::Relaxed) {
+            std::process::exit(1);
         }
         std::process::abort();
     }));
@@ -65,7 +80,9 @@ pub fn install(state: Box<State>) {
 pub fn report_signal(number: i32, extra: &str) {
     let mut text = format!("\n\n{REPORT_START}\n");
     let _ = writeln!(text, "Kindred {KINDRED_VERSION} (Redis {REDIS_VERSION}) crashed by signal: {number}");
-    text.push_str(&details(&Backtrace::disabled(), extra));
+    if REPORTS.load(Ordering::Relaxed) {
+        text.push_str(&details(&Backtrace::disabled(), extra));
+    }
     let _ = write!(text, "\n{REPORT_END}\n\n");
     emit(&text);
 }

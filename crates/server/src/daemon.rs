@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals as SignalIterator;
 
 use crate::listener::strerror;
 use crate::logger::Level;
-use crate::{crash, log_warning};
+use crate::{crash, log_warning, process_title};
 
 /// Descriptors kept for files, listening sockets and replication, beside those of `maxclients`.
 pub const RESERVED_DESCRIPTORS: u64 = 32;
@@ -280,8 +280,8 @@ fn describe_limit(
 /// Tells systemd about this process (`READY=1`, `STATUS=…`, `STOPPING=1`); false when no service manager asked to be
 /// told, which `supervised auto` takes for "not supervised". Protocol: sd_notify(3).
 pub fn notify_systemd(state: &str) -> io::Result<bool> {
-    match std::env::var_os("NOTIFY_SOCKET") {
-        Some(socket) => notify(&socket, state).map(|()| true),
+    match process_title::notify_socket() {
+        Some(socket) => notify(socket, state).map(|()| true),
         None => Ok(false),
     }
 }

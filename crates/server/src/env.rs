@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::Config;
 use engine::env::{CpuTimes, Env, ProcessFacts};
+use engine::oom_score::OomScore;
 use engine::params::{self, Rewrite};
 
 use crate::accept::Listeners;
@@ -14,6 +15,7 @@ use crate::allocator;
 use crate::config_file::{self, Current, CurrentLine};
 use crate::files::{self, put_in_place};
 use crate::listener::strerror;
+use crate::oom_score::OomScoreFile;
 
 /// Files are written and read in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -28,6 +30,7 @@ pub struct ProcessEnv {
     /// Allocated when the process had just started.
     startup_bytes: u64,
     listeners: Listeners,
+    oom_score: OomScoreFile,
 }
 
 impl ProcessEnv {
@@ -42,7 +45,14 @@ impl ProcessEnv {
         let rng = Xoshiro { state: [word(0) | 1, word(1), word(2), word(3)] };
         let clock = quanta::Clock::new();
         let origin = clock.raw();
-        Ok(ProcessEnv { clock, origin, rng, startup_bytes: allocator::used_bytes(), listeners })
+        Ok(ProcessEnv {
+            clock,
+            origin,
+            rng,
+            startup_bytes: allocator::used_bytes(),
+            listeners,
+            oom_score: OomScoreFile::default(),
+        })
     }
 }
 
@@ -86,6 +96,10 @@ impl Env for ProcessEnv {
 
     fn listen(&mut self, old: &Config, new: &Config) -> Result<(), String> {
         self.listeners.change(old, new)
+    }
+
+    fn adjust_oom_score(&mut self, wanted: Option<OomScore>) -> Result<(), String> {
+        self.oom_score.set(wanted)
     }
 
     fn rewrite_config(&mut self, path: &Path, rows: &[Rewrite]) -> Result<(), String> {

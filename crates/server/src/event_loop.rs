@@ -18,21 +18,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::snapshot::{Plan, Step};
-use engine::{Action, ConnId, Node, Peer};
+use engine::{Action, ConnId, Node, Peer, process_title};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 use structures::arena;
 
 use crate::accept::{Listeners, Refused};
+use crate::affinity;
+use crate::connect::Target;
 use crate::crash;
 use crate::daemon::{self, ShutdownSignal, Signals};
 use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
 use crate::migrate::Migrator;
+use crate::process_title::ProcessTitle;
 use crate::report::{Inbox, Report, Reporter};
 use crate::snapshot_thread::Snapshotter;
+use crate::watchdog::Watchdog;
 use crate::{connect, log_notice, log_warning};
 
 /// Connections accepted per turn and listener.
@@ -83,6 +87,15 @@ pub struct Parts {
     pub signals: Signals,
     pub reporter: Reporter,
     pub inbox: Inbox,
+    pub title: Title,
+}
+
+/// What the process is to be called.
+pub struct Title {
+    /// The name that it was started by.
+    pub program: String,
+    /// None where the title stays.
+    pub place: Option<ProcessTitle>,
 }
 
 pub struct EventLoop {
@@ -119,20 +132,22 @@ pub struct EventLoop {
     slices: Vec<IoSlice<'static>>,
     /// The thread of the signals takes the end of the process for awaited.
     shutting_down: bool,
+    title: Title,
+    watchdog: Watchdog,
     /// Set when the process is to end.
     exit: Option<i32>,
 }
 
 impl EventLoop {
     pub fn new(parts: Parts) -> io::Result<EventLoop> {
-        let Parts { node, listeners, signals, reporter, inbox } = parts;
+        let Parts { node, listeners, signals, reporter, inbox, title } = parts;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let readable = epoll::EventFlags::IN;
         epoll::add(&epoll, &signals, epoll::EventData::new_u64(SIGNALS), readable)?;
         epoll::add(&epoll, &inbox, epoll::EventData::new_u64(INBOX), readable)?;
         register_listeners(&epoll, &listeners)?;
         let next_tick_us = node.core.env.monotonic_us();
-        Ok(EventLoop {
+        let mut event_loop = EventLoop {
             node,
             epoll,
             sockets: Vec::new(),
@@ -160,8 +175,14 @@ impl EventLoop {
             to_send: Vec::new(),
             slices: Vec::new(),
             shutting_down: false,
+            title,
+            watchdog: Watchdog::new(),
             exit: None,
-        })
+        };
+        for name in ["proc-title-template", "watchdog-period", "crash-log-enabled"] {
+            event_loop.config_changed(name);
+        }
+        Ok(event_loop)
     }
 
     /// Runs until the process is to end; its exit code.
@@ -170,10 +191,12 @@ impl EventLoop {
         loop {
             let timeout = self.timeout();
             events.clear();
+            self.watchdog.turn_ends();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => panic!("epoll_wait: {error}"),
             }
+            self.watchdog.turn_begins();
             for event in &events {
                 self.event(event.data.u64(), event.flags);
             }
@@ -474,9 +497,15 @@ impl EventLoop {
     fn connect_primary(&mut self, host: String, port: u16) {
         self.attempt += 1;
         self.connecting = true;
-        let timeout = Duration::from_secs(self.node.core.config.repl_timeout_s.max(1) as u64);
-        let keepalive = self.node.core.config.tcp_keepalive_s.max(0) as u64;
-        connect::connect(self.attempt, host, port, timeout, keepalive, self.reporter.clone());
+        let config = &self.node.core.config;
+        let target = Target {
+            host,
+            port,
+            source: config.bind_source_addr.clone(),
+            timeout: Duration::from_secs(config.repl_timeout_s.max(1) as u64),
+            keepalive_s: config.tcp_keepalive_s.max(0) as u64,
+        };
+        connect::connect(self.attempt, target, self.reporter.clone());
     }
 
     fn config_changed(&mut self, name: &str) {
@@ -488,8 +517,31 @@ impl EventLoop {
                 if let Err(error) = register_listeners(&self.epoll, &self.listeners) {
                     log_warning!("Error registering a listening socket: {error}");
                 }
+                self.show_title();
+            }
+            "proc-title-template" => self.show_title(),
+            "crash-log-enabled" | "use-exit-on-panic" => {
+                crash::configure(config.crash_log_enabled, config.use_exit_on_panic);
+            }
+            "watchdog-period" => {
+                if let Err(error) = self.watchdog.set_period(config.watchdog_period_ms.max(0) as u64) {
+                    log_warning!("Can't start the watchdog: {}", strerror(&error));
+                }
+                self.node.core.under_way = self.watchdog.command();
             }
             _ => {}
+        }
+    }
+
+    fn show_title(&self) {
+        let core = &self.node.core;
+        let Some(place) = &self.title.place else { return };
+        let template = &core.config.proc_title_template;
+        let title =
+            process_title::expand(&core.config, template, &self.title.program, core.config_file.as_deref());
+        // Whether the template is right was seen when it was set; where it cannot be shown, the title stays.
+        if let Some(title) = title {
+            let _ = place.set(&title);
         }
     }
 
@@ -591,7 +643,9 @@ impl EventLoop {
     fn begin_snapshot(&mut self, plan: Plan) {
         self.snapshots += 1;
         let previous = self.cancelled.take();
-        match Snapshotter::start(plan, self.snapshots, previous, self.reporter.clone()) {
+        match affinity::bound_to(&self.node.core.config.bgsave_cpulist, || {
+            Snapshotter::start(plan, self.snapshots, previous, self.reporter.clone())
+        }) {
             Ok(snapshotter) => self.snapshot = Some(snapshotter),
             Err(error) => self.node.snapshot_finished(Err(strerror(&error))),
         }

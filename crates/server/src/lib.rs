@@ -4,6 +4,7 @@
 //! threads of its own ([`files`], [`snapshot_thread`], [`connect`], [`migrate`], [`reclaim`]), which answer through [`report`].
 
 pub mod accept;
+pub mod affinity;
 pub mod allocator;
 pub mod cli;
 pub mod config_file;
@@ -16,9 +17,12 @@ pub mod files;
 pub mod listener;
 pub mod logger;
 pub mod migrate;
+pub mod oom_score;
+pub mod process_title;
 pub mod reclaim;
 pub mod report;
 pub mod serve;
 pub mod snapshot_thread;
+pub mod watchdog;
 
 pub use serve::main_with_args;

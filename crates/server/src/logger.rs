@@ -17,9 +17,10 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use jiff::Zoned;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 /// The process's log.
 pub static LOG: Logger = Logger::new();
@@ -84,19 +85,6 @@ pub enum Role {
     Child = b'C',
     Sentinel = b'X',
 }
-
-/// Facilities of `syslog-facility`, by name and number.
-pub const SYSLOG_FACILITIES: [(&str, u8); 9] = [
-    ("user", 1),
-    ("local0", 16),
-    ("local1", 17),
-    ("local2", 18),
-    ("local3", 19),
-    ("local4", 20),
-    ("local5", 21),
-    ("local6", 22),
-    ("local7", 23),
-];
 
 pub struct Logger {
     level: AtomicU8,
@@ -165,7 +153,7 @@ impl Logger {
         Ok(())
     }
 
-    /// Also send every line to the system's log daemon; `facility` as in [`SYSLOG_FACILITIES`].
+    /// Also send every line to the system's log daemon; `facility` is a number of RFC 5424.
     pub fn set_syslog(&self, ident: &str, facility: u8) -> io::Result<()> {
         let socket = UnixDatagram::unbound()?;
         socket.connect("/dev/log")?;
@@ -193,7 +181,7 @@ impl Logger {
         if !self.is_on(level) {
             return;
         }
-        let now = Zoned::now();
+        let now = Timestamp::now().to_zoned(time_zone().clone());
         let pid = std::process::id();
         let mut sinks = self.sinks();
         let mut line = std::mem::take(&mut sinks.line);
@@ -261,6 +249,12 @@ impl Syslog {
         let text = format!("<{priority}>{} {}[{pid}]: {message}", now.strftime("%b %e %H:%M:%S"), self.ident);
         let _ = self.socket.send(text.as_bytes());
     }
+}
+
+/// The system's, as it was at the first line: the environment may be overwritten by a title later.
+pub(crate) fn time_zone() -> &'static TimeZone {
+    static TIME_ZONE: OnceLock<TimeZone> = OnceLock::new();
+    TIME_ZONE.get_or_init(TimeZone::system)
 }
 
 fn append_to(path: &PathBuf) -> io::Result<File> {

@@ -11,11 +11,11 @@ use crate::accept::{self, Listener, Listeners};
 use crate::cli::{self, Arguments, Invocation};
 use crate::config_file::{self, ConfigError};
 use crate::env::ProcessEnv;
-use crate::event_loop::{EventLoop, Parts};
+use crate::event_loop::{EventLoop, Parts, Title};
 use crate::listener::strerror;
 use crate::logger::{LOG, Level};
 use crate::reclaim::Reclaimer;
-use crate::{allocator, crash, daemon, listener, log_notice, log_warning, report};
+use crate::{affinity, allocator, crash, daemon, listener, log_notice, log_warning, process_title, report};
 
 /// Runs the program that the command line asks for; its exit code. The program's name comes first.
 pub fn main_with_args(args: Vec<OsString>) -> i32 {
@@ -99,6 +99,10 @@ fn start(
 ) -> Result<(EventLoop, Option<daemon::PidFile>), Vec<String>> {
     LOG.set_level(Level::ALL[config.loglevel.min(Level::ALL.len() - 1)]);
     LOG.set_file(&config.logfile).map_err(|reason| vec![reason])?;
+    if config.syslog_enabled {
+        // Without a daemon lines go where they went, as with Redis.
+        let _ = LOG.set_syslog(&config.syslog_ident, config.syslog_facility as u8);
+    }
     if config.daemonize {
         daemon::daemonize().map_err(|reason| vec![reason])?;
     }
@@ -137,14 +141,14 @@ fn start(
     }
     banner(&config);
     log_warning!("Server initialized");
-    let event_loop = build(config, arguments.sources.file.clone(), signals, listeners)?;
+    let event_loop = build(config, arguments, program, signals, listeners)?;
     Ok((event_loop, pid_file))
 }
 
 /// The logo, or one line in its place where nobody looks. Scripts that start a server wait for its `PID: `.
 fn banner(config: &Config) {
     let (port, pid) = (config.port, std::process::id());
-    let watched = config.logfile.is_empty() && std::io::stdout().is_terminal();
+    let watched = !config.syslog_enabled && config.logfile.is_empty() && std::io::stdout().is_terminal();
     if !config.always_show_logo && !watched {
         log_notice!("Running mode=standalone, port={port}.");
         return;
@@ -159,19 +163,31 @@ fn banner(config: &Config) {
 
 fn build(
     config: Config,
-    config_file: Option<PathBuf>,
+    arguments: &Arguments,
+    program: &str,
     signals: daemon::Signals,
     listeners: Vec<Listener>,
 ) -> Result<EventLoop, Vec<String>> {
+    let (bio_cpulist, server_cpulist) = (config.bio_cpulist.clone(), config.server_cpulist.clone());
+    let place = config.set_proc_title.then(|| {
+        process_title::remember_environment();
+        process_title::ProcessTitle::find()
+    });
+    // Where the title cannot be written it stays, as with Redis.
+    let title = Title { program: program.to_owned(), place: place.and_then(Result::ok) };
     let dump = Path::new(&config.dir).join(&config.dbfilename);
     let listeners = Listeners::new(listeners);
     let env = ProcessEnv::new(listeners.clone()).map_err(failed("random numbers"))?;
     let mut node = Node::new(config, Box::new(env));
-    node.core.config_file = config_file;
-    node.store.reclaim = Box::new(Reclaimer::start().map_err(failed("the freeing thread"))?);
+    node.core.config_file = arguments.sources.file.clone();
     let (reporter, inbox) = report::reports().map_err(failed("the event loop"))?;
-    let mut event_loop = EventLoop::new(Parts { node, listeners, signals, reporter, inbox })
-        .map_err(failed("the event loop"))?;
+    let mut event_loop = affinity::bound_to(&bio_cpulist, || {
+        node.store.reclaim = Box::new(Reclaimer::start().map_err(failed("the freeing thread"))?);
+        EventLoop::new(Parts { node, listeners, signals, reporter, inbox, title })
+            .map_err(failed("the event loop"))
+    })?;
+    affinity::bind_thread(&server_cpulist);
+    event_loop.node.core.adjust_oom_score();
     event_loop
         .load_at_start(&dump)
         .map_err(|error| vec![format!("Fatal error loading the DB: {}. Exiting.", strerror(&error))])?;

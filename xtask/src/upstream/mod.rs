@@ -123,6 +123,7 @@ const FILES: &[&str] = &[
     "unit/keyspace",
     "unit/maxmemory",
     "unit/introspection",
+    "unit/oom-score-adj",
     "unit/introspection-2",
     "unit/other",
     "unit/slowlog",

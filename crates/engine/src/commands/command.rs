@@ -1,8 +1,7 @@
 //! `COMMAND`: what the commands are, read from their declarations.
 
 use ::command::{
-    Acl, Arg, ArgKind, Arity, Category, Command, CommandError, Docs, Entry, Flag, Flags, Group, Keys,
-    is_token,
+    Acl, Arg, ArgKind, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Keys, is_token,
 };
 use structures::glob;
 
@@ -171,13 +170,14 @@ fn help(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn count(ctx: &mut Ctx<'_>) -> CmdResult {
-    ctx.reply.int(registry().commands().count() as i64);
+    ctx.reply.int(ctx.core.commands().commands().count() as i64);
     Ok(())
 }
 
 fn command(ctx: &mut Ctx<'_>) -> CmdResult {
-    ctx.reply.array(registry().commands().count());
-    registry().commands().for_each(|entry| entry.write_info(registry(), &mut ctx.reply));
+    let named = ctx.core.commands();
+    ctx.reply.array(named.commands().count());
+    named.commands().for_each(|entry| entry.write_info(registry(), &mut ctx.reply));
     Ok(())
 }
 
@@ -187,7 +187,7 @@ fn info(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     ctx.reply.array(ctx.argv.len() - 2);
     for name in ctx.argv.tail(2).iter() {
-        match registry().lookup_full_name(name) {
+        match ctx.core.commands().lookup_full_name(name) {
             Some(entry) => entry.write_info(registry(), &mut ctx.reply),
             None => ctx.reply.null_array(),
         }
@@ -196,9 +196,10 @@ fn info(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn docs(ctx: &mut Ctx<'_>) -> CmdResult {
-    let found: Vec<&Entry<Handler>> = match ctx.argv.len() {
-        2 => registry().commands().collect(),
-        _ => ctx.argv.tail(2).iter().filter_map(|name| registry().lookup_full_name(name)).collect(),
+    let named = ctx.core.commands();
+    let found: Vec<CommandRef> = match ctx.argv.len() {
+        2 => named.commands().collect(),
+        _ => ctx.argv.tail(2).iter().filter_map(|name| named.lookup_full_name(name)).collect(),
     };
     ctx.reply.map(found.len());
     for entry in found {
@@ -211,8 +212,11 @@ fn docs(ctx: &mut Ctx<'_>) -> CmdResult {
 /// The command that the arguments from index 2 on are, and its keys; none where it takes none of those given.
 fn keys_of(ctx: &Ctx<'_>) -> Result<Option<Keys>, CommandError> {
     let argv = ctx.argv.tail(2);
-    let entry: CommandRef =
-        registry().resolve(argv).map_err(|_| CommandError::fixed("ERR Invalid command specified"))?;
+    let entry: CommandRef = ctx
+        .core
+        .commands()
+        .resolve(argv)
+        .map_err(|_| CommandError::fixed("ERR Invalid command specified"))?;
     if !entry.has_keys() {
         return Err(CommandError::fixed("ERR The command has no key arguments"));
     }
@@ -272,20 +276,83 @@ fn list(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         _ => return Err(CommandError::Syntax),
     };
-    let shown = |entry: &&Entry<Handler>| match &filter {
+    let shown = |entry: &CommandRef| match &filter {
         Filter::All => true,
         Filter::Nothing => false,
         Filter::Category(category) => entry.acl.has(*category),
         Filter::Pattern(pattern) => glob::matches_ignoring_case(pattern, entry.full_name.as_bytes()),
     };
-    ctx.reply.array(registry().entries().iter().filter(shown).count());
-    registry().entries().iter().filter(shown).for_each(|entry| ctx.reply.bulk(entry.full_name.as_bytes()));
+    let named = ctx.core.commands();
+    ctx.reply.array(named.entries().filter(shown).count());
+    named.entries().filter(shown).for_each(|entry| ctx.reply.bulk(entry.full_name.as_bytes()));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::config::Config;
+    use crate::params;
     use crate::testing::Harness;
+
+    fn renamed(lines: &[&str]) -> Harness {
+        let mut config = Config::default();
+        for line in lines {
+            let (from, to) = line.split_once(' ').unwrap();
+            let args = [from.as_bytes(), to.as_bytes()];
+            params::apply_directive(&mut config, b"rename-command", &args).unwrap();
+        }
+        Harness::with_config(config)
+    }
+
+    #[test]
+    fn renamed_commands_go_by_their_new_names_only() {
+        let mut h = renamed(&["SET Put", "config Conf", "FLUSHALL ", "object obj"]);
+        let count = |h: &mut Harness| -> usize {
+            h.run("COMMAND COUNT").trim_matches([':', '\\', 'r', 'n']).parse().unwrap()
+        };
+        assert_eq!(count(&mut h) + 1, count(&mut Harness::new()));
+        for (line, expected) in [
+            ("set a 1", r"-ERR unknown command \'set\', with args beginning with: \'a\' \'1\' \r\n"),
+            ("pUT a 1", r"+OK\r\n"),
+            ("put a", r"-ERR wrong number of arguments for \'set\' command\r\n"),
+            ("FLUSHALL", r"-ERR unknown command \'FLUSHALL\', with args beginning with: \r\n"),
+            ("conf nope", r"-ERR unknown subcommand \'nope\'. Try CONF HELP.\r\n"),
+            ("conf get rename-command", r"*0\r\n"),
+            (
+                "conf set rename-command x",
+                r"-ERR Unknown option or number of arguments for CONFIG SET - \'rename-command\'\r\n",
+            ),
+            ("command info set config|get", r"*2\r\n*-1\r\n*-1\r\n"),
+            ("command docs set", r"*0\r\n"),
+            ("command getkeys put k v", r"*1\r\n$1\r\nk\r\n"),
+            ("command getkeys set k v", r"-ERR Invalid command specified\r\n"),
+            ("command list filterby pattern put", r"*0\r\n"),
+            ("command list filterby pattern set", r"*1\r\n$3\r\nset\r\n"),
+            ("command list filterby pattern flushall", r"*0\r\n"),
+            ("latency histogram set", r"*0\r\n"),
+        ] {
+            assert_eq!(h.run(line), expected, "{line}");
+        }
+        assert!(h.run("command info put").starts_with(r"*1\r\n*10\r\n$3\r\nset\r\n"));
+        assert!(h.run("command info conf|get").starts_with(r"*1\r\n*10\r\n$10\r\nconfig|get\r\n"));
+        assert!(h.run("command docs put").starts_with(r"*2\r\n$3\r\nset\r\n"));
+        assert!(h.run("latency histogram put").starts_with(r"*2\r\n$3\r\nset\r\n"));
+        assert!(h.run("obj help").contains("+OBJ <subcommand>"));
+        assert!(h.run("conf help").contains("+CONF <subcommand>"));
+        assert!(h.run("info commandstats").contains("cmdstat_set:calls=1,"));
+    }
+
+    #[test]
+    fn what_was_sent_is_propagated_and_effects_keep_their_names() {
+        let mut h = renamed(&["set put", "pexpireat x", "multi m", "exec e"]);
+        for line in ["put a 1", "put a 1 ex 100", "m", "put b 2", "incr b", "e"] {
+            h.run(line);
+        }
+        assert_eq!(
+            h.propagated(),
+            ["SELECT 0", "put a 1", "SET a 1 PXAT 1700000100000", "MULTI", "put b 2", "incr b", "EXEC"]
+        );
+    }
 
     #[test]
     fn counts_and_describes() {

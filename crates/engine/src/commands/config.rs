@@ -5,8 +5,10 @@ use command::{Arg, ArgKind, Arity, Command, CommandError, Docs, Flag, Flags, Gro
 use super::write_help;
 use crate::action::Action;
 use crate::config::{Config, Protected};
+use crate::core::Core;
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::evict;
+use crate::oom_score::OomScore;
 use crate::params::{self, Param, Source};
 use crate::session::Session;
 
@@ -147,9 +149,11 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
             return Err(failed(param.name, &reason));
         }
     }
-    if let Err(error) = listen(ctx, &pairs, &old) {
-        ctx.core.config = old;
-        return Err(error);
+    if let Err((name, reason)) = tell_the_system(ctx.core, &pairs, &old) {
+        ctx.core.warning(format!(
+            "Failed applying new configuration. Possibly related to new {name} setting. Restoring previous settings."
+        ));
+        return Err(failed(name, reason));
     }
     params::apply(ctx.store, ctx.core);
     let (config, mut old) = (&mut ctx.core.config, old);
@@ -225,6 +229,10 @@ fn set_one(ctx: &mut Ctx<'_>, param: &Param, value: &[u8]) -> Result<(), String>
         let path = ctx.core.config.dir.clone();
         ctx.core.config.dir = ctx.core.env.directory(&path)?;
     }
+    if param.name == "oom-score-adj-values" && !OomScore::may_all_be_set(ctx.core.config.oom_score_adj_values)
+    {
+        ctx.core.warning(OomScore::UNPRIVILEGED);
+    }
     if param.name == "maxclients" {
         let clients = ctx.core.config.maxclients.max(1) as u64;
         ctx.core.env.allow_clients(clients).map_err(|allowed| {
@@ -236,26 +244,70 @@ fn set_one(ctx: &mut Ctx<'_>, param: &Param, value: &[u8]) -> Result<(), String>
     Ok(())
 }
 
-/// Listens elsewhere if that is among what is set.
-fn listen(ctx: &mut Ctx<'_>, pairs: &[(&'static Param, &[u8])], old: &Config) -> Result<(), CommandError> {
-    let core = &mut *ctx.core;
-    if core.config.port == old.port && core.config.bind == old.bind {
-        return Ok(());
+/// A setting that the operating system has to agree to.
+#[derive(Clone, Copy, PartialEq)]
+enum Told {
+    Addresses,
+    OomScore,
+}
+
+impl Told {
+    fn of(param: &Param) -> Option<Told> {
+        match param.name {
+            "port" | "bind" => Some(Told::Addresses),
+            "oom-score-adj" | "oom-score-adj-values" => Some(Told::OomScore),
+            _ => None,
+        }
     }
-    let Some((param, _)) = pairs.iter().find(|(param, _)| matches!(param.name, "port" | "bind")) else {
-        return Ok(());
-    };
-    core.env.listen(old, &core.config).map_err(|why| {
-        core.warning(why);
-        // The old sockets may be others now.
-        core.actions.push(Action::ConfigChanged { name: param.name });
-        let reason = if param.name == "port" {
-            "Unable to listen on this port. Check server logs."
-        } else {
-            "Failed to bind to specified addresses."
-        };
-        failed(param.name, reason)
-    })
+
+    /// Makes it so, if the two differ in it; it was `name` that changed it.
+    fn tell(self, core: &mut Core, old: &Config, name: &str) -> Result<(), &'static str> {
+        match self {
+            Told::Addresses if core.config.port == old.port && core.config.bind == old.bind => Ok(()),
+            Told::Addresses => {
+                core.env.listen(old, &core.config).map_err(|why| {
+                    core.warning(why);
+                    // The old sockets may be others now.
+                    core.actions.push(Action::ConfigChanged { name: "port" });
+                    if name == "port" {
+                        "Unable to listen on this port. Check server logs."
+                    } else {
+                        "Failed to bind to specified addresses."
+                    }
+                })
+            }
+            Told::OomScore => {
+                let told = |config: &Config| (config.oom_score_adj, config.oom_score_adj_values);
+                if told(&core.config) == told(old) || core.adjust_oom_score() {
+                    return Ok(());
+                }
+                Err("Failed to set current oom_score_adj. Check server logs.")
+            }
+        }
+    }
+}
+
+/// Tells the operating system what is set, in order. The error is which parameter was refused, and why; then all is as
+/// before.
+fn tell_the_system(
+    core: &mut Core,
+    pairs: &[(&'static Param, &[u8])],
+    old: &Config,
+) -> Result<(), (&'static str, &'static str)> {
+    let mut done: Vec<Told> = Vec::new();
+    for (param, _) in pairs {
+        let Some(told) = Told::of(param).filter(|told| !done.contains(told)) else { continue };
+        done.push(told);
+        if let Err(reason) = told.tell(core, old, param.name) {
+            let new = std::mem::replace(&mut core.config, old.clone());
+            // What was refused may have been done in part; that it cannot be undone is logged.
+            for told in done.into_iter().filter(|other| *other == Told::OomScore || *other != told) {
+                let _ = told.tell(core, &new, param.name);
+            }
+            return Err((param.name, reason));
+        }
+    }
+    Ok(())
 }
 
 fn unknown(name: &[u8]) -> CommandError {

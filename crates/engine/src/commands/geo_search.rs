@@ -100,6 +100,9 @@ const BY: Arg = Arg::one_of(
     ],
 );
 
+/// Where the places to store to are among the arguments of GEORADIUS: last, and only there.
+const STORE_AT: usize = 10;
+
 /// GEORADIUS key longitude latitude radius M|KM|FT|MI [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]]
 /// [ASC | DESC] [STORE key] [STOREDIST key]
 const GEORADIUS: Command<Handler> = Command {
@@ -143,53 +146,32 @@ const GEORADIUS: Command<Handler> = Command {
 /// [ASC | DESC]
 const GEORADIUS_RO: Command<Handler> = Command {
     name: "georadius_ro",
-    group: Group::Geo,
-    arity: Arity::AtLeast(6),
     flags: Flags::of(&[Flag::Readonly]),
-    acl: Acl::of(&[Category::Geo]),
     keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
     docs: &Docs {
         since: "3.2.10",
-        complexity: AREA_COMPLEXITY,
         summary: "Returns the members of a geospatial index within a distance of a point.",
-        deprecated_since: "6.2.0",
         replaced_by: "`GEOSEARCH` with the `BYRADIUS` argument",
         history: &[("6.2.0", "`COUNT` knows `ANY`.")],
-        arguments: &[
-            Arg::key("key", 0),
-            Arg::double("longitude"),
-            Arg::double("latitude"),
-            Arg::double("radius"),
-            UNIT,
-            WITH_POINT,
-            WITH_DISTANCE,
-            WITH_HASH,
-            COUNT_OF_OLD,
-            ORDER,
-        ],
-        ..Docs::NONE
+        arguments: GEORADIUS.docs.arguments.split_at(STORE_AT).0,
+        ..*GEORADIUS.docs
     },
-    ..Command::runs(|ctx| search(ctx, Form::Radius { by_member: false, read_only: true }))
+    handler: Some(|ctx| search(ctx, Form::Radius { by_member: false, read_only: true })),
+    ..GEORADIUS
 };
 
 /// GEORADIUSBYMEMBER key member radius M|KM|FT|MI [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC]
 /// [STORE key] [STOREDIST key]
 const GEORADIUSBYMEMBER: Command<Handler> = Command {
     name: "georadiusbymember",
-    group: Group::Geo,
     arity: Arity::AtLeast(5),
-    flags: Flags::of(&[Flag::Write, Flag::Denyoom]),
-    acl: Acl::of(&[Category::Geo]),
     keys: &[
         KeySpec::at(1, &[Key::Ro, Key::Access]),
         KeySpec::after("STORE", 5, &[Key::Ow, Key::Update]),
         KeySpec::after("STOREDIST", 5, &[Key::Ow, Key::Update]),
     ],
     docs: &Docs {
-        since: "3.2.0",
-        complexity: AREA_COMPLEXITY,
         summary: "Returns or stores the members of a geospatial index within a distance of one of them.",
-        deprecated_since: "6.2.0",
         replaced_by: "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments",
         history: &[("7.0.0", "Units may be in upper case.")],
         arguments: &[
@@ -205,40 +187,28 @@ const GEORADIUSBYMEMBER: Command<Handler> = Command {
             Arg::key("key", 1).token("STORE").optional(),
             Arg::key("key", 2).token("STOREDIST").optional(),
         ],
-        ..Docs::NONE
+        ..*GEORADIUS.docs
     },
-    ..Command::runs(|ctx| search(ctx, Form::Radius { by_member: true, read_only: false }))
+    handler: Some(|ctx| search(ctx, Form::Radius { by_member: true, read_only: false })),
+    ..GEORADIUS
 };
 
 /// GEORADIUSBYMEMBER_RO key member radius M|KM|FT|MI [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]]
 /// [ASC | DESC]
 const GEORADIUSBYMEMBER_RO: Command<Handler> = Command {
     name: "georadiusbymember_ro",
-    group: Group::Geo,
-    arity: Arity::AtLeast(5),
-    flags: Flags::of(&[Flag::Readonly]),
-    acl: Acl::of(&[Category::Geo]),
-    keys: &[KeySpec::at(1, &[Key::Ro, Key::Access])],
+    flags: GEORADIUS_RO.flags,
+    keys: GEORADIUS_RO.keys,
     docs: &Docs {
         since: "3.2.10",
-        complexity: AREA_COMPLEXITY,
         summary: "Returns the members of a geospatial index within a distance of one of them.",
-        deprecated_since: "6.2.0",
         replaced_by: "`GEOSEARCH` with the `BYRADIUS` and `FROMMEMBER` arguments",
-        arguments: &[
-            Arg::key("key", 0),
-            Arg::string("member"),
-            Arg::double("radius"),
-            UNIT,
-            WITH_POINT,
-            WITH_DISTANCE,
-            WITH_HASH,
-            COUNT,
-            ORDER,
-        ],
-        ..Docs::NONE
+        history: &[],
+        arguments: GEORADIUSBYMEMBER.docs.arguments.split_at(STORE_AT - 1).0,
+        ..*GEORADIUSBYMEMBER.docs
     },
-    ..Command::runs(|ctx| search(ctx, Form::Radius { by_member: true, read_only: true }))
+    handler: Some(|ctx| search(ctx, Form::Radius { by_member: true, read_only: true })),
+    ..GEORADIUSBYMEMBER
 };
 
 /// GEOSEARCH key [FROMMEMBER member | FROMLONLAT longitude latitude]
@@ -267,16 +237,11 @@ const GEOSEARCH: Command<Handler> = Command {
 /// [ASC | DESC] [COUNT count [ANY]] [STOREDIST]
 const GEOSEARCHSTORE: Command<Handler> = Command {
     name: "geosearchstore",
-    group: Group::Geo,
     arity: Arity::AtLeast(8),
     flags: Flags::of(&[Flag::Write, Flag::Denyoom]),
-    acl: Acl::of(&[Category::Geo]),
     keys: &[KeySpec::at(1, &[Key::Ow, Key::Update]), KeySpec::at(2, &[Key::Ro, Key::Access])],
     docs: &Docs {
-        since: "6.2.0",
-        complexity: AREA_COMPLEXITY,
         summary: "Stores the members of a geospatial index in a circle, a box or a polygon.",
-        history: &[("7.0.0", "Units may be in upper case."), ("9.0.0", "Knows `BYPOLYGON`.")],
         arguments: &[
             Arg::key("destination", 0),
             Arg::key("source", 1),
@@ -286,9 +251,10 @@ const GEOSEARCHSTORE: Command<Handler> = Command {
             COUNT,
             Arg::pure_token("storedist", "STOREDIST").optional(),
         ],
-        ..Docs::NONE
+        ..*GEOSEARCH.docs
     },
-    ..Command::runs(|ctx| search(ctx, Form::Search { store: true }))
+    handler: Some(|ctx| search(ctx, Form::Search { store: true })),
+    ..GEOSEARCH
 };
 
 fn search(ctx: &mut Ctx<'_>, form: Form) -> CmdResult {

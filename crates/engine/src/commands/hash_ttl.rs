@@ -89,13 +89,11 @@ const HPEXPIRE: Command<Handler> = Command {
     name: "hpexpire",
     handler: Some(hpexpire),
     docs: &Docs {
-        since: "7.4.0",
-        complexity: COMPLEXITY,
         summary: "Sets the time to live of fields of a hash in milliseconds.",
         arguments: &[KEY, MILLISECONDS, CONDITION, FIELDS],
-        ..Docs::NONE
+        ..*HEXPIRE.docs
     },
-    ..WRITE
+    ..HEXPIRE
 };
 
 /// HEXPIREAT key unix-time-seconds [NX|XX|GT|LT] FIELDS numfields field [field …]
@@ -103,13 +101,11 @@ const HEXPIREAT: Command<Handler> = Command {
     name: "hexpireat",
     handler: Some(hexpireat),
     docs: &Docs {
-        since: "7.4.0",
-        complexity: COMPLEXITY,
         summary: "Sets the Unix time in seconds at which fields of a hash expire.",
         arguments: &[KEY, UNIX_SECONDS, CONDITION, FIELDS],
-        ..Docs::NONE
+        ..*HEXPIRE.docs
     },
-    ..WRITE
+    ..HEXPIRE
 };
 
 /// HPEXPIREAT key unix-time-milliseconds [NX|XX|GT|LT] FIELDS numfields field [field …]
@@ -117,13 +113,11 @@ const HPEXPIREAT: Command<Handler> = Command {
     name: "hpexpireat",
     handler: Some(hpexpireat),
     docs: &Docs {
-        since: "7.4.0",
-        complexity: COMPLEXITY,
         summary: "Sets the Unix time in milliseconds at which fields of a hash expire.",
         arguments: &[KEY, UNIX_MILLISECONDS, CONDITION, FIELDS],
-        ..Docs::NONE
+        ..*HEXPIRE.docs
     },
-    ..WRITE
+    ..HEXPIRE
 };
 
 /// HTTL key FIELDS numfields field [field …]
@@ -145,29 +139,23 @@ const HTTL: Command<Handler> = Command {
 const HPTTL: Command<Handler> = Command {
     name: "hpttl",
     handler: Some(hpttl),
-    tips: &["nondeterministic_output"],
     docs: &Docs {
-        since: "7.4.0",
-        complexity: COMPLEXITY,
         summary: "Returns the milliseconds that fields of a hash have left to live.",
-        arguments: &[KEY, FIELDS],
-        ..Docs::NONE
+        ..*HTTL.docs
     },
-    ..READ
+    ..HTTL
 };
 
 /// HEXPIRETIME key FIELDS numfields field [field …]
 const HEXPIRETIME: Command<Handler> = Command {
     name: "hexpiretime",
+    tips: &[],
     handler: Some(hexpiretime),
     docs: &Docs {
-        since: "7.4.0",
-        complexity: COMPLEXITY,
         summary: "Returns the Unix time in seconds at which fields of a hash expire.",
-        arguments: &[KEY, FIELDS],
-        ..Docs::NONE
+        ..*HTTL.docs
     },
-    ..READ
+    ..HTTL
 };
 
 /// HPEXPIRETIME key FIELDS numfields field [field …]
@@ -175,13 +163,10 @@ const HPEXPIRETIME: Command<Handler> = Command {
     name: "hpexpiretime",
     handler: Some(hpexpiretime),
     docs: &Docs {
-        since: "7.4.0",
-        complexity: COMPLEXITY,
         summary: "Returns the Unix time in milliseconds at which fields of a hash expire.",
-        arguments: &[KEY, FIELDS],
-        ..Docs::NONE
+        ..*HEXPIRETIME.docs
     },
-    ..READ
+    ..HEXPIRETIME
 };
 
 /// HPERSIST key FIELDS numfields field [field …]
@@ -190,13 +175,11 @@ const HPERSIST: Command<Handler> = Command {
     arity: Arity::AtLeast(5),
     handler: Some(hpersist),
     docs: &Docs {
-        since: "7.4.0",
-        complexity: COMPLEXITY,
         summary: "Takes the expiry off fields of a hash.",
         arguments: &[KEY, FIELDS],
-        ..Docs::NONE
+        ..*HEXPIRE.docs
     },
-    ..WRITE
+    ..HEXPIRE
 };
 
 /// HGETEX key [EX s|PX ms|EXAT s|PXAT ms|PERSIST] FIELDS numfields field [field …]
@@ -271,17 +254,14 @@ const HSETEX: Command<Handler> = Command {
 /// HGETDEL key FIELDS numfields field [field …]
 const HGETDEL: Command<Handler> = Command {
     name: "hgetdel",
-    arity: Arity::AtLeast(5),
     keys: &[KeySpec::at(1, &[Key::Rw, Key::Access, Key::Delete])],
     handler: Some(hgetdel),
     docs: &Docs {
-        since: "8.0.0",
-        complexity: COMPLEXITY,
         summary: "Returns the values of fields of a hash and removes them.",
         arguments: &[KEY, FIELDS],
-        ..Docs::NONE
+        ..*HGETEX.docs
     },
-    ..WRITE
+    ..HGETEX
 };
 
 // Codes of a field in a reply.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use command::{Arg, Arity, Command, Docs, Flag, Flags, Group, is_token};
+use command::{Arg, Arity, Command, CommandId, Docs, Flag, Flags, Group};
 
 use super::{registry, write_help};
-use crate::ctx::{CmdResult, CommandRef, Ctx, Handler};
+use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::latency::{LatencyMonitor, Series};
 use crate::stats::Histogram;
 
@@ -21,81 +21,13 @@ pub const COMMANDS: &[Command<Handler>] = &[Command {
     ..Command::parent(&[DOCTOR, HELP, HISTOGRAM, HISTORY, LATEST, RESET])
 }];
 
-const FLAGS: Flags = Flags::of(&[Flag::Admin, Flag::Noscript, Flag::Loading, Flag::Stale]);
-const TIPS: &[&str] = &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
-
-/// LATENCY DOCTOR
-const DOCTOR: Command<Handler> = Command {
-    name: "doctor",
-    group: Group::Server,
-    arity: Arity::Exactly(2),
-    flags: FLAGS,
-    tips: TIPS,
-    docs: &Docs {
-        since: "2.8.13",
-        complexity: "O(1)",
-        summary: "Says in words what was slow.",
-        ..Docs::NONE
-    },
-    ..Command::runs(doctor)
-};
-
-/// LATENCY HELP
-const HELP: Command<Handler> = Command {
-    name: "help",
-    group: Group::Server,
-    arity: Arity::Exactly(2),
-    flags: Flags::of(&[Flag::Loading, Flag::Stale]),
-    docs: &Docs {
-        since: "2.8.13",
-        complexity: "O(1)",
-        summary: "Lists the subcommands of LATENCY.",
-        ..Docs::NONE
-    },
-    ..Command::runs(help)
-};
-
-/// LATENCY HISTOGRAM [command …]
-const HISTOGRAM: Command<Handler> = Command {
-    name: "histogram",
-    group: Group::Server,
-    arity: Arity::AtLeast(2),
-    flags: FLAGS,
-    tips: TIPS,
-    docs: &Docs {
-        since: "7.0.0",
-        complexity: "O(N) where N is the number of commands with latency information being retrieved.",
-        summary: "Tells how many calls of commands took how long.",
-        arguments: &[Arg::string("command").optional().multiple()],
-        ..Docs::NONE
-    },
-    ..Command::runs(histogram)
-};
-
-/// LATENCY HISTORY event
-const HISTORY: Command<Handler> = Command {
-    name: "history",
-    group: Group::Server,
-    arity: Arity::Exactly(3),
-    flags: FLAGS,
-    tips: TIPS,
-    docs: &Docs {
-        since: "2.8.13",
-        complexity: "O(1)",
-        summary: "Returns the samples of an event.",
-        arguments: &[Arg::string("event")],
-        ..Docs::NONE
-    },
-    ..Command::runs(history)
-};
-
 /// LATENCY LATEST
 const LATEST: Command<Handler> = Command {
     name: "latest",
     group: Group::Server,
     arity: Arity::Exactly(2),
-    flags: FLAGS,
-    tips: TIPS,
+    flags: Flags::of(&[Flag::Admin, Flag::Noscript, Flag::Loading, Flag::Stale]),
+    tips: &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"],
     docs: &Docs {
         since: "2.8.13",
         complexity: "O(1)",
@@ -105,21 +37,64 @@ const LATEST: Command<Handler> = Command {
     ..Command::runs(latest)
 };
 
+/// LATENCY DOCTOR
+const DOCTOR: Command<Handler> = Command {
+    name: "doctor",
+    docs: &Docs { summary: "Says in words what was slow.", ..*LATEST.docs },
+    handler: Some(doctor),
+    ..LATEST
+};
+
+/// LATENCY HELP
+const HELP: Command<Handler> = Command {
+    name: "help",
+    flags: Flags::of(&[Flag::Loading, Flag::Stale]),
+    tips: &[],
+    docs: &Docs { summary: "Lists the subcommands of LATENCY.", ..*LATEST.docs },
+    handler: Some(help),
+    ..LATEST
+};
+
+/// LATENCY HISTOGRAM [command …]
+const HISTOGRAM: Command<Handler> = Command {
+    name: "histogram",
+    arity: Arity::AtLeast(2),
+    docs: &Docs {
+        since: "7.0.0",
+        complexity: "O(N) where N is the number of commands with latency information being retrieved.",
+        summary: "Tells how many calls of commands took how long.",
+        arguments: &[Arg::string("command").optional().multiple()],
+        ..Docs::NONE
+    },
+    handler: Some(histogram),
+    ..LATEST
+};
+
+/// LATENCY HISTORY event
+const HISTORY: Command<Handler> = Command {
+    name: "history",
+    arity: Arity::Exactly(3),
+    docs: &Docs {
+        summary: "Returns the samples of an event.",
+        arguments: &[Arg::string("event")],
+        ..*LATEST.docs
+    },
+    handler: Some(history),
+    ..LATEST
+};
+
 /// LATENCY RESET [event …]
 const RESET: Command<Handler> = Command {
     name: "reset",
-    group: Group::Server,
     arity: Arity::AtLeast(2),
-    flags: FLAGS,
     tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
     docs: &Docs {
-        since: "2.8.13",
-        complexity: "O(1)",
         summary: "Forgets the samples of events.",
         arguments: &[Arg::string("event").optional().multiple()],
-        ..Docs::NONE
+        ..*LATEST.docs
     },
-    ..Command::runs(reset)
+    handler: Some(reset),
+    ..LATEST
 };
 
 fn help(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -239,18 +214,12 @@ impl Summary {
 
 fn histogram(ctx: &mut Ctx<'_>) -> CmdResult {
     let wanted: Vec<&[u8]> = ctx.argv.tail(2).iter().collect();
-    // In the order they are asked for.
-    let is_wanted = |command: CommandRef, name: &[u8]| {
-        let full = &command.full_name;
-        let of_parent = || full.split_once('|').is_some_and(|(parent, _)| is_token(name, parent));
-        is_token(name, full) || of_parent()
-    };
     let all = || registry().entries().iter().zip(&ctx.core.stats.commands);
     let mut found: Vec<(&str, u64, &Histogram)> = Vec::new();
-    let mut take = |name: Option<&[u8]>| {
+    let mut take = |wanted: Option<CommandId>| {
         for (command, stats) in all() {
             if let Some(histogram) = &stats.latency
-                && name.is_none_or(|name| is_wanted(command, name))
+                && wanted.is_none_or(|id| command.id == id || command.parent == Some(id))
             {
                 found.push((&command.full_name, stats.calls, histogram));
             }
@@ -259,7 +228,9 @@ fn histogram(ctx: &mut Ctx<'_>) -> CmdResult {
     if wanted.is_empty() {
         take(None);
     }
-    wanted.iter().for_each(|name| take(Some(name)));
+    // In the order they are asked for.
+    let wanted = wanted.iter().filter_map(|name| ctx.core.commands().lookup_full_name(name));
+    wanted.for_each(|command| take(Some(command.id)));
     ctx.reply.map(found.len());
     for (name, calls, histogram) in found {
         let rows = histogram.cumulative();

@@ -117,7 +117,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
 
 /// What `HELP` of a container answers: its subcommands, framed as Redis frames them.
 fn write_help(ctx: &mut Ctx<'_>, lines: &[&str]) {
-    let name = ctx.command.full_name.split('|').next().unwrap_or_default().to_ascii_uppercase();
+    let name = String::from_utf8_lossy(ctx.argv.at(0)).to_ascii_uppercase();
     ctx.reply.array(lines.len() + 3);
     ctx.reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
     lines.iter().for_each(|line| ctx.reply.simple(line));

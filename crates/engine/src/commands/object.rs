@@ -3,6 +3,7 @@
 use command::{Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec};
 use keyspace::{EntryExt, Str};
 
+use super::write_help;
 use crate::ctx::{CmdResult, Ctx, Handler};
 
 pub const COMMANDS: &[Command<Handler>] = &[OBJECT];
@@ -112,8 +113,7 @@ const OBJECT_REFCOUNT: Command<Handler> = Command {
 const SHARED_INTEGERS: i64 = 10_000;
 const SHARED_REFCOUNT: i64 = i32::MAX as i64;
 
-const HELP: [&str; 11] = [
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+const HELP: &[&str] = &[
     "ENCODING <key>",
     "    How the value of <key> lies in memory.",
     "FREQ <key>",
@@ -122,8 +122,6 @@ const HELP: [&str; 11] = [
     "    Seconds since <key> was last used. Needs a maxmemory policy other than LFU.",
     "REFCOUNT <key>",
     "    References to the value of <key>.",
-    "HELP",
-    "    Print this help.",
 ];
 
 fn object_encoding(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -180,8 +178,7 @@ const NOT_COUNTED: CommandError = CommandError::fixed(
 );
 
 fn object_help(ctx: &mut Ctx<'_>) -> CmdResult {
-    ctx.reply.array(HELP.len());
-    HELP.iter().for_each(|line| ctx.reply.simple(line));
+    write_help(ctx, HELP);
     Ok(())
 }
 

@@ -20,7 +20,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with these options besides port, directory and log file. No save points unless asked for.
+    /// Starts a server with these options besides port, directory and log file; a configuration file may come first. No
+    /// save points unless asked for.
     pub fn start(args: &[&str]) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -95,9 +96,12 @@ impl Drop for Server {
 }
 
 fn spawn(port: u16, dir: &Path, args: &[String]) -> Child {
+    let file = args.iter().take_while(|arg| !arg.starts_with("--")).count();
+    let (file, options) = args.split_at(file.min(1));
     Command::new(BINARY)
+        .args(file)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", "log", "--dir", "."])
-        .args(args)
+        .args(options)
         .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
