@@ -12,7 +12,7 @@
 //!
 //! Nothing here blocks. Everything that must happen outside comes out as an [`Action`].
 
-use command::Group;
+use command::{Flag, Group};
 use keyspace::entry::prepare_element;
 use keyspace::{Db, Entry, Key};
 use replication::replica_link::ReplicaInput;
@@ -501,9 +501,13 @@ fn prepare_elements(planned: &[Planned], db: &Db, batch: &Batch, bytes: &[u8]) {
     }
 }
 
-/// The key and the element that commands of one element name. Others are taken for such: a wrong hint costs little.
+/// The key and the element that commands of one element name. Those are quick ones; what others have in that place is a
+/// bound or an option. Quick ones without an element are taken for such: a wrong hint costs little.
 #[inline]
 fn element_of<'a>(command: CommandRef, args: Args<'a>) -> Option<(&'a [u8], &'a [u8])> {
+    if !command.command.flags.has(Flag::Fast) {
+        return None;
+    }
     let at = match command.command.group {
         Group::Set | Group::Hash => 2,
         Group::SortedSet => args.len().checked_sub(1).filter(|last| *last >= 2)?,

@@ -342,6 +342,21 @@ impl Set {
         }
     }
 
+    /// As [`Set::add_entry`], for a member that is known not to be there: nothing is looked up in a table.
+    pub fn add_absent(&mut self, entry: Entry<'_>, limits: &EncodingLimits) {
+        match self {
+            Set::Table(table) => {
+                let mut scratch = IntText::new();
+                let text = text_of(entry, &mut scratch);
+                table.insert(hash(text), Member::new_key(text, None));
+            }
+            _ => {
+                let is_new = self.add_entry(entry, limits);
+                debug_assert!(is_new, "the member is absent");
+            }
+        }
+    }
+
     /// Removes a member; false if it was not there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match self {
@@ -447,6 +462,16 @@ impl<'a> Iterator for Iter<'a> {
             Iter::Intset(ints) => ints.size_hint(),
             Iter::Listpack(entries) => entries.size_hint(),
             Iter::Table(members) => members.size_hint(),
+        }
+    }
+
+    /// What the set is made of is looked at once.
+    #[inline]
+    fn fold<B, F: FnMut(B, Entry<'a>) -> B>(self, init: B, visit: F) -> B {
+        match self {
+            Iter::Intset(ints) => ints.map(Entry::Int).fold(init, visit),
+            Iter::Listpack(entries) => entries.fold(init, visit),
+            Iter::Table(members) => members.map(|member| Entry::Str(member.key())).fold(init, visit),
         }
     }
 }

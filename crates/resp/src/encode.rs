@@ -24,13 +24,49 @@ where
     head_len(args.len()) + args.map(|arg| head_len(arg.len()) + arg.len() + 2).sum::<usize>()
 }
 
-/// Appends `$5\r\nhello\r\n`.
+/// Appends `$5\r\nhello\r\n`. Most elements of long replies are short, and so cost no call.
 #[inline]
 pub(crate) fn push_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    match bytes.len() {
+        8..=16 => push_short::<8>(out, bytes),
+        17..=32 => push_short::<16>(out, bytes),
+        _ => push_any(out, bytes),
+    }
+}
+
+#[inline(never)]
+fn push_any(out: &mut Vec<u8>, bytes: &[u8]) {
     out.reserve(bytes.len() + HEAD_MAX + 2);
     push_head(out, b'$', bytes.len());
     out.extend_from_slice(bytes);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A bulk of `HALF` to twice `HALF` bytes, at most 32: two copies of a fixed size that overlap.
+#[inline(always)]
+fn push_short<const HALF: usize>(out: &mut Vec<u8>, bytes: &[u8]) {
+    const ROOM: usize = 5 + 32 + 2;
+    let n = bytes.len();
+    if out.capacity() - out.len() < ROOM {
+        return push_any(out, bytes);
+    }
+    let (Some(first), Some(last)) = (bytes.first_chunk::<HALF>(), bytes.last_chunk::<HALF>()) else {
+        unreachable!("the caller has looked at the length")
+    };
+    let start = out.len();
+    out.extend_from_slice(&[0; ROOM]);
+    let room: &mut [u8; ROOM] = out[start..].first_chunk_mut().expect("it was just made");
+    let head = if n < 10 {
+        room[..4].copy_from_slice(&[b'$', b'0' + n as u8, b'\r', b'\n']);
+        4
+    } else {
+        room[..5].copy_from_slice(&[b'$', b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
+        5
+    };
+    room[head..head + HALF].copy_from_slice(first);
+    room[head + n - HALF..head + n].copy_from_slice(last);
+    room[head + n..head + n + 2].copy_from_slice(b"\r\n");
+    out.truncate(start + head + n + 2);
 }
 
 /// Appends a kind byte, a length and CRLF. Short lengths, which are nearly all, are one store.

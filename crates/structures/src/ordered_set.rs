@@ -270,6 +270,10 @@ impl OrderedSet {
         }
         let (leaf, at) = self.root.leaf_at(rank);
         let Entry { score, member } = leaf[at];
+        // Who takes one out of an end mostly takes the next ones out too.
+        if let Some(ahead) = leaf.get(if at == 0 { AHEAD } else { at.saturating_sub(AHEAD) }) {
+            prefetch_line(ahead.member.as_ptr());
+        }
         let h = hash(leaf[at].member());
         let record = self.members.remove_by_hash(h, |record| record.block() == member)?;
         self.root.remove_root(Key { score, member: record.key() });
@@ -591,6 +595,34 @@ pub struct Range<'a> {
 /// How many entries ahead the members' lines are asked for.
 const AHEAD: usize = 8;
 
+impl<'a> Range<'a> {
+    /// Takes the entries from `start` to the end of their leaf, or to `end`; there is one.
+    #[inline]
+    fn take_front(&mut self) -> &'a [Entry] {
+        let mut leaf = std::mem::take(&mut self.front);
+        if leaf.is_empty() {
+            let (entries, at) = self.root.leaf_at(self.start);
+            leaf = &entries[at..];
+        }
+        let leaf = &leaf[..leaf.len().min(self.end - self.start)];
+        self.start += leaf.len();
+        leaf
+    }
+
+    /// Takes the entries before `end` from the start of their leaf, or from `start`; there is one.
+    #[inline]
+    fn take_back(&mut self) -> &'a [Entry] {
+        let mut leaf = std::mem::take(&mut self.back);
+        if leaf.is_empty() {
+            let (entries, at) = self.root.leaf_at(self.end - 1);
+            leaf = &entries[..=at];
+        }
+        let leaf = &leaf[leaf.len() - leaf.len().min(self.end - self.start)..];
+        self.end -= leaf.len();
+        leaf
+    }
+}
+
 impl<'a> Iterator for Range<'a> {
     type Item = (&'a [u8], f64);
 
@@ -614,6 +646,23 @@ impl<'a> Iterator for Range<'a> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.end - self.start, Some(self.end - self.start))
     }
+
+    /// Leaf by leaf: within one there is nothing to look after but the entries.
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, mut visit: F) -> B {
+        let mut result = init;
+        while self.start < self.end {
+            let leaf = self.take_front();
+            leaf.iter().take(AHEAD).for_each(|entry| prefetch_line(entry.member.as_ptr()));
+            for (at, entry) in leaf.iter().enumerate() {
+                if let Some(ahead) = leaf.get(at + AHEAD) {
+                    prefetch_line(ahead.member.as_ptr());
+                }
+                result = visit(result, (entry.member(), entry.score));
+            }
+        }
+        result
+    }
 }
 
 impl DoubleEndedIterator for Range<'_> {
@@ -632,6 +681,22 @@ impl DoubleEndedIterator for Range<'_> {
         self.back = rest;
         self.end -= 1;
         Some((entry.member(), entry.score))
+    }
+
+    #[inline]
+    fn rfold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, mut visit: F) -> B {
+        let mut result = init;
+        while self.start < self.end {
+            let leaf = self.take_back();
+            leaf.iter().rev().take(AHEAD).for_each(|entry| prefetch_line(entry.member.as_ptr()));
+            for (at, entry) in leaf.iter().enumerate().rev() {
+                if let Some(ahead) = at.checked_sub(AHEAD) {
+                    prefetch_line(leaf[ahead].member.as_ptr());
+                }
+                result = visit(result, (entry.member(), entry.score));
+            }
+        }
+        result
     }
 }
 

@@ -466,32 +466,46 @@ impl<P> Record<P> {
 
     /// Where the wide lengths end.
     #[inline(always)]
-    fn lengths_end(head: u32) -> usize {
-        LENGTHS_AT + 4 * usize::from(head & WIDE_KEY != 0) + 4 * usize::from(head & WIDE_VALUE != 0)
+    const fn lengths_end(head: u32) -> usize {
+        LENGTHS_AT + 4 * (head & WIDE_KEY != 0) as usize + 4 * (head & WIDE_VALUE != 0) as usize
     }
 
     #[inline(always)]
-    fn expire_place(head: u32) -> usize {
+    const fn expire_place(head: u32) -> usize {
         Self::lengths_end(head).next_multiple_of(ALIGN)
     }
 
     /// Where an i64 or a `P` lies, or else the key.
     #[inline(always)]
-    fn fixed_place(head: u32) -> usize {
+    const fn fixed_place(head: u32) -> usize {
         if head & EXPIRE == 0 && !has_fixed(head) {
             return Self::lengths_end(head);
         }
         Self::expire_place(head) + if head & EXPIRE == 0 { 0 } else { 8 }
     }
 
+    /// Where the key begins, for each of the heads above the owner's bits. Every look-up asks for it.
+    const KEY_STARTS: [u8; 1 << (u32::BITS - META_BITS)] = {
+        let mut starts = [0; 1 << (u32::BITS - META_BITS)];
+        let mut bits = 0;
+        while bits < starts.len() {
+            let head = (bits as u32) << META_BITS;
+            let room = match head & KIND {
+                INT => 8,
+                PAYLOAD | VACATED => Self::PAYLOAD_ROOM,
+                _ => 0,
+            };
+            let start = Self::fixed_place(head) + room;
+            assert!(start <= u8::MAX as usize, "a payload is no bigger than some words");
+            starts[bits] = start as u8;
+            bits += 1;
+        }
+        starts
+    };
+
     #[inline(always)]
     fn key_start(head: u32) -> usize {
-        let room = match head & KIND {
-            INT => 8,
-            PAYLOAD | VACATED => Self::PAYLOAD_ROOM,
-            _ => 0,
-        };
-        Self::fixed_place(head) + room
+        usize::from(const { &Self::KEY_STARTS }[(head >> META_BITS) as usize])
     }
 
     #[inline(always)]
@@ -588,7 +602,7 @@ fn form_of(kind: u32) -> u8 {
 
 /// Whether a number or a payload, or the room of one, lies before the key.
 #[inline(always)]
-fn has_fixed(head: u32) -> bool {
+const fn has_fixed(head: u32) -> bool {
     matches!(head & KIND, INT | PAYLOAD | VACATED)
 }
 

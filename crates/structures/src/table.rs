@@ -38,6 +38,7 @@ use crate::hash::hash;
 use crate::record::{Record, prefetch_line};
 
 mod copy;
+mod select;
 
 /// What a table can hold: something as big as a pointer that knows its key. The key of an entry does not change while
 /// it is in a table.
@@ -98,6 +99,9 @@ const GROW_BELOW: u64 = 53;
 const SHRINK_ABOVE: u64 = 4 * 26;
 /// Load that `reserve` and bulk loading aim at, in tenths of an entry per bucket.
 const RESERVE_LOAD: u64 = 52;
+
+/// How many buckets ahead a walk asks for entries: some ten entries.
+const WALK_AHEAD: u32 = 2;
 
 /// Buckets in the first segment, which doubles in quarter steps until it has them.
 const FIRST: u32 = 1 << FIRST_BITS;
@@ -368,6 +372,27 @@ impl<E: Keyed> Table<E> {
                 prefetch_line(entry);
                 prefetch_line(entry.wrapping_add(NODE_BYTES));
                 bits &= bits - 1;
+            }
+        }
+    }
+
+    /// Asks for the first lines of the entries of a bucket, if there is one of this number. A walk over all buckets finds
+    /// the buckets themselves in order, but each entry somewhere else.
+    #[inline]
+    fn prefetch_entries_of(&self, bucket: u32) {
+        if bucket >= self.buckets {
+            return;
+        }
+        let node = self.bucket(bucket);
+        // SAFETY: a live bucket; occupied slots hold entries, which are as big as a pointer.
+        unsafe {
+            let mut bits = occupied((*node).word);
+            while bits != 0 {
+                prefetch_line(Node::slot(node, slot_of(bits)).cast::<*const u8>().read());
+                bits &= bits - 1;
+            }
+            if (*node).word & CHAINED != 0 {
+                prefetch_line(Node::next(node).cast());
             }
         }
     }
@@ -681,25 +706,12 @@ impl<E: Keyed> Table<E> {
                 self.split_next();
             }
         } else if (len + 1) * GROW_BELOW > used {
-            self.prefetch_split_entries();
+            self.prefetch_entries_of(self.next_to_split());
         }
     }
 
     fn next_to_split(&self) -> u32 {
         self.buckets - (1 << self.level())
-    }
-
-    fn prefetch_split_entries(&self) {
-        let node = self.bucket(self.next_to_split());
-        // SAFETY: a live bucket; an occupied slot holds an entry, which is as big as a pointer.
-        unsafe {
-            for slot in slots_in(occupied((*node).word)) {
-                prefetch_line(Node::slot(node, slot).cast::<*const u8>().read());
-            }
-            if (*node).word & CHAINED != 0 {
-                prefetch_line(Node::next(node).cast());
-            }
-        }
     }
 
     #[inline(never)]
@@ -907,6 +919,7 @@ impl<E: Keyed> Drop for Table<E> {
         // SAFETY: as `IntoIter` takes entries; afterwards the segments go with the layouts they were allocated with.
         unsafe {
             for bucket in 0..self.buckets {
+                self.prefetch_entries_of(bucket.saturating_add(WALK_AHEAD));
                 let mut node = self.bucket(bucket);
                 let mut is_bucket = true;
                 while !node.is_null() {
@@ -956,6 +969,7 @@ impl<E: Keyed> Walk<E> {
                 self.node = if !next.is_null() {
                     next
                 } else if self.next_bucket < table.buckets {
+                    table.prefetch_entries_of(self.next_bucket.saturating_add(WALK_AHEAD));
                     self.next_bucket += 1;
                     table.bucket(self.next_bucket - 1)
                 } else {

@@ -68,6 +68,13 @@ const LIST: &[Fill] = &[fill(1000, "RPUSH list xxx")];
 const LONG_LIST: &[Fill] = &[fill(500_000, "RPUSH list xxx")];
 const BIG_SET: &[Fill] = &[fill(500_000, "SADD set element:__rand_int__")];
 const PLACES: &[Fill] = &[fill(NAMES, "GEOADD places __lon__ __lat__ place:__rand_int__")];
+const STREAM: &[Fill] =
+    &[fill(1, "XGROUP CREATE stream group 0 MKSTREAM"), fill(510_000, "XADD stream * field xxx")];
+const PENDING: &[Fill] = &[
+    fill(1, "XGROUP CREATE stream group 0 MKSTREAM"),
+    fill(NAMES, "XADD stream 1-__rand_int__ field xxx"),
+    fill(1, "XREADGROUP GROUP group consumer COUNT 1000000 STREAMS stream >"),
+];
 const BITMAP: &[Fill] = &[fill(1, "SETBIT bits 8388607 1")];
 const THREE_LOGLOGS: &[Fill] = &[
     fill(20_000, "PFADD a element:__rand_int__"),
@@ -104,8 +111,9 @@ const CASES: &[Case] = &[
     everyday("TTL", STRINGS, "TTL key:__rand_int__"),
     everyday("EXPIRE", STRINGS, "EXPIRE key:__rand_int__ 1000"),
     taking("DEL", &[fill(NAMES, "SET key:__rand_int__ xxx")], "DEL key:__rand_int__"),
-    everyday("SETBIT", BITMAP, "SETBIT bits __rand_int__ 1"),
-    everyday("GETBIT", BITMAP, "GETBIT bits __rand_int__"),
+    // Not at a random place: no server takes an offset with leading zeros.
+    everyday("SETBIT", BITMAP, "SETBIT bits 7654321 1"),
+    everyday("GETBIT", BITMAP, "GETBIT bits 7654321"),
     everyday("PFADD", &[], "PFADD loglog element:__rand_int__"),
     everyday("PFCOUNT of one", THREE_LOGLOGS, "PFCOUNT a"),
     everyday("PFCOUNT of absent keys", &[], "PFCOUNT key:__rand_int__"),
@@ -143,6 +151,8 @@ const CASES: &[Case] = &[
     everyday("GEOADD", PLACES, "GEOADD places 13.4 52.5 place:__rand_int__"),
     everyday("PUBLISH", &[], "PUBLISH channel xxx"),
     everyday("XADD", &[], "XADD stream * field xxx"),
+    taking("XREADGROUP of one", STREAM, "XREADGROUP GROUP group consumer COUNT 1 STREAMS stream >"),
+    heavy("XACK", 16, 100_000, PENDING, "XACK stream group 1-__rand_int__"),
     Case {
         name: "ZADD into 1 M members",
         pipeline: 16,

@@ -15,6 +15,7 @@ use crate::notify::Event;
 /// Integers of up to this size are exact as a double, and print the same either way.
 const EXACT_INT_MAX: f64 = 9_007_199_254_740_992.0;
 
+#[inline]
 pub fn reply_entry(reply: &mut Reply<'_>, entry: Entry<'_>) {
     match entry {
         Entry::Int(value) => reply.bulk_int(value),
@@ -85,6 +86,7 @@ impl Pairs {
         Pairs { with_scores: true, nested: false, score: ScoreText::default() }
     }
 
+    #[inline]
     pub fn reply(&mut self, reply: &mut Reply<'_>, member: Entry<'_>, score: f64) {
         if self.nested {
             reply.array(2);

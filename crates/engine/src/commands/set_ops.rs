@@ -26,6 +26,10 @@ const BATCH: usize = 16;
 /// With more sets than this, merging them first is cheaper than asking each of them about every member.
 const ASKED_ONE_BY_ONE: usize = 4;
 
+/// A set that is up to this many times larger is compared with as a whole; members are looked up in one that is larger
+/// still.
+const COMPARED_WHOLE: usize = 8;
+
 /// SDIFF key [key ...]
 const SDIFF: Command<Handler> = Command {
     name: "sdiff",
@@ -302,13 +306,29 @@ fn subtract(sets: &[Option<SetRef<'_>>], limits: &EncodingLimits, mut found: imp
 }
 
 fn unite(sets: &[SetRef<'_>], limits: &EncodingLimits) -> Set {
-    let largest = sets.iter().map(|set| set.len()).max().unwrap_or(0);
+    let Some((largest, set)) = sets.iter().enumerate().max_by_key(|(_, set)| set.len()) else {
+        return Set::for_result();
+    };
     let all_ints = sets.iter().all(|set| matches!(set, Set::Intset(_)));
-    let mut union = if all_ints { Set::for_result() } else { Set::with_capacity(largest, limits) };
-    for set in sets {
-        set.iter().for_each(|member| {
-            union.add_entry(member, limits);
-        });
+    let empty = if all_ints { Set::for_result() } else { Set::with_capacity(set.len(), limits) };
+    // The members of one set differ, so none of them needs to be looked for.
+    let (mut union, copied) = match (&empty, set) {
+        (Set::Table(_), Set::Table(_)) => (set.duplicate(), Some(largest)),
+        _ => (empty, None),
+    };
+    let mut united: Vec<SetRef<'_>> = copied.map(|index| sets[index]).into_iter().collect();
+    for (_, set) in sets.iter().enumerate().filter(|(index, _)| Some(*index) != copied) {
+        if sets.len() > ASKED_ONE_BY_ONE {
+            set.iter().for_each(|member| {
+                union.add_entry(member, limits);
+            });
+        } else {
+            select(*set, &united, false, |member| {
+                union.add_absent(member, limits);
+                true
+            });
+        }
+        united.push(*set);
     }
     union
 }
@@ -325,6 +345,12 @@ fn select(set: SetRef<'_>, others: &[SetRef<'_>], wanted: bool, mut found: impl 
         }
         return;
     };
+    if let [Set::Table(other)] = others
+        && other.len() <= table.len().saturating_mul(COMPARED_WHOLE)
+    {
+        table.select(other, wanted, |member| found(Entry::Str(member.key())));
+        return;
+    }
     let mut members = table.iter();
     let mut batch: [(&[u8], u64); BATCH] = [(b"", 0); BATCH];
     loop {

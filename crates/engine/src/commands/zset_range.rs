@@ -11,7 +11,7 @@ use keyspace::{EntryExt, Object, ZSet, ZSetRef};
 use structures::listpack::Entry;
 use structures::number::parse_f64;
 
-use crate::commands::elements::{Pairs, delete_emptied, store_result};
+use crate::commands::elements::{Pairs, delete_emptied, reply_entry, store_result};
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::notify::Event;
 
@@ -486,8 +486,13 @@ fn range(ctx: &mut Ctx<'_>, by: Option<By>, reverse: Option<bool>) -> CmdResult 
     };
     let ranks = query.ranks(set);
     let reply = &mut ctx.reply;
-    let mut pairs = Pairs::begin(reply, ranks.len(), query.with_scores);
-    set.visit(ranks, query.reverse, |member, score| pairs.reply(reply, member, score));
+    if query.with_scores {
+        let mut pairs = Pairs::begin(reply, ranks.len(), true);
+        set.visit(ranks, query.reverse, |member, score| pairs.reply(reply, member, score));
+    } else {
+        reply.array(ranks.len());
+        set.visit(ranks, query.reverse, |member, _| reply_entry(reply, member));
+    }
     Ok(())
 }
 
