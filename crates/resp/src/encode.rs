@@ -25,7 +25,7 @@ where
 }
 
 /// Appends `$5\r\nhello\r\n`.
-#[inline]
+#[inline(always)]
 pub(crate) fn push_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.reserve(bytes.len() + HEAD_MAX + 2);
     push_head(out, b'$', bytes.len());

@@ -321,6 +321,12 @@ impl<'a> Reply<'a> {
         push_bulk(&mut self.out.buf, bytes);
     }
 
+    /// As [`Reply::bulk`], for the loop that writes the elements of a collection: it is worth the code.
+    #[inline(always)]
+    pub fn bulk_of_many(&mut self, bytes: &[u8]) {
+        push_bulk(&mut self.out.buf, bytes);
+    }
+
     /// A bulk that shares its bytes with their owner. Pays from a few kilobytes on.
     pub fn bulk_shared(&mut self, value: &Arc<Vec<u8>>) {
         push_head(&mut self.out.buf, b'$', value.len());
