@@ -112,8 +112,9 @@ impl Notifications {
     }
 
     /// The unit has ended.
+    #[inline]
     pub fn clear(&mut self) {
-        if !self.keep {
+        if !self.keep && !self.raised.is_empty() {
             self.raised.clear();
         }
     }
