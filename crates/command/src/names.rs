@@ -40,7 +40,7 @@ impl Names {
         Names { names, table }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, name: &[u8]) -> Option<CommandId> {
         self.table.lookup(name, &self.names)
     }
@@ -129,7 +129,7 @@ impl Table {
         (mixed.wrapping_mul(self.seed) >> self.shift) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn lookup(&self, name: &[u8], names: &[(Box<[u8]>, CommandId)]) -> Option<CommandId> {
         let key = NameKey::new(name);
         let mut at = self.home(key);

@@ -43,8 +43,11 @@ pub trait ParseArgs<'a>: Copy {
         self.bytes(index).is_ok_and(|arg| is_token(arg, token))
     }
 
+    #[inline]
     fn int(self, index: usize) -> Result<i64, CommandError> {
-        parse_i64(self.bytes(index)?).ok_or(CommandError::NotInteger)
+        // An error that is made to be dropped would cost more than reading the number.
+        let Some(value) = parse_i64(self.bytes(index)?) else { return Err(CommandError::NotInteger) };
+        Ok(value)
     }
 
     /// An integer within `range`, else an error that names the bounds.

@@ -282,7 +282,7 @@ impl<H> Registry<H> {
 
 impl<'r, H> Named<'r, '_, H> {
     /// The command of this name, in any case; not a subcommand.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, name: &[u8]) -> Option<&'r Entry<H>> {
         Some(self.registry.entry(self.names.lookup(name)?))
     }

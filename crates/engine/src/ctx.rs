@@ -27,13 +27,25 @@ pub struct Ctx<'a> {
     pub store: &'a mut Store,
     pub core: &'a mut Core,
     pub command: CommandRef,
+    /// The hash of the command's first key if it was worked out ahead, else 0.
+    pub(crate) key_hash: u64,
+}
+
+/// Not inlined where the hash is normally at hand.
+#[inline(never)]
+fn key_of(bytes: &[u8]) -> Key<'_> {
+    Key::new(bytes)
 }
 
 impl<'a> Ctx<'a> {
     /// Argument `index` as a key.
-    #[inline]
+    #[inline(always)]
     pub fn key(&self, index: usize) -> Key<'a> {
-        Key::new(self.argv.at(index))
+        let bytes = self.argv.at(index);
+        if self.key_hash != 0 && index as i64 == self.command.legacy_range.first {
+            return Key { bytes, hash: self.key_hash };
+        }
+        key_of(bytes)
     }
 
     /// The same surroundings for another command: `EXEC` runs its queue this way.
@@ -45,6 +57,7 @@ impl<'a> Ctx<'a> {
             store: self.store,
             core: self.core,
             command,
+            key_hash: 0,
         }
     }
 }

@@ -42,6 +42,7 @@ pub fn is_well_formed(found: Option<CommandRef>, argv: Args<'_>, core: &Core, se
 }
 
 /// Runs one request of a session through the gates and, unless it is queued or refused, calls it.
+#[inline]
 pub fn run(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     ctx.core.stats.commands_processed += 1;
     let suppressed = ctx.session.reply_mode != ReplyMode::On || ctx.session.is_primary();
@@ -90,6 +91,7 @@ pub fn refuse(
 }
 
 /// Calls the handler; counts, replies an error, and collects what is to be propagated. The unit is not ended.
+#[inline]
 pub fn call(ctx: &mut Ctx<'_>, raw: Option<&[u8]>) {
     let dirty = ctx.store.effects.dirty;
     let result = invoke(ctx);
@@ -146,6 +148,7 @@ fn invoke(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 /// Counts and replies an error of a handler.
+#[cold]
 fn fail(ctx: &mut Ctx<'_>, error: &CommandError) {
     ctx.core.stats.command(ctx.command).failed += 1;
     ctx.core.stats.error(error);
@@ -201,11 +204,16 @@ fn note_long(ctx: &mut Ctx<'_>, micros: u64) {
 }
 
 /// Sends what the unit has changed to the log: alone, or in a transaction if it is more than one command.
+#[inline]
 pub fn end_unit(store: &mut Store, core: &mut Core) {
     pubsub::deliver_events(store, core);
-    if core.in_exec || store.effects.is_empty() {
-        return;
+    if !core.in_exec && !store.effects.is_empty() {
+        feed(store, core);
     }
+}
+
+#[inline(never)]
+fn feed(store: &mut Store, core: &mut Core) {
     if core.repl.may_have_old_readers {
         store.effects.runs().for_each(|run| feed_unit(core, run, store.effects.apart));
     } else {
@@ -230,6 +238,7 @@ fn feed_unit<'e>(core: &mut Core, ops: impl ExactSizeIterator<Item = (u32, &'e [
     }
 }
 
+#[inline]
 fn queues(ctx: &Ctx<'_>) -> bool {
     ctx.session.multi.is_some() && !runs_at_once(ctx.command)
 }
@@ -249,6 +258,7 @@ fn queue(ctx: &mut Ctx<'_>) {
     ctx.reply.simple("QUEUED");
 }
 
+#[inline]
 fn gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
     ctx.command.check_arity(ctx.argv.len())?;
@@ -279,6 +289,7 @@ fn gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
 }
 
 /// The gates that depend on the state of the node, in order. `EXEC` is judged by what it has queued.
+#[inline(never)]
 fn state_gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     ctx.core.evict_clients();
     if ctx.core.config.maxmemory > 0

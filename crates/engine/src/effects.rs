@@ -87,12 +87,14 @@ impl Effects {
     }
 
     /// Called before each command of a unit.
+    #[inline]
     pub(crate) fn begin_command(&mut self, db: u32) {
         self.db = db;
         self.verbatim = Verbatim::IfDirty;
     }
 
     /// True if the command that just ran, which found `dirty_before`, is to be propagated as it was received.
+    #[inline]
     pub(crate) fn wants_verbatim(&self, dirty_before: u64) -> bool {
         match self.verbatim {
             Verbatim::IfDirty => self.dirty != dirty_before,
@@ -108,6 +110,7 @@ impl Effects {
         self.ops.push(Op { db, bytes: start..self.bytes.len(), newer: false });
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }

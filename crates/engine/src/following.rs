@@ -524,13 +524,7 @@ impl Node {
         let mut units = None;
         let mut output = std::mem::take(&mut self.stream_output);
         for index in 0..batch.len() {
-            self.run_request(
-                session,
-                &mut output,
-                self.planned_command(index),
-                batch.args(index, bytes),
-                None,
-            );
+            self.run_request(session, &mut output, self.planned(index), batch.args(index, bytes), None);
             output.clear();
             if session.multi.is_none() {
                 units = Some(batch.requests()[index].raw().end);

@@ -354,6 +354,7 @@ impl Node {
             store,
             core,
             command: wait.command,
+            key_hash: 0,
         };
         let micros = dispatch::run_again(&mut ctx, wait.micros);
         self.core.pubsub.release(Some(id), conn.session.proto, &mut conn.output);

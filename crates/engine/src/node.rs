@@ -57,8 +57,9 @@ pub struct Node {
 
 /// A request of the batch that was looked up ahead of its run.
 #[derive(Clone, Copy)]
-struct Planned {
+pub(crate) struct Planned {
     command: Option<CommandRef>,
+    /// Of the first key; 0 if there is none.
     hash: u64,
 }
 
@@ -309,7 +310,8 @@ impl Node {
             let request = batch.requests()[index];
             let raw = request.canonical.then(|| &bytes[request.raw()]);
             // What is refused by its words alone need not wait for that.
-            let command = self.planned[index].command;
+            let planned = self.planned[index];
+            let command = planned.command;
             if self.core.postpones(&conn.session, command)
                 && dispatch::is_well_formed(command, args, &self.core, &conn.session)
             {
@@ -317,7 +319,7 @@ impl Node {
                 return Some(request.raw().start);
             }
             self.core.running = Some(id);
-            self.run_request(&mut conn.session, &mut conn.output, self.planned[index].command, args, raw);
+            self.run_request(&mut conn.session, &mut conn.output, planned, args, raw);
             self.core.running = None;
             let session = &conn.session;
             if session.blocked.is_some() || session.closing != Closing::No {
@@ -332,52 +334,67 @@ impl Node {
         self.planned.clear();
         self.further.clear();
         let db = self.store.db_at(db);
+        let named = self.core.commands();
+        let mut name_elements = false;
+        // Neighbours that name the same key need one prefetch, and one request alone none.
+        let mut prefetched = 0;
         for index in 0..batch.len() {
             let args = batch.args(index, bytes);
-            let command = self.core.commands().lookup(&args[0]);
+            let command = named.lookup(args.at(0));
             let mut hash = 0;
             if let Some(command) = command
-                && (batch.len() > 1 || command.legacy_range.last != command.legacy_range.first)
                 && let Some(key) = first_key(command).and_then(|at| args.get(at))
             {
                 hash = structures::hash::hash(key);
-                db.prefetch(hash);
-                for key in further_keys(command, args) {
-                    let hash = structures::hash::hash(key);
+                let has_further = command.legacy_range.last != command.legacy_range.first;
+                if (batch.len() > 1 || has_further) && hash != prefetched {
+                    prefetched = hash;
                     db.prefetch(hash);
-                    self.further.push(hash);
                 }
+                if has_further {
+                    for key in further_keys(command, args) {
+                        let hash = structures::hash::hash(key);
+                        db.prefetch(hash);
+                        self.further.push(hash);
+                    }
+                }
+                name_elements |= names_elements(command);
             }
             self.planned.push(Planned { command, hash });
         }
         if batch.len() > 1 || !self.further.is_empty() {
+            let mut prefetched = 0;
             for planned in &self.planned {
-                if planned.hash != 0 {
+                if planned.hash != prefetched && planned.hash != 0 {
+                    prefetched = planned.hash;
                     db.prefetch_entry(planned.hash);
                 }
             }
             self.further.iter().for_each(|hash| db.prefetch_entry(*hash));
-            prepare_elements(&self.planned, db, batch, bytes);
+            if name_elements {
+                prepare_elements(&self.planned, db, batch, bytes);
+            }
         }
     }
 
-    pub(crate) fn planned_command(&self, index: usize) -> Option<CommandRef> {
-        self.planned[index].command
+    pub(crate) fn planned(&self, index: usize) -> Planned {
+        self.planned[index]
     }
 
     /// Runs one request of a client or of the primary's stream.
+    #[inline]
     pub(crate) fn run_request(
         &mut self,
         session: &mut Session,
         output: &mut Output,
-        command: Option<CommandRef>,
+        planned: Planned,
         argv: Args<'_>,
         raw: Option<&[u8]>,
     ) {
         if session.is_replica() {
-            return self.run_of_replica(session, output, command, argv, raw);
+            return self.run_of_replica(session, output, planned, argv, raw);
         }
-        self.run_request_of_any(session, output, command, argv, raw);
+        self.run_request_of_any(session, output, planned, argv, raw);
     }
 
     /// What a replica sends is never answered: what it gets are bytes of the log. One that asks is ended.
@@ -386,13 +403,13 @@ impl Node {
         &mut self,
         session: &mut Session,
         output: &mut Output,
-        command: Option<CommandRef>,
+        planned: Planned,
         argv: Args<'_>,
         raw: Option<&[u8]>,
     ) {
         let mark = output.mark();
         session.last_command = None;
-        self.run_request_of_any(session, output, command, argv, raw);
+        self.run_request_of_any(session, output, planned, argv, raw);
         if output.written_since(&mark) > 0 {
             output.rewind(&mark);
             self.core.replica_was_answered(session);
@@ -403,13 +420,13 @@ impl Node {
         &mut self,
         session: &mut Session,
         output: &mut Output,
-        command: Option<CommandRef>,
+        planned: Planned,
         argv: Args<'_>,
         raw: Option<&[u8]>,
     ) {
         let mut reply = Reply::new(output, session.proto);
         let Node { store, core, .. } = self;
-        let command = match dispatch::resolve(command, argv, core, session) {
+        let command = match dispatch::resolve(planned.command, argv, core, session) {
             Ok(command) => command,
             Err(error) => {
                 core.stats.commands_processed += 1;
@@ -417,7 +434,9 @@ impl Node {
             }
         };
         session.last_command = Some(command);
-        dispatch::run(&mut Ctx { argv, reply, session, store, core, command }, raw);
+        // A subcommand has keys of its own.
+        let key_hash = if command.parent.is_none() { planned.hash } else { 0 };
+        dispatch::run(&mut Ctx { argv, reply, session, store, core, command, key_hash }, raw);
         if session.wrote {
             session.wrote = false;
             session.last_write_offset = core.repl.offset();
@@ -445,7 +464,7 @@ impl Node {
     ) {
         let Node { store, core, .. } = self;
         let reply = Reply::new(output, session.proto);
-        let mut ctx = Ctx { argv, reply, session, store, core, command };
+        let mut ctx = Ctx { argv, reply, session, store, core, command, key_hash: 0 };
         let mark = rest.silent.then(|| ctx.reply.output().mark());
         transaction::run_queued(&mut ctx, rest.queued, rest.silent);
         dispatch::end_unit(ctx.store, ctx.core);
@@ -501,11 +520,18 @@ fn prepare_elements(planned: &[Planned], db: &Db, batch: &Batch, bytes: &[u8]) {
     }
 }
 
-/// The key and the element that commands of one element name. Those are quick ones; what others have in that place is a
-/// bound or an option. Quick ones without an element are taken for such: a wrong hint costs little.
+/// Whether the command may be one of [`element_of`]. Those are quick ones; what others have in that place is a bound or an
+/// option. Quick ones without an element are taken for such: a wrong hint costs little.
+#[inline]
+fn names_elements(command: CommandRef) -> bool {
+    command.command.flags.has(Flag::Fast)
+        && matches!(command.command.group, Group::Set | Group::Hash | Group::SortedSet)
+}
+
+/// The key and the element that commands of one element name.
 #[inline]
 fn element_of<'a>(command: CommandRef, args: Args<'a>) -> Option<(&'a [u8], &'a [u8])> {
-    if !command.command.flags.has(Flag::Fast) {
+    if !names_elements(command) {
         return None;
     }
     let at = match command.command.group {

@@ -87,6 +87,7 @@ impl Histogram {
         ((bucket - shift * Histogram::SPLIT + 1) << shift) - 1
     }
 
+    #[inline]
     pub fn record(&mut self, micros: u64) {
         self.buckets[Histogram::bucket(micros.min(Histogram::MICROS_MAX))] += 1;
         self.total += 1;
@@ -153,12 +154,18 @@ impl Stats {
         }
     }
 
+    #[inline]
     pub fn command(&mut self, command: CommandRef) -> &mut CommandStats {
         let id = usize::from(command.id.0);
         if self.commands.len() <= id {
-            self.commands.resize(id + 1, CommandStats::default());
+            self.add_rows(id);
         }
         &mut self.commands[id]
+    }
+
+    #[cold]
+    fn add_rows(&mut self, last: usize) {
+        self.commands.resize(last + 1, CommandStats::default());
     }
 }
 

@@ -292,7 +292,7 @@ impl Store {
 
     /// The entry of `key` to be changed, alive. The caller must not touch its expiry. After `None` there is no entry
     /// of this name, not even an expired one: a replica that takes writes deletes it as well.
-    #[inline]
+    #[inline(always)]
     pub fn write(&mut self, key: Key<'_>) -> Option<&mut Entry> {
         if !self.db().expires().is_empty() && !self.is_alive(key) {
             if self.expiry == Expiry::Hide && self.db().peek(key).is_some() {
@@ -307,7 +307,7 @@ impl Store {
     }
 
     /// True if the key exists and its time has not run out; deletes it if it has and this node may.
-    #[inline]
+    #[inline(never)]
     pub fn is_alive(&mut self, key: Key<'_>) -> bool {
         let Some(entry) = self.dbs[self.selected].peek(key) else { return false };
         if !entry.is_expired(self.now_ms) {
@@ -347,13 +347,13 @@ impl Store {
         self.read(key).map(EntryExt::as_stream).transpose()
     }
 
+    #[inline]
     pub fn write_list<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, List>>, WrongType> {
         let (fill, threshold) = (self.limits.list_fill, self.limits.packed_threshold);
-        let list = self.write(key).map(|entry| entry.as_list_mut(key.bytes)).transpose()?;
-        Ok(list.map(|mut list| {
-            list.set_limits(fill, threshold);
-            list
-        }))
+        let Some(entry) = self.write(key) else { return Ok(None) };
+        let mut list = entry.as_list_mut(key.bytes)?;
+        list.set_limits(fill, threshold);
+        Ok(Some(list))
     }
 
     pub fn write_set<'a>(&'a mut self, key: Key<'a>) -> Result<Option<Edit<'a, Set>>, WrongType> {
@@ -518,9 +518,14 @@ impl Store {
     #[inline]
     pub fn touch_watchers(&mut self, key: &[u8]) {
         if !self.watched.is_empty() {
-            let exists = self.db().peek(Key::new(key)).is_some();
-            self.watched.touch(self.selected as u32, key, exists);
+            self.touch_some_watchers(key);
         }
+    }
+
+    #[inline(never)]
+    fn touch_some_watchers(&mut self, key: &[u8]) {
+        let exists = self.db().peek(Key::new(key)).is_some();
+        self.watched.touch(self.selected as u32, key, exists);
     }
 
     /// Like [`Store::modified`], for a command that counts `changes` changes to one key.

@@ -3,9 +3,9 @@
 //! `Entry` is `structures::record::Record<Object>`; this module says what the record's bits mean here. Strings lie in
 //! the entry up to [`INLINE_MAX`], and so does every collection that is one listpack or intset, as one of the record's
 //! packed forms: a hash of a few fields is one allocation, with its key. Reading gives a borrowed value ([`HashRef`],
-//! …); changing goes through [`Edit`], which takes the value out and puts it back when it is dropped, into the entry or
-//! as an [`Object`] beside it. An `Object` may also hold a small collection: it works, and moves into the entry with its
-//! next change.
+//! …); changing goes through [`Edit`], which takes a packed value out and puts it back when it is dropped, into the entry
+//! or as an [`Object`] beside it. One that is beside it already is changed where it is. An `Object` may also hold a small
+//! collection: it works, and moves into the entry with its next change.
 //!
 //! The owner's 25-bit `meta` holds, from the lowest bit:
 //!
@@ -62,7 +62,7 @@ pub enum Value<'a> {
     Stream(&'a Stream),
 }
 
-/// A collection that was taken out of its entry to be changed, and goes back when this is dropped.
+/// A collection that is being changed: out of its entry, where it goes back when this is dropped, or beside it.
 #[derive(Debug)]
 pub struct Edit<'a, T: Collection> {
     entry: &'a mut Entry,
@@ -70,88 +70,107 @@ pub struct Edit<'a, T: Collection> {
     key: &'a [u8],
     expire_at_ms: Option<i64>,
     meta: u32,
-    /// `None` only while it goes back.
-    value: Option<T>,
+    /// What lay in the entry. `None` if the value is an object beside it.
+    taken: Option<T>,
 }
 
 /// What can be edited: the four types of collections.
-pub trait Collection: std::fmt::Debug {
+pub trait Collection: std::fmt::Debug + Sized {
     fn into_object(self) -> Object;
+    fn of(object: &Object) -> Option<&Self>;
+    fn of_mut(object: &mut Object) -> Option<&mut Self>;
+    /// Whether it is, or may become, one listpack or intset, which belongs into an entry.
+    fn is_small(&self) -> bool;
 }
 
-impl Collection for List {
-    fn into_object(self) -> Object {
-        Object::List(self)
-    }
+/// How an [`Object`] holds a collection.
+macro_rules! collection {
+    ($type:ident, $value:ident => $is_small:expr) => {
+        impl Collection for $type {
+            #[inline]
+            fn into_object(self) -> Object {
+                Object::$type(self)
+            }
+
+            #[inline]
+            fn of(object: &Object) -> Option<&$type> {
+                if let Object::$type(value) = object { Some(value) } else { None }
+            }
+
+            #[inline]
+            fn of_mut(object: &mut Object) -> Option<&mut $type> {
+                if let Object::$type(value) = object { Some(value) } else { None }
+            }
+
+            #[inline]
+            fn is_small(&self) -> bool {
+                let $value = self;
+                $is_small
+            }
+        }
+    };
 }
 
-impl Collection for Set {
-    fn into_object(self) -> Object {
-        Object::Set(self)
-    }
-}
-
-impl Collection for Hash {
-    fn into_object(self) -> Object {
-        Object::Hash(self)
-    }
-}
-
-impl Collection for ZSet {
-    fn into_object(self) -> Object {
-        Object::ZSet(self)
-    }
-}
+collection!(List, list => list.fits_pack());
+collection!(Set, set => matches!(set, Set::Intset(_) | Set::Listpack(_)));
+collection!(Hash, hash => matches!(hash, Hash::Listpack(_)));
+collection!(ZSet, zset => matches!(zset, ZSet::Listpack(_)));
 
 impl<'a, T: Collection> Edit<'a, T> {
-    /// Takes the value of `entry`, whose key is `key`, out: from the entry itself as `unpack` reads it, or from beside
-    /// it as `pick` finds it. An entry without such a value is as it was.
+    /// Takes the value of `entry`, whose key is `key`, out of it as `unpack` reads it, or finds it beside it. An entry
+    /// without such a value is as it was.
     #[inline]
     fn open(
         entry: &'a mut Entry,
         key: &'a [u8],
         unpack: impl FnOnce(u8, Blob) -> T,
         is_form: impl FnOnce(u8) -> bool,
-        pick: impl FnOnce(Object) -> Result<T, Object>,
     ) -> Result<Edit<'a, T>, WrongType> {
         debug_assert_eq!(key, entry.key(), "an entry is edited under its own key");
-        let (expire_at_ms, meta) = (entry.expire_at(), entry.meta());
-        let value = match entry.packed_form() {
-            Some(form) if is_form(form) => unpack(form, entry.take_packed().expect("it has a packed form")),
-            Some(_) => return Err(WrongType),
-            None => match pick(entry.take_payload().ok_or(WrongType)?) {
-                Ok(value) => value,
-                Err(other) => {
-                    entry.set_payload(other);
-                    return Err(WrongType);
-                }
+        match entry.packed_form() {
+            Some(form) if is_form(form) => {
+                let (expire_at_ms, meta) = (entry.expire_at(), entry.meta());
+                let taken = Some(unpack(form, entry.take_packed().expect("it has a packed form")));
+                Ok(Edit { entry, key, expire_at_ms, meta, taken })
+            }
+            None if entry.payload().is_some_and(|object| T::of(object).is_some()) => {
+                Ok(Edit { entry, key, expire_at_ms: None, meta: 0, taken: None })
+            }
+            _ => Err(WrongType),
+        }
+    }
+
+    /// Puts what was taken out back into its entry, or beside it if it has outgrown it.
+    fn put_back(&mut self, value: T) {
+        let entry = match value.into_object().into_packed() {
+            Ok((form, blob)) => match self.entry.put_packed(form, blob) {
+                Ok(()) => return,
+                Err(blob) => Entry::new_packed(self.key, form, &blob, self.expire_at_ms),
             },
+            Err(object) => Entry::new_payload(self.key, object, self.expire_at_ms),
         };
-        Ok(Edit { entry, key, expire_at_ms, meta, value: Some(value) })
+        entry.set_meta(self.meta);
+        *self.entry = entry;
+    }
+
+    /// Moves a value from beside the entry into it, if it fits.
+    #[inline(never)]
+    fn move_in(&mut self) {
+        match self.entry.take_payload().expect(BESIDE).into_packed() {
+            Ok((form, blob)) => self.entry.set_packed(form, &blob),
+            Err(object) => self.entry.set_payload(object),
+        };
     }
 }
 
 impl<T: Collection> Drop for Edit<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let object = self.value.take().expect(PRESENT).into_object();
-        let entry = match object.into_packed() {
-            Ok((form, blob)) if self.entry.is_hollow() => match self.entry.put_packed(form, blob) {
-                Ok(()) => return,
-                Err(blob) => Entry::new_packed(self.key, form, &blob, self.expire_at_ms),
-            },
-            Ok((form, blob)) => {
-                self.entry.set_packed(form, &blob);
-                return;
-            }
-            Err(object) if self.entry.is_hollow() => Entry::new_payload(self.key, object, self.expire_at_ms),
-            Err(object) => {
-                self.entry.set_payload(object);
-                return;
-            }
-        };
-        entry.set_meta(self.meta);
-        *self.entry = entry;
+        match self.taken.take() {
+            Some(value) => self.put_back(value),
+            None if self.is_small() => self.move_in(),
+            None => {}
+        }
     }
 }
 
@@ -160,21 +179,27 @@ impl<T: Collection> Deref for Edit<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.value.as_ref().expect(PRESENT)
+        match &self.taken {
+            Some(value) => value,
+            None => self.entry.payload().and_then(T::of).expect(BESIDE),
+        }
     }
 }
 
 impl<T: Collection> DerefMut for Edit<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        self.value.as_mut().expect(PRESENT)
+        match &mut self.taken {
+            Some(value) => value,
+            None => self.entry.payload_mut().and_then(T::of_mut).expect(BESIDE),
+        }
     }
 }
 
 /// How a list that lies in its entry fills up unless [`List::set_limits`] says otherwise: the default of Redis.
 const FILL: i32 = -2;
 
-const PRESENT: &str = "an edited value is there until it goes back";
+const BESIDE: &str = "an edited value that was not taken out lies beside the entry";
 
 /// A string value as it is stored.
 #[derive(Debug, Clone, Copy)]
@@ -446,16 +471,7 @@ impl EntryExt for Entry {
 
     #[inline]
     fn as_list_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, List>, WrongType> {
-        Edit::open(
-            self,
-            key,
-            |_, blob| List::from_pack(Listpack::from_blob(blob), FILL),
-            |form| form == LIST,
-            |object| match object {
-                Object::List(value) => Ok(value),
-                other => Err(other),
-            },
-        )
+        Edit::open(self, key, |_, blob| List::from_pack(Listpack::from_blob(blob), FILL), |form| form == LIST)
     }
 
     #[inline]
@@ -468,39 +484,17 @@ impl EntryExt for Entry {
                 _ => Set::Listpack(Listpack::from_blob(blob)),
             },
             |form| form == INTSET || form == SET,
-            |object| match object {
-                Object::Set(value) => Ok(value),
-                other => Err(other),
-            },
         )
     }
 
     #[inline]
     fn as_hash_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, Hash>, WrongType> {
-        Edit::open(
-            self,
-            key,
-            |_, blob| Hash::Listpack(Listpack::from_blob(blob)),
-            |form| form == HASH,
-            |object| match object {
-                Object::Hash(value) => Ok(value),
-                other => Err(other),
-            },
-        )
+        Edit::open(self, key, |_, blob| Hash::Listpack(Listpack::from_blob(blob)), |form| form == HASH)
     }
 
     #[inline]
     fn as_zset_mut<'a>(&'a mut self, key: &'a [u8]) -> Result<Edit<'a, ZSet>, WrongType> {
-        Edit::open(
-            self,
-            key,
-            |_, blob| ZSet::Listpack(Listpack::from_blob(blob)),
-            |form| form == ZSET,
-            |object| match object {
-                Object::ZSet(value) => Ok(value),
-                other => Err(other),
-            },
-        )
+        Edit::open(self, key, |_, blob| ZSet::Listpack(Listpack::from_blob(blob)), |form| form == ZSET)
     }
 
     fn as_stream_mut(&mut self) -> Result<&mut Stream, WrongType> {

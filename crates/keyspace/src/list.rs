@@ -144,7 +144,7 @@ impl<P: Deref<Target = Pack>, Q: Deref<Target = Quicklist>> List<P, Q> {
     #[inline]
     pub fn visit_from(&self, end: End, count: usize, visit: impl FnMut(Entry<'_>)) {
         match end {
-            End::Head => self.iter().take(count).for_each(visit),
+            End::Head => self.iter().visit(count, visit),
             End::Tail => self.iter_rev().take(count).for_each(visit),
         }
     }
@@ -210,6 +210,15 @@ impl List {
         }
     }
 
+    /// Whether [`List::into_pack`] may give a listpack.
+    #[inline]
+    pub(crate) fn fits_pack(&self) -> bool {
+        match &self.form {
+            Form::Pack(_) => true,
+            Form::Quick(quick) => quick.is_small(),
+        }
+    }
+
     pub fn view(&self) -> ListRef<'_> {
         let form = match &self.form {
             Form::Pack(pack) => Form::Pack(&**pack),
@@ -239,13 +248,19 @@ impl List {
 
     #[inline]
     pub fn push(&mut self, end: End, value: &[u8]) {
-        match (&mut self.form, end) {
-            (Form::Pack(pack), End::Head) if self.limits.takes_one_more(pack, value) => {
-                pack.push_front(value)
+        let quick = match &mut self.form {
+            Form::Pack(pack) if self.limits.takes_one_more(pack, value) => {
+                return match end {
+                    End::Head => pack.push_front(value),
+                    End::Tail => pack.push_back(value),
+                };
             }
-            (Form::Pack(pack), End::Tail) if self.limits.takes_one_more(pack, value) => pack.push_back(value),
-            (_, End::Head) => self.quick().push_front(value),
-            (_, End::Tail) => self.quick().push_back(value),
+            Form::Pack(_) => self.quick(),
+            Form::Quick(quick) => quick,
+        };
+        match end {
+            End::Head => quick.push_front(value),
+            End::Tail => quick.push_back(value),
         }
     }
 
@@ -260,7 +275,10 @@ impl List {
             (Form::Pack(pack), end) => {
                 let pos = if end == End::Head { pack.first()? } else { pack.last()? };
                 let taken = take(pack.at(pos));
-                pack.delete(pos, 1);
+                match end {
+                    End::Head => pack.delete_first(),
+                    End::Tail => pack.delete_last(),
+                }
                 Some(taken)
             }
             (Form::Quick(quick), End::Head) => quick.pop_front_with(take),

@@ -258,6 +258,29 @@ struct Bulks {
     canonical: bool,
 }
 
+/// The size of a length line, and the length, if the line is whole, canonical and states less than a thousand; at least
+/// six bytes follow where it stands, as they do before the shortest argument.
+#[inline(always)]
+fn short_head(rest: &[u8]) -> Option<(usize, usize)> {
+    let [dollar, a, b, c, d, e, ..] = *rest else { return None };
+    let (one, two, three) = (a.wrapping_sub(b'0'), b.wrapping_sub(b'0'), c.wrapping_sub(b'0'));
+    // One digit, as most have: all but the digit is compared at once.
+    const DIGIT: u32 = 0xff00;
+    let word = u32::from_le_bytes([dollar, a, b, c]);
+    if word & !DIGIT == u32::from_le_bytes(*b"$\0\r\n") && one <= 9 {
+        return Some((4, usize::from(one)));
+    }
+    // No zero before other digits.
+    if dollar != b'$' || one == 0 || one > 9 || two > 9 {
+        return None;
+    }
+    let len = usize::from(one) * 10 + usize::from(two);
+    if c == b'\r' && d == b'\n' {
+        return Some((5, len));
+    }
+    (three <= 9 && d == b'\r' && e == b'\n').then_some((6, len * 10 + usize::from(three)))
+}
+
 enum Step {
     Command { len: usize, canonical: bool, inline: bool },
     Skip { len: usize, empty_line: bool },
@@ -483,26 +506,20 @@ impl Bulks {
     ) -> Result<Option<usize>, ProtocolError> {
         // Most arguments are short and lie here as a whole; all others, and all errors, take the long way.
         let short_max = limits.bulk_len_max.min(UNAUTHENTICATED_BULK_MAX as u64) as usize;
-        let digit = |byte: u8| usize::from(byte - b'0');
-        while self.remaining > 0 && self.len.is_none() {
-            let rest = command.get(self.at..).unwrap_or_default();
-            let (head, len) = match *rest {
-                [b'$', a @ b'0'..=b'9', b'\r', b'\n', ..] => (4, digit(a)),
-                [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => (5, digit(a) * 10 + digit(b)),
-                [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] => {
-                    (6, digit(a) * 100 + digit(b) * 10 + digit(c))
-                }
-                _ => break,
-            };
-            if len > short_max {
+        let (mut at, mut remaining) = (self.at, self.remaining);
+        while remaining > 0 && self.len.is_none() {
+            let Some((head, len)) = command.get(at..).and_then(short_head) else { break };
+            let start = at + head;
+            let end = start + len;
+            if len > short_max || end + 2 > command.len() {
                 break;
             }
-            let Some(&[cr, lf]) = rest.get(head + len..head + len + 2) else { break };
-            spans.push(Span { start: base + (self.at + head) as u32, len: len as u32 });
-            self.canonical &= cr == b'\r' && lf == b'\n';
-            self.at += head + len + 2;
-            self.remaining -= 1;
+            spans.push(Span { start: base + start as u32, len: len as u32 });
+            self.canonical &= command[end..end + 2] == *b"\r\n";
+            at = end + 2;
+            remaining -= 1;
         }
+        (self.at, self.remaining) = (at, remaining);
         if self.remaining == 0 {
             return Ok(None);
         }

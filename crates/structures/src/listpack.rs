@@ -348,9 +348,38 @@ impl Listpack {
         self.splice(self.bytes.len(), 0, 0, &Encoded::int(value));
     }
 
+    /// Moves little of a long listpack: see [`Blob::resize_gap_in_front`].
     #[inline]
     pub fn push_front(&mut self, value: &[u8]) {
-        self.splice(HEADER, 0, 0, &Encoded::text(value));
+        let encoded = Encoded::text(value);
+        let len = encoded.stored_len();
+        self.bytes.resize_gap_in_front(HEADER, 0, len);
+        encoded.write(&mut self.bytes[HEADER..HEADER + len]);
+        self.update_header(0, 1);
+    }
+
+    /// Deletes the first entry, if there is one. As [`Listpack::push_front`].
+    #[inline]
+    pub fn delete_first(&mut self) {
+        if !self.is_empty() {
+            self.bytes.resize_gap_in_front(HEADER, stored_len(&self.bytes[HEADER..]), 0);
+            self.update_header(1, 0);
+        }
+    }
+
+    /// Deletes the last entry, if there is one.
+    #[inline]
+    pub fn delete_last(&mut self) {
+        if let Some(pos) = self.last() {
+            self.bytes.resize_gap(pos.at(), self.bytes.len() - pos.at(), 0);
+            self.update_header(1, 0);
+        }
+    }
+
+    /// Gives back what pushing and deleting in front has left unused.
+    #[inline]
+    pub fn trim_room(&mut self) {
+        self.bytes.trim_room();
     }
 
     /// Appends all values, growing once.
@@ -481,12 +510,14 @@ impl Listpack {
         tail
     }
 
+    #[inline]
     fn set_header_count(&mut self, count: usize) {
         let count = u16::try_from(count).unwrap_or(COUNT_UNKNOWN);
         self.bytes[..HEADER].copy_from_slice(&count.to_le_bytes());
     }
 
     /// An unknown count stays unknown, as in Redis.
+    #[inline]
     fn update_header(&mut self, removed: usize, added: usize) {
         let count = self.header_count();
         if count != COUNT_UNKNOWN {
@@ -494,6 +525,7 @@ impl Listpack {
         }
     }
 
+    #[inline]
     fn splice(&mut self, at: usize, removed_len: usize, removed: usize, encoded: &Encoded<'_>) {
         let added_len = encoded.stored_len();
         self.resize_gap(at, removed_len, added_len);
@@ -648,6 +680,12 @@ impl<'a> Iterator for Iter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Entry<'a>> {
         let entry = &self.bytes[self.at..];
+        // Most entries are short strings, whose length is found once for both.
+        if let Some(&byte @ 0x80..=0xBF) = entry.first() {
+            let len = usize::from(byte & 0x3F);
+            self.at += 2 + len;
+            return Some(Entry::Str(&entry[1..1 + len]));
+        }
         if entry.is_empty() {
             return None;
         }
@@ -773,7 +811,11 @@ impl<'a> Encoded<'a> {
     #[inline]
     fn write(&self, out: &mut [u8]) {
         let (head, out) = out.split_at_mut(self.head_len);
-        head.copy_from_slice(&self.head[..self.head_len]);
+        match head {
+            // Nearly always: one store instead of a call.
+            [only] => *only = self.head[0],
+            head => head.copy_from_slice(&self.head[..self.head_len]),
+        }
         let (body, backlen) = out.split_at_mut(self.body.len());
         body.copy_from_slice(self.body);
         let mut rest = self.head_len + self.body.len();

@@ -113,7 +113,7 @@ impl Quicklist {
                 list.push_front(value);
                 *count += 1;
             }
-            _ => self.nodes.push_front(self.limits.node(value)),
+            _ => self.push_node_front(value),
         }
         self.after_change(change);
     }
@@ -131,6 +131,15 @@ impl Quicklist {
         self.after_change(change);
     }
 
+    #[inline(never)]
+    fn push_node_front(&mut self, value: &[u8]) {
+        // Nothing more is pushed in front of what was the first node.
+        if let Some(Node::Packed { list, .. }) = self.nodes.front_mut() {
+            list.trim_room();
+        }
+        self.nodes.push_front(self.limits.node(value));
+    }
+
     /// Takes the first element out and passes it to `take`, without a copy of its own.
     pub fn pop_front_with<R>(&mut self, take: impl FnOnce(Entry<'_>) -> R) -> Option<R> {
         let change = self.before_end_changes(true);
@@ -138,9 +147,8 @@ impl Quicklist {
         self.len -= 1;
         let taken = match node {
             Node::Packed { count, list } if *count > 1 => {
-                let pos = list.first().expect(COUNTED);
-                let taken = take(list.at(pos));
-                list.delete(pos, 1);
+                let taken = take(list.at(list.first().expect(COUNTED)));
+                list.delete_first();
                 *count -= 1;
                 Some(taken)
             }
@@ -157,9 +165,8 @@ impl Quicklist {
         self.len -= 1;
         let taken = match node {
             Node::Packed { count, list } if *count > 1 => {
-                let pos = list.last().expect(COUNTED);
-                let taken = take(list.at(pos));
-                list.delete(pos, 1);
+                let taken = take(list.at(list.last().expect(COUNTED)));
+                list.delete_last();
                 *count -= 1;
                 Some(taken)
             }
@@ -558,6 +565,26 @@ impl<'a> Iter<'a> {
     }
 }
 
+impl<'a> Iter<'a> {
+    /// Visits the first `count` elements of what is left, or all if there are fewer.
+    #[inline]
+    pub fn visit(mut self, mut count: usize, mut visit: impl FnMut(Entry<'a>)) {
+        // Visited in one place, so that it is worth being inlined there.
+        while count > 0 {
+            match self.node.next() {
+                Some(entry) => {
+                    visit(entry);
+                    count -= 1;
+                }
+                None => match self.rest.next() {
+                    Some(node) => self.node = NodeIter::of(node),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
 impl<'a> RevIter<'a> {
     /// The elements of a list that is one listpack, towards the start.
     pub fn of_pack(entries: listpack::RevIter<'a>) -> RevIter<'a> {
@@ -574,10 +601,7 @@ impl<'a> Iterator for Iter<'a> {
             if let Some(entry) = self.node.next() {
                 return Some(entry);
             }
-            self.node = match self.rest.next()? {
-                Node::Packed { list, .. } => NodeIter::Packed(list.iter()),
-                Node::Plain(bytes) => NodeIter::Plain(Some(bytes)),
-            };
+            self.node = NodeIter::of(self.rest.next()?);
         }
     }
 }
@@ -788,6 +812,16 @@ const EMPTY_LISTPACK: usize = 7;
 enum NodeIter<'a, I> {
     Packed(I),
     Plain(Option<&'a [u8]>),
+}
+
+impl<'a> NodeIter<'a, listpack::Iter<'a>> {
+    #[inline]
+    fn of(node: &'a Node) -> Self {
+        match node {
+            Node::Packed { list, .. } => NodeIter::Packed(list.iter()),
+            Node::Plain(bytes) => NodeIter::Plain(Some(bytes)),
+        }
+    }
 }
 
 impl<'a, I: Iterator<Item = Entry<'a>>> Iterator for NodeIter<'a, I> {
@@ -1046,6 +1080,10 @@ mod tests {
                 prop_assert!(list.index(index as i64 - model.len() as i64).unwrap().eq_bytes(value));
                 prop_assert_eq!(list.position(value), model.iter().position(|element| element == value));
                 prop_assert!(list.iter_from(index).map(|entry| entry.to_vec()).eq(model[index..].iter().cloned()));
+                let mut visited = Vec::new();
+                list.iter_from(index).visit(index + 1, |entry| visited.push(entry.to_vec()));
+                let end = (index * 2 + 1).min(model.len());
+                prop_assert!(visited == model[index..end]);
                 prop_assert!(list.iter_rev_from(index).map(|entry| entry.to_vec()).eq(model[..=index].iter().rev().cloned()));
             }
             prop_assert_eq!(list.index(model.len() as i64), None);

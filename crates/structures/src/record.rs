@@ -184,6 +184,20 @@ impl<P> Record<P> {
         }
     }
 
+    /// The value if it is a payload: what [`Record::value`] gives, without a look at the other kinds.
+    #[inline]
+    pub fn payload(&self) -> Option<&P> {
+        // SAFETY: as in `value`.
+        (self.kind() == PAYLOAD).then(|| unsafe { &*self.fixed_at().cast::<P>() })
+    }
+
+    /// The value if it is a payload, to be changed in place.
+    #[inline]
+    pub fn payload_mut(&mut self) -> Option<&mut P> {
+        // SAFETY: as in `value_mut`.
+        (self.kind() == PAYLOAD).then(|| unsafe { &mut *self.fixed_at().cast::<P>() })
+    }
+
     /// Replaces the value; key, meta and expiry stay. Returns the payload that was there, for the caller to free
     /// where it likes.
     pub fn set_bytes(&mut self, value: &[u8]) -> Option<P> {

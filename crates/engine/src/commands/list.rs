@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use structures::listpack::Entry;
 use structures::number::IntText;
 
-use crate::commands::elements::counted_keys;
+use crate::commands::elements::{counted_keys, reply_entry};
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::notify::Event;
 
@@ -358,18 +358,12 @@ fn rpushx(ctx: &mut Ctx<'_>) -> CmdResult {
 #[inline]
 fn push(ctx: &mut Ctx<'_>, end: End, create: bool) -> CmdResult {
     let (key, elements) = (ctx.key(1), ctx.argv.tail(2));
-    let limits = ctx.store.limits.clone();
-    let push_all = |list: &mut List| {
+    let length = if let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? {
+        let list: &mut List = &mut list;
         elements.iter().for_each(|element| list.push(end, element));
         list.len()
-    };
-    let length = if let Some(mut list) = ctx.store.write_list(key).map_err(wrong_type)? {
-        push_all(&mut list)
     } else if create {
-        let mut list = List::with_limits(&limits);
-        let length = push_all(&mut list);
-        ctx.store.add(key, Object::List(list));
-        length
+        make(ctx, key, end, elements)
     } else {
         ctx.reply.int(0);
         return Ok(());
@@ -378,6 +372,15 @@ fn push(ctx: &mut Ctx<'_>, end: End, create: bool) -> CmdResult {
     ctx.store.modified_times(key.bytes, elements.len());
     ctx.store.notify(Event::LIST, push_event(end), key.bytes);
     Ok(())
+}
+
+/// Adds a list of these elements; their number.
+#[inline(never)]
+fn make(ctx: &mut Ctx<'_>, key: keyspace::Key<'_>, end: End, elements: Args<'_>) -> usize {
+    let mut list = List::with_limits(&ctx.store.limits);
+    elements.iter().for_each(|element| list.push(end, element));
+    ctx.store.add(key, Object::List(list));
+    elements.len()
 }
 
 fn linsert(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -454,7 +457,7 @@ fn lrange(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     let reply = &mut ctx.reply;
     reply.array(count);
-    list.iter_from(start).take(count).for_each(|entry| write(reply, entry));
+    list.iter_from(start).visit(count, |entry| reply_entry(reply, entry));
     Ok(())
 }
 
