@@ -189,6 +189,14 @@ pub const KNOWN: &[Known] = &[
         applies: |case| !case.old && case.argv[0].ends_with("scan") && case.peer_says("ERR invalid cursor"),
     },
     Known {
+        compat: "a number that `SORT` reads in hexadecimal, after blanks, or before a NUL",
+        applies: |case| {
+            !case.old
+                && matches!(case.argv[0].as_str(), "sort" | "sort_ro")
+                && case.peer_says("ERR One or more scores can't be converted")
+        },
+    },
+    Known {
         compat: "a score or a bound in hexadecimal, after blanks, or with a NUL",
         applies: |case| {
             let odd = |text: &str| {
