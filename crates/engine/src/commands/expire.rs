@@ -17,8 +17,8 @@ use crate::store::Expiry;
 pub const COMMANDS: &[Command<Handler>] =
     &[EXPIRE, EXPIREAT, EXPIRETIME, PERSIST, PEXPIRE, PEXPIREAT, PEXPIRETIME, PTTL, TTL];
 
-/// `[NX|XX|GT|LT]`, which [`Conditions`] reads.
-const CONDITION: Arg = Arg::one_of(
+/// `[NX|XX|GT|LT]`
+pub(super) const CONDITION: Arg = Arg::one_of(
     "condition",
     &[
         Arg::pure_token("nx", "NX"),
@@ -27,7 +27,6 @@ const CONDITION: Arg = Arg::one_of(
         Arg::pure_token("lt", "LT"),
     ],
 )
-.since("7.0.0")
 .optional();
 
 /// EXPIRE key seconds [NX|XX|GT|LT]
@@ -43,7 +42,7 @@ const EXPIRE: Command<Handler> = Command {
         since: "1.0.0",
         complexity: "O(1)",
         history: &[("7.0.0", "NX, XX, GT and LT.")],
-        arguments: &[Arg::key("key", 0), Arg::integer("seconds"), CONDITION],
+        arguments: &[Arg::key("key", 0), Arg::integer("seconds"), CONDITION.since("7.0.0")],
         ..Docs::NONE
     },
     ..Command::runs(expire)
@@ -62,7 +61,7 @@ const EXPIREAT: Command<Handler> = Command {
         since: "1.2.0",
         complexity: "O(1)",
         history: &[("7.0.0", "NX, XX, GT and LT.")],
-        arguments: &[Arg::key("key", 0), Arg::unix_time("unix-time-seconds"), CONDITION],
+        arguments: &[Arg::key("key", 0), Arg::unix_time("unix-time-seconds"), CONDITION.since("7.0.0")],
         ..Docs::NONE
     },
     ..Command::runs(expireat)
@@ -117,7 +116,7 @@ const PEXPIRE: Command<Handler> = Command {
         since: "2.6.0",
         complexity: "O(1)",
         history: &[("7.0.0", "NX, XX, GT and LT.")],
-        arguments: &[Arg::key("key", 0), Arg::integer("milliseconds"), CONDITION],
+        arguments: &[Arg::key("key", 0), Arg::integer("milliseconds"), CONDITION.since("7.0.0")],
         ..Docs::NONE
     },
     ..Command::runs(pexpire)
@@ -136,7 +135,7 @@ const PEXPIREAT: Command<Handler> = Command {
         since: "2.6.0",
         complexity: "O(1)",
         history: &[("7.0.0", "NX, XX, GT and LT.")],
-        arguments: &[Arg::key("key", 0), Arg::unix_time("unix-time-milliseconds"), CONDITION],
+        arguments: &[Arg::key("key", 0), Arg::unix_time("unix-time-milliseconds"), CONDITION.since("7.0.0")],
         ..Docs::NONE
     },
     ..Command::runs(pexpireat)

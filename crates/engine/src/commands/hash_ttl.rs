@@ -14,6 +14,7 @@ use keyspace::{FieldExpiry, Hash, Object};
 use resp::Args;
 use structures::number::IntText;
 
+use crate::commands::expire::CONDITION;
 use crate::commands::hash::{field_time, live_hash, write_or_null};
 use crate::ctx::{CmdResult, Ctx, Handler, wrong_type};
 use crate::notify::Event;
@@ -56,16 +57,6 @@ const COMPLEXITY: &str = "O(N) where N is the number of specified fields";
 const KEY: Arg = Arg::key("key", 0);
 const FIELDS: Arg =
     Arg::block("fields", &[Arg::integer("numfields"), Arg::string("field").multiple()]).token("FIELDS");
-const CONDITION: Arg = Arg::one_of(
-    "condition",
-    &[
-        Arg::pure_token("nx", "NX"),
-        Arg::pure_token("xx", "XX"),
-        Arg::pure_token("gt", "GT"),
-        Arg::pure_token("lt", "LT"),
-    ],
-)
-.optional();
 const SECONDS: Arg = Arg::integer("seconds");
 const MILLISECONDS: Arg = Arg::integer("milliseconds");
 const UNIX_SECONDS: Arg = Arg::unix_time("unix-time-seconds");

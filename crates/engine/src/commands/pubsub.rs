@@ -298,18 +298,16 @@ fn subscribe_to_shards(ctx: &mut Ctx<'_>) -> CmdResult {
 
 fn unsubscribe(ctx: &mut Ctx<'_>, kind: Kind) -> CmdResult {
     let Some(id) = listener(ctx) else { return Ok(()) };
+    let end = |ctx: &mut Ctx<'_>, name: &[u8]| {
+        pubsub::unsubscribe(ctx.store, ctx.core, ctx.session, id, kind, name);
+        confirm(ctx, id, kind.left(), (kind, Some(name)));
+    };
     if ctx.argv.len() > 1 {
-        for name in ctx.argv.tail(1).iter() {
-            pubsub::unsubscribe(ctx.store, ctx.core, ctx.session, id, kind, name);
-            confirm(ctx, id, kind.left(), (kind, Some(name)));
-        }
+        ctx.argv.tail(1).iter().for_each(|name| end(ctx, name));
         return Ok(());
     }
     let names = ctx.session.pubsub.as_ref().map_or_else(Vec::new, |subscriptions| subscriptions.names(kind));
-    for name in &names {
-        pubsub::unsubscribe(ctx.store, ctx.core, ctx.session, id, kind, name);
-        confirm(ctx, id, kind.left(), (kind, Some(name)));
-    }
+    names.iter().for_each(|name| end(ctx, name));
     if names.is_empty() {
         confirm(ctx, id, kind.left(), (kind, None));
     }
