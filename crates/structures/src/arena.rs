@@ -884,7 +884,7 @@ mod tests {
                 _ => 1 + rng() % 160,
             } as usize;
             // Grows for a while, then shrinks, and again.
-            let grows = step * 8 / steps % 2 == 0;
+            let grows = (step * 8 / steps).is_multiple_of(2);
             match rng() % 8 {
                 0 if !blocks.is_empty() => {
                     let index = rng() as usize % blocks.len();

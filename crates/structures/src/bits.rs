@@ -280,7 +280,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(cases(256, 3))]
+        #![proptest_config(cases(256, 1))]
 
         #[test]
         fn counts_and_finds_what_a_loop_over_bits_does(text in texts(), a in any::<usize>(), b in any::<usize>()) {

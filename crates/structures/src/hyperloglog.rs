@@ -786,10 +786,9 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "16,384 registers in safe code")]
     fn estimates_are_close() {
-        for (elements, most) in
-            [(1u64, 0), (10, 1), (1000, 30), (100_000, 3000)].into_iter().take(fewer(4, 2))
-        {
+        for (elements, most) in [(1u64, 0), (10, 1), (1000, 30), (100_000, 3000)] {
             let bytes = with((0..elements).map(|element| element ^ 0x5eed), 3000);
             assert!(count(&bytes).abs_diff(elements) <= most, "{elements}: {}", count(&bytes));
         }
@@ -809,6 +808,7 @@ mod tests {
         #![proptest_config(cases(128, 1))]
 
         #[test]
+        #[cfg_attr(miri, ignore = "16,384 registers in safe code; merging takes the same vector instructions")]
         fn both_forms_hold_the_same_registers(places in places(), sparse_bytes_max in 20..400usize) {
             let mut model = vec![0; REGISTERS];
             let mut sparse = EMPTY.to_vec();
