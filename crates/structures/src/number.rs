@@ -686,6 +686,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "thousands of digits in safe code")]
     fn long_doubles_count_as_the_x87_does() {
         for (a, b, expected) in [
             ("3", "1.1", "4.1"),
@@ -743,6 +744,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "thousands of digits in safe code")]
     fn long_doubles_refuse_what_redis_refuses() {
         for input in [
             "",
