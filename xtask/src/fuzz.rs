@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: libFuzzer over the targets of `crates/fuzz`.
 //!
 //! Rust's stable compiler can instrument for coverage, so no nightly is needed; what only nightly has is the address
-//! sanitizer, which `structures` does not miss: its unsafe code runs under Miri. Overflow checks and debug assertions are on.
+//! sanitizer, which `structures` does not miss: its unsafe code runs under Miri (`cargo xtask miri`). Overflow checks and debug assertions are on.
 //! Inputs begin with what real servers dump, save and are asked, and are kept between runs.
 
 use std::fs;

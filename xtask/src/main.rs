@@ -4,6 +4,7 @@ mod bench;
 mod client;
 mod diff;
 mod fuzz;
+mod miri;
 mod packages;
 mod peers;
 mod process;
@@ -39,6 +40,8 @@ enum Verb {
     Diff(diff::Options),
     /// Look for bytes that make a parser, RESTORE or a snapshot's load crash, hang or take much memory
     Fuzz(fuzz::Options),
+    /// Run the tests of the unsafe code in Miri, which needs a nightly toolchain with it
+    Miri(miri::Options),
     /// Run the simulator; what follows is passed on, see `cargo xtask sim -- --help`
     Sim {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -66,6 +69,11 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Verb::Fuzz(options) => {
             let counts = fuzz::run(&options)?;
+            println!("{} passed, {} failed", counts.passed, counts.failed);
+            return Ok(exit_code(counts.failed == 0));
+        }
+        Verb::Miri(options) => {
+            let counts = miri::run(&options)?.unwrap_or_default();
             println!("{} passed, {} failed", counts.passed, counts.failed);
             return Ok(exit_code(counts.failed == 0));
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{diff, packages, peers, process, tidy, upstream, workspace};
+use crate::{diff, miri, packages, peers, process, tidy, upstream, workspace};
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -52,6 +52,7 @@ const STEPS: &[Step] = &[
     ("peers", |_| peers::print(false).map(|()| Outcome::Ran(one(true)))),
     ("workspace tests", workspace_tests),
     ("doc tests", |_| counted(cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]), parse_cargo_test)),
+    ("miri", run_miri),
     ("diff", run_diff),
     ("upstream", run_upstream),
     ("sim", sim),
@@ -190,6 +191,13 @@ fn run_upstream(_: &Options) -> Result<Outcome> {
     }
     let counts = upstream::run(&upstream::Options::default_list())?;
     Ok(Outcome::Ran(Counts { passed: counts.passed, failed: counts.failed }))
+}
+
+fn run_miri(_: &Options) -> Result<Outcome> {
+    Ok(match miri::run(&miri::Options::short())? {
+        Some(counts) => Outcome::Ran(Counts { passed: counts.passed, failed: counts.failed }),
+        None => Outcome::Skipped("no nightly toolchain with miri".to_owned()),
+    })
 }
 
 fn run_diff(_: &Options) -> Result<Outcome> {

@@ -800,17 +800,7 @@ impl Heap {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// splitmix64.
-    fn random_numbers(mut state: u64) -> impl FnMut() -> u64 {
-        move || {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-    }
+    use crate::testing::{fewer, random_numbers};
 
     /// A block filled with a byte of its own, freed when dropped.
     struct Filled {
@@ -834,7 +824,8 @@ mod tests {
         fn assert_whole(&self, size: usize) {
             // SAFETY: the block is ours and written.
             let bytes = unsafe { std::slice::from_raw_parts(self.block.as_ptr(), size) };
-            assert!(bytes.iter().all(|&byte| byte == self.byte), "somebody else wrote into the block");
+            // As slices, which Miri compares at one go.
+            assert!(*bytes == [self.byte; 4096][..size], "somebody else wrote into the block");
         }
 
         fn resize(&mut self, size: usize) {
@@ -885,7 +876,7 @@ mod tests {
         let mut rng = random_numbers(7);
         let before = own_usage().allocated;
         let mut blocks: Vec<Filled> = Vec::new();
-        let steps = if cfg!(miri) { 2_000 } else { 400_000 };
+        let steps = fewer(400_000, 1_000);
         for step in 0..steps {
             let size = match rng() % 16 {
                 0 => 1 + rng() % 4096,
@@ -893,7 +884,7 @@ mod tests {
                 _ => 1 + rng() % 160,
             } as usize;
             // Grows for a while, then shrinks, and again.
-            let grows = step * 8 / steps % 2 == 0;
+            let grows = (step * 8 / steps).is_multiple_of(2);
             match rng() % 8 {
                 0 if !blocks.is_empty() => {
                     let index = rng() as usize % blocks.len();
@@ -919,7 +910,7 @@ mod tests {
     fn what_is_empty_is_given_back() {
         std::thread::spawn(|| {
             let before = own_usage().held;
-            let count = if cfg!(miri) { 3 * CHUNK / 1024 } else { 40_000 };
+            let count = fewer(40_000, 3 * CHUNK / 1024);
             let blocks: Vec<Filled> = (0..count).map(|n| Filled::new(1000, n as u8)).collect();
             let full = own_usage();
             assert!(full.held as usize >= count * 1000);
@@ -938,15 +929,16 @@ mod tests {
     #[test]
     fn a_free_place_is_used_before_new_memory() {
         std::thread::spawn(|| {
-            let mut blocks: Vec<Filled> = (0..2000).map(|n| Filled::new(200, n as u8)).collect();
+            let count = fewer(2000, 400);
+            let mut blocks: Vec<Filled> = (0..count).map(|n| Filled::new(200, n as u8)).collect();
             let held = own_usage().held;
-            for round in 0..20u8 {
+            for round in 0..fewer(20, 4) {
                 let mut index = 0;
                 blocks.retain(|_| {
                     index += 1;
-                    index % 3 != usize::from(round % 3)
+                    index % 3 != round % 3
                 });
-                blocks.extend((blocks.len()..2000).map(|n| Filled::new(200, n as u8)));
+                blocks.extend((blocks.len()..count).map(|n| Filled::new(200, n as u8)));
             }
             assert_eq!(own_usage().held, held);
         })
@@ -957,7 +949,7 @@ mod tests {
     #[test]
     fn blocks_are_freed_on_other_threads_and_their_places_used_again() {
         std::thread::spawn(|| {
-            let count = if cfg!(miri) { 100 } else { 20_000 };
+            let count = fewer(20_000, 100);
             let before = own_usage();
             for _ in 0..5 {
                 let blocks: Vec<Filled> = (0..count).map(|n| Filled::new(100 + n % 3 * 8, n as u8)).collect();
@@ -1005,12 +997,13 @@ mod tests {
     #[test]
     fn blocks_outlive_their_thread() {
         let before = usage();
-        let rounds = if cfg!(miri) { 3 } else { 40 };
+        let rounds = fewer(40, 2) as u8;
         for round in 0..rounds {
-            let blocks: Vec<Filled> =
-                std::thread::spawn(move || (0..300).map(|n| Filled::new(1 + n * 5 % 1024, round)).collect())
-                    .join()
-                    .expect("no panic");
+            let blocks: Vec<Filled> = std::thread::spawn(move || {
+                (0..fewer(300, 150)).map(|n| Filled::new(1 + n * 7 % 1024, round)).collect()
+            })
+            .join()
+            .expect("no panic");
             blocks.iter().for_each(|block| block.assert_whole(block.size));
             // Freed here, while the heap is in the pool or another thread's.
             let (mine, theirs): (Vec<_>, Vec<_>) =
@@ -1033,7 +1026,7 @@ mod tests {
             }
         }
         thread_local!(static LAST: Last = const { Last });
-        for _ in 0..20 {
+        for _ in 0..fewer(20, 4) {
             std::thread::spawn(|| {
                 // Destructors run in the order of first use or in reverse: both orders are met.
                 LAST.with(|_| ());
@@ -1047,7 +1040,7 @@ mod tests {
 
     #[test]
     fn many_threads_pass_blocks_around() {
-        let (threads, rounds) = if cfg!(miri) { (3, 10) } else { (4, 400) };
+        let (threads, rounds) = (fewer(4, 3), fewer(400, 10));
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| std::sync::mpsc::channel::<Vec<Filled>>()).unzip();
         let workers: Vec<_> = receivers

@@ -240,6 +240,7 @@ fn each(out: &mut [u8], other: &[u8], join: impl Fn(u8, u8) -> u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{cases, fewer};
     use proptest::prelude::*;
 
     fn bits(bytes: &[u8]) -> Vec<bool> {
@@ -249,12 +250,13 @@ mod tests {
     /// Texts with long runs of equal bytes, across the sizes of words, steps and blocks.
     fn texts() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![Just(0), Just(0xff), any::<u8>()];
-        let run = (byte, prop_oneof![1..4usize, 30..70usize, 500..600usize]);
-        prop::collection::vec(run, 0..8)
+        let run = (byte, prop_oneof![1..4usize, 30..70usize, fewer(500, 70)..fewer(600, 75)]);
+        prop::collection::vec(run, 0..fewer(8, 3))
             .prop_map(|runs| runs.into_iter().flat_map(|(byte, count)| vec![byte; count]).collect())
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "blocks of 4 KiB, byte by byte, in safe code")]
     fn combining_goes_beyond_a_block() {
         let (long, short) = (vec![0b1100; 3 * BLOCK + 5], vec![0b1010; BLOCK + 3]);
         let check = |how, head, tail| {
@@ -278,9 +280,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default()
-        })]
+        #![proptest_config(cases(256, 1))]
 
         #[test]
         fn counts_and_finds_what_a_loop_over_bits_does(text in texts(), a in any::<usize>(), b in any::<usize>()) {

@@ -309,6 +309,7 @@ impl fmt::Debug for Blob {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{cases, fewer};
     use proptest::prelude::*;
 
     #[test]
@@ -326,7 +327,7 @@ mod tests {
     fn pushing_in_front_of_many_bytes_moves_few_and_room_stays_an_eighth() {
         let mut blob = Blob::from(&[7; ROOMY_FROM][..]);
         let (mut blocks, mut model) = (0, blob.to_vec());
-        for n in 0..4000usize {
+        for n in 0..fewer(4000, 400) {
             let block = blob.start();
             blob.resize_gap_in_front(2, 0, 5);
             blob[2..7].fill(n as u8);
@@ -346,7 +347,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cases(200, 4))]
 
         #[test]
         fn gaps_move_what_follows_and_keep_the_prefix(

@@ -403,6 +403,7 @@ fn gather(bits: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::cases;
     use proptest::prelude::*;
 
     const PALERMO: Point = Point { longitude: 13.361389, latitude: 38.115556 };
@@ -473,6 +474,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256, 2))]
+
         #[test]
         fn decoding_stays_within_a_cell(point in points()) {
             let decoded = Point::decode(point.encode());

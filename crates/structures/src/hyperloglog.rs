@@ -667,6 +667,7 @@ impl Registers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{cases, fewer};
     use proptest::prelude::*;
 
     fn with(elements: impl IntoIterator<Item = u64>, sparse_bytes_max: usize) -> Vec<u8> {
@@ -785,6 +786,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "16,384 registers in safe code")]
     fn estimates_are_close() {
         for (elements, most) in [(1u64, 0), (10, 1), (1000, 30), (100_000, 3000)] {
             let bytes = with((0..elements).map(|element| element ^ 0x5eed), 3000);
@@ -796,15 +798,17 @@ mod tests {
     fn places() -> impl Strategy<Value = Vec<Place>> {
         let index = prop_oneof![0..40usize, 1000..1300usize, 0..REGISTERS, REGISTERS - 20..REGISTERS];
         let rank = prop_oneof![8 => 1..4u8, 1 => 1..=32u8];
-        prop::collection::vec((index, rank).prop_map(|(index, rank)| Place { index, rank }), 0..300)
+        prop::collection::vec(
+            (index, rank).prop_map(|(index, rank)| Place { index, rank }),
+            0..fewer(300, 40),
+        )
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 2 } else { 128 }, failure_persistence: None, ..ProptestConfig::default()
-        })]
+        #![proptest_config(cases(128, 1))]
 
         #[test]
+        #[cfg_attr(miri, ignore = "16,384 registers in safe code; merging takes the same vector instructions")]
         fn both_forms_hold_the_same_registers(places in places(), sparse_bytes_max in 20..400usize) {
             let mut model = vec![0; REGISTERS];
             let mut sparse = EMPTY.to_vec();

@@ -377,6 +377,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{cases, fewer};
 
     fn of(members: &[i64]) -> Intset {
         let mut set = Intset::new();
@@ -449,8 +450,10 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256, 3))]
+
         #[test]
-        fn behaves_as_an_ordered_set(ops in prop::collection::vec((any::<bool>(), member()), 0..120)) {
+        fn behaves_as_an_ordered_set(ops in prop::collection::vec((any::<bool>(), member()), 0..fewer(120, 30))) {
             let mut set = Intset::new();
             let mut model = BTreeSet::new();
             for (add, value) in ops {

@@ -17,4 +17,6 @@ pub mod partial_sort;
 pub mod quicklist;
 pub mod record;
 pub mod table;
+#[cfg(test)]
+mod testing;
 mod vector;

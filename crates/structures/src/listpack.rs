@@ -958,6 +958,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{cases, fewer};
 
     fn texts(list: &Listpack) -> Vec<Vec<u8>> {
         list.iter().map(|entry| entry.to_vec()).collect()
@@ -1036,6 +1037,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "65,536 elements, which it is about, take minutes")]
     fn counts_past_16_bits_become_unknown_and_are_walked() {
         let mut list = Listpack::new();
         list.append_many((0..65_534).map(|_| &b"1"[..]));
@@ -1158,8 +1160,10 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256, 3))]
+
         #[test]
-        fn behaves_as_a_vector_of_strings(ops in prop::collection::vec(op(), 1..60)) {
+        fn behaves_as_a_vector_of_strings(ops in prop::collection::vec(op(), 1..fewer(60, 12))) {
             let mut list = Listpack::new();
             let mut model: Vec<Vec<u8>> = Vec::new();
             for op in ops {

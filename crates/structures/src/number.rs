@@ -549,6 +549,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::cases;
 
     fn text(push: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
@@ -685,6 +686,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "thousands of digits in safe code")]
     fn long_doubles_count_as_the_x87_does() {
         for (a, b, expected) in [
             ("3", "1.1", "4.1"),
@@ -742,6 +744,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "thousands of digits in safe code")]
     fn long_doubles_refuse_what_redis_refuses() {
         for input in [
             "",
@@ -797,6 +800,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256, 2))]
+
         #[test]
         fn seventeen_decimals_are_exact(bits: u64, degrees in -180.0..180.0, scale in 0i32..20) {
             for value in [f64::from_bits(bits), degrees, degrees * 0.5f64.powi(scale), degrees.round() / 8.0] {

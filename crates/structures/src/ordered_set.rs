@@ -709,6 +709,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use crate::testing::{cases, fewer};
+
     /// Orders as the set does, for the model.
     #[derive(Debug, Clone, Copy, PartialEq)]
     struct Score(f64);
@@ -820,7 +822,7 @@ mod tests {
 
     #[test]
     fn elements_in_order_fill_their_leaves() {
-        let count = if cfg!(miri) { 300u32 } else { 10_000 };
+        let count = fewer(10_000, 120) as u32;
         for descending in [false, true] {
             let mut set = OrderedSet::new();
             for n in 0..count {
@@ -836,7 +838,7 @@ mod tests {
     #[test]
     fn a_range_of_ranks_is_removed_in_order() {
         let mut set = OrderedSet::new();
-        let count = if cfg!(miri) { 150u32 } else { 5000 };
+        let count = fewer(5000, 100) as u32;
         (0..count).for_each(|n| {
             set.insert(format!("{n:05}").as_bytes(), f64::from(n / 7));
         });
@@ -878,7 +880,7 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let members = if cfg!(miri) { 80u16 } else { 1500 };
+        let members = fewer(1500, 60) as u16;
         let slope = prop_oneof![Just(0.0), Just(1.0), Just(-1.0), Just(0.001)];
         let step = prop_oneof![
             4 => (0..members, 1..members / 2, 1..40u16, -20..20i8, slope).prop_map(|(from, count, stride, score, slope)| {
@@ -889,7 +891,7 @@ mod tests {
             1 => any::<u8>().prop_map(Step::PopLast),
             1 => (0..members, 0..members).prop_map(|(a, b)| Step::RemoveRanks(a, b)),
         ];
-        prop::collection::vec(step, 1..if cfg!(miri) { 6 } else { 30 })
+        prop::collection::vec(step, 1..fewer(30, 6))
     }
 
     fn name(n: u16) -> Vec<u8> {
@@ -897,7 +899,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 150 }, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cases(150, 3))]
 
         #[test]
         fn behaves_as_a_map_and_an_order(steps in steps(), probe in any::<(u16, i8)>()) {

@@ -841,6 +841,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{cases, fewer};
 
     fn of(fill: i32, values: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Quicklist {
         let mut list = Quicklist::new(fill);
@@ -876,7 +877,7 @@ mod tests {
     #[test]
     fn nodes_fill_up_to_their_size_class() {
         for (fill, limit) in [(-1, 4096), (-2, 8192), (-3, 16384), (-4, 32768), (-5, 65536), (-9, 65536)] {
-            let list = of(fill, (0..2000).map(|_| [b'x'; 100]));
+            let list = of(fill, (0..fewer(2000, 700)).map(|_| [b'x'; 100]));
             let first = list.nodes[0].bytes();
             assert!(first <= limit && first + 108 + 103 > limit, "{fill}: {first}");
         }
@@ -995,11 +996,13 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256, 3))]
+
         #[test]
         fn behaves_as_a_vector(
             fill in prop::sample::select(vec![-2, -1, 0, 1, 2, 3, 5, 100]),
             threshold in prop::sample::select(vec![0, 0, 5, 1 << 30]),
-            ops in prop::collection::vec(op(), 0..80),
+            ops in prop::collection::vec(op(), 0..fewer(80, 12)),
         ) {
             let mut list = Quicklist::new(fill);
             list.set_packed_threshold(threshold);

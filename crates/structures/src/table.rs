@@ -1058,6 +1058,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use crate::testing::{cases, fewer, random_numbers};
+
     type Numbers = Table<Record<()>>;
 
     fn key(n: u64) -> Vec<u8> {
@@ -1168,6 +1170,7 @@ mod tests {
         assert_eq!(table.bytes(), 0, "the last removal gives all memory back");
     }
 
+    #[cfg(not(miri))]
     /// Lines of the table read by looking up every entry once.
     fn lines_read(table: &Numbers) -> usize {
         let mut lines = 0;
@@ -1205,7 +1208,7 @@ mod tests {
 
     #[test]
     fn bytes_per_entry_stay_level_while_growing_and_bounded_while_shrinking() {
-        let count = if cfg!(miri) { 400 } else { 60_000 };
+        let count = fewer(60_000, 250) as u64;
         let mut table = Numbers::new();
         for n in 0..count {
             add(&mut table, n);
@@ -1230,7 +1233,7 @@ mod tests {
 
     #[test]
     fn reserving_builds_the_table_at_once() {
-        for entries in [1usize, 7, 8, 100, 333, 1000, if cfg!(miri) { 1500 } else { 50_000 }] {
+        for entries in [1usize, 7, 8, 100, fewer(333, 120), fewer(1000, 150), fewer(50_000, 200)] {
             let mut table = Numbers::new();
             table.reserve(entries);
             let buckets = table.buckets;
@@ -1269,7 +1272,7 @@ mod tests {
     #[test]
     fn every_entry_is_dropped_once() {
         let alive = Rc::new(());
-        let count = if cfg!(miri) { 150 } else { 3000 };
+        let count = fewer(3000, 80) as u64;
         let fill = || {
             let mut table = Table::new();
             for n in 0..count {
@@ -1306,21 +1309,10 @@ mod tests {
         assert_eq!(std::thread::spawn(move || table.into_iter().count()).join().expect("no panic"), 100);
     }
 
-    /// A generator for tests: splitmix64.
-    fn random_numbers(mut state: u64) -> impl FnMut() -> u64 {
-        move || {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-    }
-
     #[test]
     fn random_entries_are_fair() {
         // A low number of draws per entry, but enough to see a bias by the length of chains.
-        let (entries, draws) = if cfg!(miri) { (20u64, 200u64) } else { (700, 350_000) };
+        let (entries, draws) = (fewer(700, 20) as u64, fewer(350_000, 200) as u64);
         let mut table = Numbers::new();
         (0..entries).for_each(|n| add(&mut table, n));
         let mut rng = random_numbers(1);
@@ -1341,15 +1333,16 @@ mod tests {
 
     #[test]
     fn long_chains_are_drawn_from_whole() {
-        // Entries forced into one bucket by choosing their keys.
+        // Entries forced into one bucket by choosing their keys: more than `random` counts on, of which each is rare.
+        let (count, mask) = (fewer(40, 25), fewer(63, 15) as u64);
         let mut table = Numbers::new();
-        let chosen: Vec<u64> = (0u64..).filter(|&n| hash(&key(n)) & 63 == 0).take(40).collect();
+        let chosen: Vec<u64> = (0u64..).filter(|&n| hash(&key(n)) & mask == 0).take(count).collect();
         chosen.iter().for_each(|&n| add(&mut table, n));
         assert_sound(&table);
         let mut rng = random_numbers(3);
         let seen: HashSet<u64> =
-            (0..20_000).map(|_| number(table.random(&mut rng).expect("not empty"))).collect();
-        assert_eq!(seen.len(), 40);
+            (0..fewer(20_000, 500)).map(|_| number(table.random(&mut rng).expect("not empty"))).collect();
+        assert_eq!(seen.len(), count);
         for &n in &chosen {
             assert!(delete(&mut table, n));
             assert_sound(&table);
@@ -1365,14 +1358,14 @@ mod tests {
 
     /// Runs of insertions and removals that grow and shrink the table by a factor, with visits between.
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let keys = if cfg!(miri) { 60u64 } else { 2000 };
+        let keys = fewer(2000, 60) as u64;
         let run = move || (0..keys, 1..keys / 3);
         let step = prop_oneof![
             run().prop_map(|(from, count)| Step::Add(from, count)),
             run().prop_map(|(from, count)| Step::Delete(from, count)),
             (1..40usize).prop_map(Step::Visit),
         ];
-        prop::collection::vec(step, 1..if cfg!(miri) { 6 } else { 40 })
+        prop::collection::vec(step, 1..fewer(40, 6))
     }
 
     fn apply(table: &mut Numbers, model: &mut HashMap<u64, bool>, step: &Step) {
@@ -1396,7 +1389,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 150 }, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cases(150, 3))]
 
         #[test]
         fn behaves_as_a_map(steps in steps()) {

@@ -175,12 +175,15 @@ mod tests {
 
     use super::*;
     use crate::listpack::Listpack;
+    use crate::testing::{cases, fewer};
 
     proptest! {
+        #![proptest_config(cases(256, 3))]
+
         #[test]
         fn has_the_bytes_of_an_exact_listpack(values in prop::collection::vec(
             prop_oneof![any::<i64>().prop_map(Err), (-200i64..200).prop_map(Err),
-                        prop::collection::vec(any::<u8>(), 0..200).prop_map(Ok)], 0..40),
+                        prop::collection::vec(any::<u8>(), 0..200).prop_map(Ok)], 0..fewer(40, 15)),
             replaced in any::<prop::sample::Index>(), by in any::<i64>())
         {
             let mut list = Listpack::new();

@@ -248,6 +248,7 @@ mod tests {
     use rustc_apfloat::{Float, Round};
 
     use super::*;
+    use crate::testing::cases;
 
     fn text(value: f64) -> String {
         let mut out = [0; DIGITS_MAX];
@@ -276,6 +277,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256, 2))]
+
         #[test]
         fn digits_read_back(bits in 1u64..0x7ff0_0000_0000_0000) {
             let value = f64::from_bits(bits);

@@ -154,6 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{cases, fewer};
 
     /// Elements separated by commas, nodes by nothing: what a copy must give is the text of the list as it was.
     fn write(node: NodeRef<'_>, out: &mut Vec<u8>) {
@@ -201,11 +202,13 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256, 3))]
+
         #[test]
         fn a_copy_is_of_the_moment_when_it_began(
             fill in prop_oneof![Just(1), Just(3), Just(8)],
-            before in 0..120usize,
-            steps in proptest::collection::vec(step(), 0..80),
+            before in 0..fewer(120, 30),
+            steps in proptest::collection::vec(step(), 0..fewer(80, 20)),
             dropped in any::<bool>(),
         ) {
             let mut list = Quicklist::new(fill);

@@ -87,14 +87,17 @@ mod tests {
     use super::*;
     use crate::hash::hash;
     use crate::record::{Record, ValueMut, ValueRef};
+    use crate::testing::{cases, fewer};
 
     type Numbers = Table<Record<()>>;
 
     proptest! {
+        #![proptest_config(cases(256, 3))]
+
         #[test]
         fn a_copy_is_of_the_moment_when_it_began(
-            before in 0..400u32,
-            steps in proptest::collection::vec((0..4u8, 0..800u32), 0..300),
+            before in 0..fewer(400, 60) as u32,
+            steps in proptest::collection::vec((0..4u8, 0..fewer(800, 120) as u32), 0..fewer(300, 40)),
             dropped in any::<bool>(),
         ) {
             let mut table: Numbers = Table::new();

@@ -119,6 +119,7 @@ mod tests {
     use crate::hash::hash;
     use crate::record::Record;
     use crate::table::Table;
+    use crate::testing::fewer;
 
     type Keys = Table<Record<Infallible>>;
 
@@ -134,7 +135,7 @@ mod tests {
     /// Sizes on both sides of every doubling of one table against the other's, with buckets that are split and not.
     #[test]
     fn finds_what_look_ups_find() {
-        let max = if cfg!(miri) { 60 } else { 3000 };
+        let max = fewer(3000, 32) as u32;
         let sizes: Vec<u32> = (0..).map(|n: u32| n * n * n / 7).take_while(|size| *size < max).collect();
         for &a in &sizes {
             for &b in &sizes {
@@ -157,8 +158,8 @@ mod tests {
 
     #[test]
     fn ends_when_told() {
-        let (left, right) = (table(0..500), table(0..700));
-        for enough in [1, 31, 32, 33, 499] {
+        let (left, right) = (table(0..fewer(500, 100) as u32), table(0..fewer(700, 150) as u32));
+        for enough in [1, 31, 32, 33, fewer(499, 99)] {
             let mut seen = 0;
             left.select(&right, true, |_| {
                 seen += 1;
