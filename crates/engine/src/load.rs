@@ -255,7 +255,6 @@ impl Loading {
         }
         let used = self.decode(store, bytes)?;
         self.carry.extend_from_slice(&bytes[used..]);
-        store.has_streams |= self.state.builder.streams && self.refuses_commands();
         Ok(())
     }
 
@@ -735,7 +734,6 @@ impl Node {
         let stream_db = loading.state.saved_db.unwrap_or(0).min(self.store.databases() - 1);
         if let Target::Fresh(dbs) = loading.state.target {
             let old = self.store.replace_dbs(dbs);
-            self.store.has_streams = loading.state.builder.streams;
             self.drop_databases(old);
         }
         if loading.state.paused_until_us.is_some() {
@@ -750,7 +748,6 @@ impl Node {
         for index in 0..self.store.databases() {
             self.store.flush_db(index, lazily);
         }
-        self.store.has_streams = false;
     }
 
     /// Frees databases elsewhere; those that a snapshot has not finished with are left to it.

@@ -83,7 +83,6 @@ pub fn reload(store: &mut Store, core: &mut Core, options: ReloadOptions) -> Res
         for index in 0..store.databases() {
             store.flush_db(index, false);
         }
-        store.has_streams = false;
     }
     let now_ms = core.env.unix_ms();
     let mut loading = Loading::reload(&core.config, core.is_replica(), options.merge, now_ms);

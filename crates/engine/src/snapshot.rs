@@ -149,7 +149,7 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dial
 pub fn plan(store: &Store, core: &Core, sink: Sink, dialect: Dialect) -> Plan {
     let features = rdb::Features {
         hash_field_ttl: store.has_field_ttl(),
-        streams: store.has_streams,
+        streams: store.has_streams(),
         ..rdb::Features::default()
     };
     Plan {

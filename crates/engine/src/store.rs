@@ -95,8 +95,6 @@ pub struct Store {
     pub notifications: Notifications,
     pub stats: LookupStats,
     pub reclaim: Box<dyn Reclaim + Send>,
-    /// A stream may be in the data: snapshots need a version that holds all of it.
-    pub has_streams: bool,
     /// Contents that were flushed while a snapshot had yet to read them: it takes them over.
     pub orphans: Vec<Detached>,
     /// What this node has to delete although it is a replica.
@@ -121,7 +119,6 @@ impl Store {
             notifications: Notifications::default(),
             stats: LookupStats::default(),
             reclaim: Box::new(DropNow),
-            has_streams: false,
             orphans: Vec::new(),
             own_expiries: OwnExpiries::default(),
             rng: seed | 1,
@@ -217,6 +214,11 @@ impl Store {
     /// Keys in all databases.
     pub fn total_keys(&self) -> usize {
         self.dbs.iter().map(Db::len).sum()
+    }
+
+    /// True if there is a stream: snapshots need a version that holds all of it.
+    pub fn has_streams(&self) -> bool {
+        self.dbs.iter().any(|db| db.streams() > 0)
     }
 
     /// True if a field of a hash has an expiry: snapshots need a version that can hold it.

@@ -28,8 +28,6 @@ const OUT_OF_ORDER: Malformed = Malformed("Value parts of another type than the 
 pub(crate) struct ValueBuilder {
     kind: Kind,
     part: Part,
-    /// A stream was seen since the builder was made.
-    pub streams: bool,
 }
 
 enum Part {
@@ -71,7 +69,7 @@ impl Built<'_> {
 
 impl ValueBuilder {
     pub fn new() -> ValueBuilder {
-        ValueBuilder { kind: Kind::String, part: Part::Start, streams: false }
+        ValueBuilder { kind: Kind::String, part: Part::Start }
     }
 
     /// A value of this kind follows.
@@ -106,7 +104,6 @@ impl ValueBuilder {
                 return Ok(self.text(text, left));
             }
             (Part::Start, Event::Begin { .. }) if self.kind == Kind::Stream => {
-                self.streams = true;
                 self.part = Part::Stream(Box::default());
             }
             (Part::Stream(_), Event::End) => {

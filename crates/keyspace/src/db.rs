@@ -68,6 +68,8 @@ pub struct Db {
     expires: Expires,
     /// A row for each hash that has fields with an expiry: the time of the first.
     field_expires: Expires,
+    /// How many of the values are streams.
+    streams: usize,
     walk: Option<Walk>,
 }
 
@@ -81,7 +83,13 @@ pub struct Detached {
 
 impl Db {
     pub const fn new() -> Self {
-        Db { table: Table::new(), expires: Expires::new(), field_expires: Expires::new(), walk: None }
+        Db {
+            table: Table::new(),
+            expires: Expires::new(),
+            field_expires: Expires::new(),
+            streams: 0,
+            walk: None,
+        }
     }
 
     /// Number of keys, expired ones that were not deleted yet included.
@@ -101,6 +109,11 @@ impl Db {
     #[inline]
     pub fn hashes_with_ttl(&self) -> usize {
         self.field_expires.len()
+    }
+
+    /// Number of streams.
+    pub fn streams(&self) -> usize {
+        self.streams
     }
 
     /// Bytes of the tables themselves, entries not included.
@@ -149,6 +162,7 @@ impl Db {
             self.expires.add(at, hash);
         }
         let entry = self.table.insert(hash, entry);
+        self.streams += usize::from(matches!(entry.value(), ValueRef::Payload(Object::Stream(_))));
         settle(&mut self.field_expires, entry, hash);
         entry
     }
@@ -160,6 +174,7 @@ impl Db {
             self.expires.remove(at, key.hash);
         }
         if let ValueMut::Payload(object) = entry.value_mut() {
+            self.streams -= usize::from(matches!(object, Object::Stream(_)));
             forget(&mut self.field_expires, object, key.hash);
         }
         Some(entry)
@@ -220,6 +235,7 @@ impl Db {
         let was_packed = entry.packed_form().is_some();
         let mut displaced = entry.store_str(text);
         if let Some(object) = &mut displaced {
+            self.streams -= usize::from(matches!(object, Object::Stream(_)));
             forget(&mut self.field_expires, object, key.hash);
         }
         entry.set_clock(touch.apply(entry.clock()));
@@ -326,6 +342,7 @@ impl Db {
     pub fn detach(&mut self) -> Detached {
         self.expires = Expires::new();
         self.field_expires = Expires::new();
+        self.streams = 0;
         Detached { table: std::mem::take(&mut self.table), walk: self.walk.take() }
     }
 
@@ -492,6 +509,26 @@ mod tests {
         edit(&mut db, "a", |hash| assert_eq!(hash.take_due(9000, 1), [Box::from(*b"b")]));
         edit(&mut db, "a", |hash| assert!(hash.remove(b"c")));
         assert_eq!((db.hashes_with_ttl(), db.first_due_fields(i64::MAX).is_none()), (0, true));
+    }
+
+    #[test]
+    fn streams_are_counted_while_they_are_there() {
+        let mut db = Db::new();
+        for key in ["removed", "overwritten", "renamed", "flushed"] {
+            let stream = Object::Stream(Box::default());
+            db.insert(hash(key.as_bytes()), Entry::new_payload(key.as_bytes(), stream, None));
+        }
+        add(&mut db, "hash", "a");
+        assert_eq!(db.streams(), 4);
+        db.remove(Key::new(b"removed"));
+        db.remove(Key::new(b"hash"));
+        db.set_str(Key::new(b"overwritten"), b"text", ExpireChange::Clear, 0, Touch::Lru(0));
+        assert_eq!(db.streams(), 2);
+        let entry = db.remove(Key::new(b"renamed")).unwrap();
+        db.insert(hash(b"name"), entry.renamed(b"name"));
+        assert_eq!(db.streams(), 2);
+        drop(db.detach());
+        assert_eq!(db.streams(), 0);
     }
 
     #[test]

@@ -289,6 +289,8 @@ pub trait EntryExt {
     fn store_text(&mut self, text: &[u8]) -> Option<Object>;
     /// Like [`EntryExt::store_raw`], for text that is at hand as a vector: a long one is not copied.
     fn store_raw_vec(&mut self, text: Vec<u8>) -> Option<Object>;
+    /// Calls a string `raw` from now on, as if it had been changed in place.
+    fn mark_raw(&self);
     /// Runs `change` on the bytes where they lie and leaves the encoding `raw`. A string that is shorter than
     /// `length_min` is filled up with zeros before; none becomes shorter.
     fn edit_bytes<R>(
@@ -554,6 +556,10 @@ impl EntryExt for Entry {
         self.set_payload(Object::Str(Arc::new(text)))
     }
 
+    fn mark_raw(&self) {
+        self.set_meta(self.meta() | RAW);
+    }
+
     fn edit_bytes<R>(
         &mut self,
         length_min: usize,
@@ -572,7 +578,7 @@ impl EntryExt for Entry {
             grown[..length].copy_from_slice(text.text(&mut scratch));
             self.set_bytes(&grown[..length.max(length_min)]);
         }
-        self.set_meta(self.meta() | RAW);
+        self.mark_raw();
         match self.value_mut() {
             ValueMut::Payload(Object::Str(shared)) => {
                 // A reply or a snapshot may still read the old bytes: then this copies, else it works in place.

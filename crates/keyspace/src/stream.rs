@@ -557,12 +557,9 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Whether an entry of at least `start` was deleted out of what is there.
+    /// Whether an entry of at least `start` was deleted, apart from trimming.
     pub fn has_tombstones_from(&self, start: StreamId) -> bool {
-        self.length > 0
-            && !self.max_deleted_id.is_zero()
-            && self.first_id <= self.max_deleted_id
-            && start <= self.max_deleted_id
+        self.length > 0 && !self.max_deleted_id.is_zero() && start <= self.max_deleted_id
     }
 
     /// How many entries were ever added up to `id`, if the numbers tell.
@@ -591,8 +588,12 @@ impl Counters {
 
     /// How many entries `group` has yet to read, if that can be told.
     pub fn lag(&self, group: &Group) -> Option<i64> {
-        if self.entries_added == 0 {
+        if self.entries_added == 0 || self.length == 0 {
             return Some(0);
+        }
+        // All that is there is ahead of the group, without a gap that was not trimmed away.
+        if group.last_id < self.first_id && self.max_deleted_id < self.first_id {
+            return Some(self.length as i64);
         }
         let known = group.entries_read.filter(|_| !self.has_tombstones_from(group.last_id));
         let read = known.or_else(|| self.entries_up_to(group.last_id))?;
@@ -621,7 +622,9 @@ impl<'a> Entries<'a> {
 impl Group {
     /// The group has read up to `id`, which lies beyond what it had read.
     pub fn advance(&mut self, id: StreamId, counters: &Counters) {
-        if let Some(read) = self.entries_read.filter(|_| !counters.has_tombstones_from(id)) {
+        // What was trimmed or deleted behind the group's back is not known to have been read.
+        let is_exact = self.last_id >= counters.first_id && !counters.has_tombstones_from(self.last_id);
+        if let Some(read) = self.entries_read.filter(|_| is_exact) {
             self.entries_read = Some(read.wrapping_add(1));
         } else if counters.entries_added > 0 {
             self.entries_read = counters.entries_up_to(id);

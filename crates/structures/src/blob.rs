@@ -196,9 +196,8 @@ impl Blob {
         self.len = (at + added + rest) as u32;
     }
 
-    /// The size of the block, prefix included.
-    #[cfg(test)]
-    fn block_bytes(&self) -> usize {
+    /// The size of the block, with prefix or room and what the arena rounds up.
+    pub fn block_bytes(&self) -> usize {
         arena::rounded(self.before_len() + self.len as usize)
     }
 

@@ -338,6 +338,11 @@ impl Listpack {
         self.bytes
     }
 
+    /// The memory that it takes: also what lies unused in front of it, see [`Blob::block_bytes`].
+    pub fn block_bytes(&self) -> usize {
+        self.bytes.block_bytes()
+    }
+
     #[inline]
     pub fn push_back(&mut self, value: &[u8]) {
         self.splice(self.bytes.len(), 0, 0, &Encoded::text(value));

@@ -83,6 +83,9 @@ const LARGE: &[(&str, ElementCommand)] = &[
         ]);
     }),
     ("list", |n, send| send(&[b"RPUSH", b"large", format!("element:{n}").as_bytes()])),
+    ("stream", |n, send| {
+        send(&[b"XADD", b"large", b"*", b"sensor", format!("{n}").as_bytes(), b"value", b"some value"]);
+    }),
 ];
 
 const LARGE_ELEMENTS: u64 = 5_000_000;
@@ -91,7 +94,7 @@ const LARGE_ELEMENTS: u64 = 5_000_000;
 pub fn run_large(options: &Options, kinds: &[Kind]) -> Result<Vec<Table>> {
     let elements = options.scaled(LARGE_ELEMENTS);
     let mut tables = Vec::new();
-    for (name, command) in LARGE {
+    for (name, command) in LARGE.iter().filter(|(name, _)| options.wants(name)) {
         let large = Large { name, elements, command: *command };
         let title = format!(
             "BGSAVE of a {} of {elements} elements under {WRITES_PER_SECOND} writes/s to it",

@@ -47,7 +47,7 @@ pub struct Options {
     /// A tenth of the requests and keys: shows that the harness works, not how fast anything is
     #[arg(long)]
     quick: bool,
-    /// With throughput and commands: only the cases whose names contain this
+    /// With throughput, commands and large: only the cases whose names contain this
     #[arg(long, value_name = "SUBSTRING")]
     only: Option<String>,
     /// With fullsync: measure BGSAVE instead

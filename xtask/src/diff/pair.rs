@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::compare::{Check, Settled, same_shape};
 use super::generate::{Argv, words};
 use super::known;
+use super::table;
 use super::wire::{self, Value, Wire};
 use crate::bench::server::{Flavor, Kind, Server};
 
@@ -63,6 +64,10 @@ pub struct Pair {
     against: String,
     pub kindred: Side,
     pub peer: Side,
+    /// Names of commands that write, in lower case.
+    writes: BTreeSet<String>,
+    /// A known difference was one of a write: the two sides no longer hold the same.
+    parted: bool,
     /// How often each known difference was met.
     pub known: Vec<(&'static str, u64)>,
     /// Names of commands that gave something else than an error.
@@ -96,10 +101,14 @@ impl Pair {
             options.extend(sets);
         }
         let kind = |title: &str, flavor, path| Kind { title: title.to_owned(), flavor, path };
+        let kindred = Side::start(kind("kindred", Flavor::Subject, kindred), ours)?;
+        let mut peer = Side::start(kind(against, Flavor::Redis, peer), options)?;
         Ok(Pair {
             against: against.to_owned(),
-            kindred: Side::start(kind("kindred", Flavor::Subject, kindred), ours)?,
-            peer: Side::start(kind(against, Flavor::Redis, peer), options)?,
+            writes: table::names_with(&mut peer.wire, b"write")?,
+            parted: false,
+            kindred,
+            peer,
             known: Vec::new(),
             succeeded: HashSet::new(),
             commands: 0,
@@ -112,9 +121,11 @@ impl Pair {
         self.peer.fresh().with_context(|| self.against.clone())
     }
 
-    /// Runs all on fresh servers up to the first difference.
+    /// Runs all on fresh servers up to the first difference, or to the first known one of a write: what comes after that
+    /// would differ for the same reason.
     pub fn run(&mut self, steps: &[Argv]) -> Result<Option<Difference>> {
         self.fresh()?;
+        self.parted = false;
         // The commands that wait for EXEC.
         let mut queued: Option<Vec<usize>> = None;
         let mut at = 0;
@@ -148,6 +159,7 @@ impl Pair {
             }
             for index in at..at + count {
                 match self.next_reply(steps, index, &mut queued) {
+                    Ok(None) if self.parted => return Ok(None),
                     Ok(None) => {}
                     Ok(Some(difference)) => return Ok(Some(difference)),
                     Err(error) => return self.broken(index, &steps[index], &error).map(Some),
@@ -215,6 +227,8 @@ impl Pair {
             Some((_, times)) => *times += 1,
             None => self.known.push((known.compat, 1)),
         }
+        let name = String::from_utf8_lossy(&argv[0]).to_lowercase();
+        self.parted |= self.writes.contains(&name) && known::parts_data(kindred, peer);
         true
     }
 

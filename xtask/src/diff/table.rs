@@ -60,7 +60,7 @@ pub fn common(kindred: &mut Wire, peer: &mut Wire) -> Result<(Vec<Command>, BTre
     let ours = docs(kindred)?;
     let mut missing = BTreeSet::new();
     let theirs = docs(peer)?;
-    let blocking = blocking_names(peer)?;
+    let blocking = names_with(peer, b"blocking")?;
     let mut commands = Vec::new();
     for (name, docs) in &theirs {
         let group = docs.get("group").and_then(Value::text).context("a command without a group")?;
@@ -165,13 +165,14 @@ fn docs(wire: &mut Wire) -> Result<BTreeMap<String, Value>> {
     Ok(reply.items().chunks_exact(2).map(|pair| (text(&pair[0]), pair[1].clone())).collect())
 }
 
-fn blocking_names(wire: &mut Wire) -> Result<Vec<String>> {
+/// The commands that have this flag.
+pub fn names_with(wire: &mut Wire, flag: &[u8]) -> Result<BTreeSet<String>> {
     let reply = wire.call(&["COMMAND"])?;
-    let is_blocking = |info: &&Value| {
+    let has_it = |info: &&Value| {
         let flags = info.items().get(2).map(Value::items).unwrap_or_default();
-        flags.iter().any(|flag| flag.text() == Some(b"blocking"))
+        flags.iter().any(|has| has.text() == Some(flag))
     };
-    Ok(reply.items().iter().filter(is_blocking).filter_map(|info| info.items().first().map(text)).collect())
+    Ok(reply.items().iter().filter(has_it).filter_map(|info| info.items().first().map(text)).collect())
 }
 
 fn arguments(docs: &Value) -> Result<Vec<Arg>> {

@@ -4,7 +4,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
     ParseArgs, is_token,
 };
-use keyspace::{EntryExt, Type};
+use keyspace::EntryExt;
 use rdb::DecodeOptions;
 
 use crate::ctx::{CmdResult, Ctx, Handler};
@@ -162,7 +162,6 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.ok();
         return Ok(());
     }
-    ctx.store.has_streams |= entry.type_of() == Type::Stream;
     let (idle_s, freq) = (options.idle_s.map(i64::unsigned_abs), options.freq.map(|freq| freq as u8));
     let clock = ctx.store.access.restored(idle_s, freq);
     ctx.store.add_entry(key.hash, entry).set_clock(clock);

@@ -117,6 +117,14 @@ fn corrupted(_: Corrupted) -> CommandError {
     CommandError::fixed("INVALIDOBJ Corrupted HLL object detected")
 }
 
+/// The HyperLogLog that an entry holds, for a command that may change it. Redis takes the string out of its compact form
+/// as soon as it is seen to be one, whether it is changed then or not; what OBJECT ENCODING says tells.
+fn view_to_change(entry: &Entry) -> Result<View<'_>, CommandError> {
+    let view = view(entry)?;
+    entry.mark_raw();
+    Ok(view)
+}
+
 /// The HyperLogLog that an entry holds.
 fn view(entry: &Entry) -> Result<View<'_>, CommandError> {
     let view = match entry.as_str().map_err(wrong_type)? {
@@ -144,7 +152,7 @@ fn pfadd(ctx: &mut Ctx<'_>) -> CmdResult {
         }
         Some(entry) => {
             // Most elements change nothing: nothing is copied for those before the first that does.
-            let view = view(entry)?;
+            let view = view_to_change(entry)?;
             let mut places = elements.iter().map(Place::of);
             let mut first = None;
             for place in &mut places {
@@ -191,7 +199,7 @@ fn pfcount(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.int(0);
         return Ok(());
     };
-    let view = view(entry)?;
+    let view = view_to_change(entry)?;
     if let Some(count) = view.cached_count() {
         ctx.reply.int(count as i64);
         return Ok(());
@@ -243,7 +251,7 @@ fn pfdebug(ctx: &mut Ctx<'_>) -> CmdResult {
     let Some(entry) = ctx.store.write(key) else {
         return Err(CommandError::fixed("ERR The specified key does not exist"));
     };
-    let view = view(entry)?;
+    let view = view_to_change(entry)?;
     if is_token(verb, "GETREG") {
         let sparse = view.encoding() == Encoding::Sparse;
         let mut registers = Registers::new();
@@ -392,6 +400,38 @@ mod tests {
         assert_eq!(bytes_of(&mut h, "a"), observed);
         h.run("PFCOUNT a");
         assert_eq!(bytes_of(&mut h, "a")[8..16], [3, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn whoever_may_change_one_leaves_it_raw() {
+        // Observed on redis 7.0.15, redis 8.2.3 and valkey 9.1.2.
+        let mut h = Harness::new();
+        h.run("PFADD source a b c");
+        let text = bytes_of(&mut h, "source");
+        for (command, encoding) in [
+            ("PFADD h", "raw"),
+            ("PFADD h a", "raw"),
+            ("PFADD h z", "raw"),
+            ("PFCOUNT h", "raw"),
+            ("PFCOUNT h source", "embstr"),
+            ("PFMERGE h", "raw"),
+            ("PFMERGE other h", "embstr"),
+            ("PFDEBUG ENCODING h", "raw"),
+            ("PFDEBUG nope h", "raw"),
+        ] {
+            h.run_args(&[b"SET", b"h", &text]);
+            assert_eq!(h.run("OBJECT ENCODING h"), r"$6\r\nembstr\r\n");
+            h.run(command);
+            let said = h.run("OBJECT ENCODING h");
+            assert!(said.contains(encoding), "{command}: {said}");
+        }
+        h.run("PFCOUNT source");
+        let counted = bytes_of(&mut h, "source");
+        h.run_args(&[b"SET", b"h", &counted]);
+        h.propagated();
+        assert_eq!(h.run("PFCOUNT h"), r":3\r\n");
+        assert_eq!(h.run("OBJECT ENCODING h"), r"$3\r\nraw\r\n");
+        assert_eq!(h.propagated(), Vec::<String>::new(), "the count was kept");
     }
 
     #[test]

@@ -83,7 +83,6 @@ fn xadd(ctx: &mut Ctx<'_>) -> CmdResult {
             let mut stream = Box::new(Stream::new());
             let id = add(&mut stream)?;
             let trimmed = args.trim(&mut stream);
-            ctx.store.has_streams = true;
             ctx.store.add(key, Object::Stream(stream));
             (id, trimmed)
         }

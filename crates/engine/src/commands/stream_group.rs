@@ -191,7 +191,6 @@ fn create(ctx: &mut Ctx<'_>) -> CmdResult {
         None => {
             let mut stream = Box::new(Stream::new());
             stream.create_group(name, group);
-            ctx.store.has_streams = true;
             ctx.store.add(key, Object::Stream(stream));
             ctx.store.touch_watchers(key.bytes);
         }

@@ -88,6 +88,30 @@ fn the_counters_tell_how_far_a_group_is() {
     assert_eq!((group.entries_read, stream.counters().lag(&group)), (Some(5), Some(0)));
 }
 
+/// As redis 8.2.3 reckons. Redis 7.0 counts what is gone as well.
+#[test]
+fn what_is_trimmed_before_a_group_has_read_it_is_not_ahead_of_it() {
+    let mut stream = Stream::new();
+    for seq in 1..=5 {
+        add(&mut stream, StreamId::new(1, seq), &fields(&["a", "1"]), &EncodingLimits::default());
+    }
+    let mut group = Group::new(StreamId::MIN, None);
+    group.advance(StreamId::new(1, 1), &stream.counters());
+    let trim_to = |stream: &mut Stream, length| {
+        let trim =
+            Trim { keep: Keep::Length(length), approximate: false, limit: 0, references: References::Keep };
+        stream.trim(&trim, &mut |_| {})
+    };
+    assert_eq!(trim_to(&mut stream, 2), 3);
+    assert_eq!(stream.counters().lag(&group), Some(2));
+    let unknown = Group::new(StreamId::new(1, 2), None);
+    assert_eq!(stream.counters().lag(&unknown), Some(2));
+    group.advance(StreamId::new(1, 4), &stream.counters());
+    assert_eq!((group.entries_read, stream.counters().lag(&group)), (Some(4), Some(1)));
+    trim_to(&mut stream, 0);
+    assert_eq!(stream.counters().lag(&group), Some(0));
+}
+
 #[test]
 fn consumers_own_what_was_delivered_to_them() {
     let mut group = Group::new(StreamId::MIN, None);
