@@ -38,6 +38,13 @@ const BATCH_MAX: usize = 32;
 /// Bytes that are read at once into the input that idle connections share.
 const READ_BYTES: usize = 16 * 1024;
 
+/// From this length on, room for an argument is made for it alone: doubling would cost as much again, and moving some
+/// buffers of this size is no matter beside reading them.
+const EXACT_FROM: usize = 64 << 20;
+
+/// The most room that is made on a client's word, which may promise more than there is memory.
+const RESERVED_MAX: usize = 1 << 30;
+
 /// Bytes that are read at once from the primary: snapshots and streams come in bulk.
 const PRIMARY_READ_BYTES: usize = 256 * 1024;
 
@@ -162,7 +169,11 @@ impl Node {
         let least = if conn.session.is_primary() { PRIMARY_READ_BYTES } else { READ_BYTES };
         let buffer = if conn.input.is_empty() { &mut self.shared_input } else { &mut conn.input };
         if buffer.capacity() - buffer.len() < least {
-            buffer.reserve(conn.wants.max(least));
+            if conn.wants < EXACT_FROM {
+                buffer.reserve(conn.wants.max(least));
+            } else {
+                buffer.reserve_exact(conn.wants.min(RESERVED_MAX));
+            }
         }
         Some(buffer)
     }
