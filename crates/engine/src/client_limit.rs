@@ -146,12 +146,12 @@ mod tests {
     fn watched_keys_count() {
         let mut h = Harness::new();
         let watching = h.connect();
-        h.run("CONFIG SET maxmemory-clients 130kb");
-        for key in 0..6000 {
+        h.run("CONFIG SET maxmemory-clients 300kb");
+        for key in 0..14_000 {
             h.raw(watching, format!("WATCH {key}\r\n").as_bytes());
         }
         h.node.before_sleep();
-        assert_eq!(closed(&mut h), [watching]);
+        assert!(closed(&mut h).contains(&watching));
     }
 
     #[test]

@@ -300,7 +300,9 @@ impl Node {
         }
         conn.input = input;
         conn.input.drain(..start);
-        if conn.input.len() > self.core.config.client_query_buffer_limit as usize {
+        // As in Redis, the limit is for one argument: those before it in the command are no longer in the query buffer there.
+        let awaiting = conn.input.len().saturating_sub(conn.parser.parsed());
+        if awaiting > self.core.config.client_query_buffer_limit as usize {
             self.core.query_buffer_exceeded(conn);
         }
     }
@@ -582,7 +584,23 @@ option. 4) Set up an authentication password for the default user.\r\n";
 
 #[cfg(test)]
 mod tests {
+    use crate::action::Action;
     use crate::testing::Harness;
+
+    #[test]
+    fn the_query_buffer_is_limited_by_the_argument() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET client-query-buffer-limit 1mb");
+        let part = [b"$600000\r\n", &[b'x'; 600_000][..], b"\r\n"].concat();
+        assert_eq!(h.raw(h.conn, &[b"*5\r\n$4\r\nMSET\r\n", &part[..]].concat()), b"");
+        assert_eq!(h.raw(h.conn, &part), b"");
+        assert_eq!(h.raw(h.conn, &part), b"");
+        assert_eq!(h.raw(h.conn, &part), b"+OK\r\n");
+        h.node.take_actions();
+        let _ = h.raw(h.conn, &[b"*1\r\n$2000000\r\n", &[b'x'; 1_100_000][..]].concat());
+        let closed = |action: &Action| matches!(action, Action::Close { conn } if *conn == h.conn);
+        assert!(h.node.take_actions().iter().any(closed));
+    }
 
     /// What is prefetched for a batch are hints: with collections of every form, elements that come and go within the
     /// batch, keys of other types and arguments that are missing, the replies are those of commands one by one.

@@ -300,6 +300,14 @@ impl Parser {
         *self = Parser::default();
     }
 
+    /// How many bytes of an unfinished command are complete arguments and what goes before them.
+    pub fn parsed(&self) -> usize {
+        match self.state {
+            State::FirstLine { .. } => 0,
+            State::Bulks(bulks) => bulks.at,
+        }
+    }
+
     /// True when part of a command has been seen and the rest is awaited.
     pub fn is_within_command(&self) -> bool {
         !matches!(self.state, State::FirstLine { scanned: 0 })
