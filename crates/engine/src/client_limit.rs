@@ -63,11 +63,9 @@ fn may_go(conn: &Conn) -> bool {
 /// Replies may share the values that they hold: for them the client answers all the same, it may be the last to hold
 /// them.
 fn memory_of(conn: &Conn) -> usize {
-    let queued = conn.session.multi.iter().flat_map(|multi| &multi.queued);
-    let queued_bytes: usize = queued.map(|queued| queued.args.as_args().bytes_len()).sum();
     let output_bytes = conn.output.memory().max(conn.output.pending_bytes());
     let names_bytes = conn.session.pubsub.as_ref().map_or(0, |subscriptions| subscriptions.memory());
-    size_of::<Conn>() + conn.input.capacity() + output_bytes + queued_bytes + names_bytes
+    size_of::<Conn>() + conn.input.capacity() + output_bytes + conn.session.transaction_bytes() + names_bytes
 }
 
 impl Core {
@@ -142,6 +140,18 @@ mod tests {
         assert_eq!(gone, [large, largest]);
         assert_eq!(h.node.core.stats.evicted_clients, 2);
         assert_eq!(h.run("PING"), r"+PONG\r\n");
+    }
+
+    #[test]
+    fn watched_keys_count() {
+        let mut h = Harness::new();
+        let watching = h.connect();
+        h.run("CONFIG SET maxmemory-clients 300kb");
+        for key in 0..14_000 {
+            h.raw(watching, format!("WATCH {key}\r\n").as_bytes());
+        }
+        h.node.before_sleep();
+        assert!(closed(&mut h).contains(&watching));
     }
 
     #[test]

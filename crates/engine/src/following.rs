@@ -23,6 +23,9 @@ use crate::store::Expiry;
 /// How many commands of the stream are parsed ahead.
 const STREAM_BATCH_MAX: usize = 64;
 
+/// Room for the stream beyond this is given back when a large command has been executed.
+const STREAM_KEPT: usize = 1 << 20;
+
 /// `REPLCONF version`, which only Valkey reads: to what calls itself older than 9 it sends snapshots of RDB version 11,
 /// and refuses if a hash field has an expiry. Redis answers with an error that does not matter.
 const ANNOUNCED_VERSION: &str = "9.0.0";
@@ -514,6 +517,9 @@ impl Node {
         }
         following.stream = stream;
         following.stream.drain(..relayed);
+        if following.stream.capacity() > STREAM_KEPT && following.stream.len() < STREAM_KEPT {
+            following.stream.shrink_to(STREAM_KEPT);
+        }
         following.queued = parsed - relayed;
         result
     }

@@ -38,6 +38,13 @@ const BATCH_MAX: usize = 32;
 /// Bytes that are read at once into the input that idle connections share.
 const READ_BYTES: usize = 16 * 1024;
 
+/// From this length on, room for an argument is made for it alone: doubling would cost as much again, and moving some
+/// buffers of this size is no matter beside reading them.
+const EXACT_FROM: usize = 64 << 20;
+
+/// The most room that is made on a client's word, which may promise more than there is memory.
+const RESERVED_MAX: usize = 1 << 30;
+
 /// Bytes that are read at once from the primary: snapshots and streams come in bulk.
 const PRIMARY_READ_BYTES: usize = 256 * 1024;
 
@@ -162,7 +169,11 @@ impl Node {
         let least = if conn.session.is_primary() { PRIMARY_READ_BYTES } else { READ_BYTES };
         let buffer = if conn.input.is_empty() { &mut self.shared_input } else { &mut conn.input };
         if buffer.capacity() - buffer.len() < least {
-            buffer.reserve(conn.wants.max(least));
+            if conn.wants < EXACT_FROM {
+                buffer.reserve(conn.wants.max(least));
+            } else {
+                buffer.reserve_exact(conn.wants.min(RESERVED_MAX));
+            }
         }
         Some(buffer)
     }
@@ -289,7 +300,9 @@ impl Node {
         }
         conn.input = input;
         conn.input.drain(..start);
-        if conn.input.len() > self.core.config.client_query_buffer_limit as usize {
+        // As in Redis, the limit is for one argument: those before it in the command are no longer in the query buffer there.
+        let awaiting = conn.input.len().saturating_sub(conn.parser.parsed());
+        if awaiting > self.core.config.client_query_buffer_limit as usize {
             self.core.query_buffer_exceeded(conn);
         }
     }
@@ -571,7 +584,23 @@ option. 4) Set up an authentication password for the default user.\r\n";
 
 #[cfg(test)]
 mod tests {
+    use crate::action::Action;
     use crate::testing::Harness;
+
+    #[test]
+    fn the_query_buffer_is_limited_by_the_argument() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET client-query-buffer-limit 1mb");
+        let part = [b"$600000\r\n", &[b'x'; 600_000][..], b"\r\n"].concat();
+        assert_eq!(h.raw(h.conn, &[b"*5\r\n$4\r\nMSET\r\n", &part[..]].concat()), b"");
+        assert_eq!(h.raw(h.conn, &part), b"");
+        assert_eq!(h.raw(h.conn, &part), b"");
+        assert_eq!(h.raw(h.conn, &part), b"+OK\r\n");
+        h.node.take_actions();
+        let _ = h.raw(h.conn, &[b"*1\r\n$2000000\r\n", &[b'x'; 1_100_000][..]].concat());
+        let closed = |action: &Action| matches!(action, Action::Close { conn } if *conn == h.conn);
+        assert!(h.node.take_actions().iter().any(closed));
+    }
 
     /// What is prefetched for a batch are hints: with collections of every form, elements that come and go within the
     /// batch, keys of other types and arguments that are missing, the replies are those of commands one by one.

@@ -8,7 +8,7 @@ use crate::action::ConnId;
 use crate::commands::client::{Buffers, describe};
 use crate::config::OutputLimit;
 use crate::core::Core;
-use crate::session::{Closing, Conn, Role};
+use crate::session::{Closing, Conn, Role, Session};
 
 /// What a client that has not authenticated may leave unread.
 const UNAUTHENTICATED_BYTES: u64 = 1024;
@@ -37,18 +37,7 @@ impl Core {
         if pending > UNAUTHENTICATED_BYTES && !conn.session.authenticated && !conn.session.is_primary() {
             return true;
         }
-        let limit = match conn.session.role {
-            Role::Client if conn.session.pubsub.is_some() => self.config.output_limit_pubsub,
-            Role::Client | Role::Primary => self.config.output_limit_normal,
-            Role::Replica(_) => {
-                let limit = self.config.output_limit_replica;
-                let hard_bytes = match limit.hard_bytes {
-                    0 => 0,
-                    bytes => bytes.max(self.config.repl_backlog_size as u64),
-                };
-                OutputLimit { hard_bytes, ..limit }
-            }
-        };
+        let limit = self.output_limit(&conn.session);
         if limit.hard_bytes != 0 && pending >= limit.hard_bytes {
             return true;
         }
@@ -59,6 +48,30 @@ impl Core {
         let now_ms = self.env.unix_ms();
         let since_ms = *conn.session.over_soft_limit_since_ms.get_or_insert(now_ms);
         ((now_ms - since_ms) / 1000) as u64 > limit.soft_seconds
+    }
+
+    fn output_limit(&self, session: &Session) -> OutputLimit {
+        match session.role {
+            Role::Client if session.pubsub.is_some() => self.config.output_limit_pubsub,
+            Role::Client | Role::Primary => self.config.output_limit_normal,
+            Role::Replica(_) => {
+                let limit = self.config.output_limit_replica;
+                let hard_bytes = match limit.hard_bytes {
+                    0 => 0,
+                    bytes => bytes.max(self.config.repl_backlog_size as u64),
+                };
+                OutputLimit { hard_bytes, ..limit }
+            }
+        }
+    }
+
+    /// Once so many bytes wait to be sent, the client is going to lose its connection. A command that may reply without
+    /// end stops there.
+    pub(crate) fn reply_limit(&self, session: &Session) -> usize {
+        match self.output_limit(session).hard_bytes {
+            0 => usize::MAX,
+            bytes => bytes as usize,
+        }
     }
 
     /// Bytes that wait to be sent to this connection, of the log too.
@@ -117,6 +130,22 @@ mod tests {
         assert!(log.starts_with("Client id=1 addr=127.0.0.1:1 "), "{log}");
         assert!(log.ends_with(" scheduled to be closed ASAP for overcoming of output buffer limits."));
         assert_eq!(h.node.core.stats.client_output_buffer_limit_disconnections, 1);
+    }
+
+    #[test]
+    fn what_a_client_asks_for_without_end_ends_with_its_connection() {
+        for (fill, ask) in [
+            ("HSET k f v", "HRANDFIELD k -9223372036854775807\r\n"),
+            ("SADD k m", "SRANDMEMBER k -9223372036854775807\r\n"),
+            ("ZADD k 1 m", "ZRANDMEMBER k -9223372036854775807\r\n"),
+        ] {
+            let mut h = Harness::new();
+            h.run(fill);
+            h.run("CONFIG SET client-output-buffer-limit \"normal 1000 0 0\"");
+            let _ = h.raw(h.conn, ask.as_bytes());
+            h.node.before_sleep();
+            assert!(closed(&mut h).0, "{ask}");
+        }
     }
 
     #[test]

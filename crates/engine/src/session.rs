@@ -199,6 +199,13 @@ impl Session {
         }
     }
 
+    /// Bytes that `MULTI` has queued and `WATCH` has noted; without the names of watched keys, as in Redis.
+    pub(crate) fn transaction_bytes(&self) -> usize {
+        let queued = self.multi.iter().flat_map(|multi| &multi.queued);
+        let queued_bytes: usize = queued.map(|queued| queued.args.as_args().bytes_len()).sum();
+        queued_bytes + self.watched.len() * size_of::<WatchedKey>()
+    }
+
     pub fn is_primary(&self) -> bool {
         matches!(self.role, Role::Primary)
     }

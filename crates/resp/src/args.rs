@@ -6,15 +6,15 @@ use std::ops::Index;
 /// A run of bytes in a buffer that somebody else holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    pub start: u32,
-    pub len: u32,
+    pub start: usize,
+    pub len: usize,
 }
 
 impl Span {
     /// The bytes that the span names. Panics when the buffer is not the one that the span was made for.
     #[inline]
     pub fn of(self, buf: &[u8]) -> &[u8] {
-        &buf[self.start as usize..][..self.len as usize]
+        &buf[self.start..][..self.len]
     }
 }
 
@@ -74,7 +74,7 @@ impl<'a> Args<'a> {
 
     /// Sum of the arguments' lengths in bytes.
     pub fn bytes_len(self) -> usize {
-        self.spans.iter().map(|span| span.len as usize).sum()
+        self.spans.iter().map(|span| span.len).sum()
     }
 }
 
@@ -105,13 +105,9 @@ impl ArgsBuf {
         ArgsBuf::default()
     }
 
-    /// Panics when the arguments together reach 4 GiB.
     pub fn push(&mut self, arg: &[u8]) {
-        let start = self.bytes.len();
-        let end = start + arg.len();
-        assert!(u32::try_from(end).is_ok(), "the arguments of one command stay below 4 GiB");
+        self.spans.push(Span { start: self.bytes.len(), len: arg.len() });
         self.bytes.extend_from_slice(arg);
-        self.spans.push(Span { start: start as u32, len: arg.len() as u32 });
     }
 
     pub fn push_int(&mut self, value: i64) {

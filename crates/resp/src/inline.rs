@@ -34,7 +34,7 @@ pub fn split_args(line: &[u8], scratch: &mut Vec<u8>, spans: &mut Vec<Span>) -> 
                 return Err(UnbalancedQuotes);
             }
         }
-        spans.push(Span { start: start as u32, len: (scratch.len() - start) as u32 });
+        spans.push(Span { start, len: scratch.len() - start });
     }
 }
 

@@ -247,6 +247,12 @@ impl<'a> Reply<'a> {
         Reply { out, proto }
     }
 
+    /// Bytes that wait to be sent on the connection, earlier replies among them.
+    #[inline]
+    pub fn pending_bytes(&self) -> usize {
+        self.out.pending_bytes()
+    }
+
     #[inline]
     pub fn proto(&self) -> Proto {
         self.proto

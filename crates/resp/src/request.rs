@@ -35,14 +35,10 @@ pub const INLINE_MAX: usize = 64 * 1024;
 const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
 const UNAUTHENTICATED_BULK_MAX: i64 = 16384;
 
-/// Offsets are 32 bits wide; a buffer beyond that is parsed in turns.
-const BUFFER_MAX: usize = u32::MAX as usize;
-
 /// What the connection may send at this moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// `proto-max-bulk-len`, in bytes. A link from the primary has `u64::MAX`. Beyond it, a command cannot reach
-    /// 4 GiB as a whole: the argument that would take it there is refused as if it were over this limit.
+    /// `proto-max-bulk-len`, in bytes. A link from the primary has `u64::MAX`.
     pub bulk_len_max: u64,
     /// False while the connection must authenticate first.
     pub authenticated: bool,
@@ -70,13 +66,12 @@ pub struct Request {
 impl Request {
     /// Where the command lies in the buffer, from its first byte to the last of its final CRLF.
     pub fn raw(&self) -> Range<usize> {
-        let start = self.raw.start as usize;
-        start..start + self.raw.len as usize
+        self.raw.start..self.raw.start + self.raw.len
     }
 
     /// The number of arguments, the name included; at least 1.
     pub fn argc(&self) -> usize {
-        self.args.len as usize
+        self.args.len
     }
 }
 
@@ -117,7 +112,7 @@ impl Batch {
     #[inline]
     pub fn args<'a>(&'a self, index: usize, buf: &'a [u8]) -> Args<'a> {
         let request = &self.requests[index];
-        let spans = &self.spans[request.args.start as usize..][..request.args.len as usize];
+        let spans = &self.spans[request.args.start..][..request.args.len];
         Args::new(if request.inline { &self.scratch } else { buf }, spans)
     }
 
@@ -252,7 +247,7 @@ struct Bulks {
     remaining: u32,
     /// Where this argument begins: its payload when `len` is known, else its length line.
     at: usize,
-    len: Option<u32>,
+    len: Option<usize>,
     /// The end of the length line is not before this offset.
     scanned: usize,
     canonical: bool,
@@ -305,6 +300,14 @@ impl Parser {
         *self = Parser::default();
     }
 
+    /// How many bytes of an unfinished command are complete arguments and what goes before them.
+    pub fn parsed(&self) -> usize {
+        match self.state {
+            State::FirstLine { .. } => 0,
+            State::Bulks(bulks) => bulks.at,
+        }
+    }
+
     /// True when part of a command has been seen and the rest is awaited.
     pub fn is_within_command(&self) -> bool {
         !matches!(self.state, State::FirstLine { scanned: 0 })
@@ -325,8 +328,6 @@ impl Parser {
         batch: &mut Batch,
     ) -> Result<Progress, ProtocolError> {
         batch.clear();
-        let whole = buf.len();
-        let buf = &buf[..whole.min(BUFFER_MAX)];
         let mut progress = Progress::default();
         let mut base = 0;
         while base < buf.len() {
@@ -339,8 +340,8 @@ impl Parser {
                 Ok(Step::Command { len, canonical, inline }) => {
                     self.state = State::default();
                     batch.requests.push(Request {
-                        args: Span { start: first as u32, len: (batch.spans.len() - first) as u32 },
-                        raw: Span { start: base as u32, len: len as u32 },
+                        args: Span { start: first, len: batch.spans.len() - first },
+                        raw: Span { start: base, len },
                         canonical,
                         inline,
                     });
@@ -361,12 +362,6 @@ impl Parser {
                     break;
                 }
             }
-        }
-        if whole > buf.len() && !progress.more {
-            if base == 0 {
-                return Err(ProtocolError::InvalidLength);
-            }
-            progress.more = true;
         }
         progress.consumed = base;
         Ok(progress)
@@ -408,10 +403,10 @@ impl Parser {
         };
         let mut bulks = Bulks { remaining: count, at, len: None, scanned: at, canonical };
         let first = batch.spans.len();
-        match bulks.advance(command, base as u32, limits, &mut batch.spans) {
+        match bulks.advance(command, base, limits, &mut batch.spans) {
             Ok(None) => Ok(Step::Command { len: bulks.at, canonical: bulks.canonical, inline: false }),
             unfinished => {
-                let relative = |span: Span| Span { start: span.start - base as u32, len: span.len };
+                let relative = |span: Span| Span { start: span.start - base, len: span.len };
                 self.pending.extend(batch.spans.drain(first..).map(relative));
                 self.state = State::Bulks(bulks);
                 unfinished.map(|wants| Step::Partial { wants: wants.unwrap_or(0) })
@@ -500,7 +495,7 @@ impl Bulks {
     fn advance(
         &mut self,
         command: &[u8],
-        base: u32,
+        base: usize,
         limits: &Limits,
         spans: &mut Vec<Span>,
     ) -> Result<Option<usize>, ProtocolError> {
@@ -514,7 +509,7 @@ impl Bulks {
             if len > short_max || end + 2 > command.len() {
                 break;
             }
-            spans.push(Span { start: base + start as u32, len: len as u32 });
+            spans.push(Span { start: base + start, len });
             self.canonical &= command[end..end + 2] == *b"\r\n";
             at = end + 2;
             remaining -= 1;
@@ -530,7 +525,7 @@ impl Bulks {
     fn advance_any(
         &mut self,
         command: &[u8],
-        base: u32,
+        base: usize,
         limits: &Limits,
         spans: &mut Vec<Span>,
     ) -> Result<Option<usize>, ProtocolError> {
@@ -542,12 +537,12 @@ impl Bulks {
                     None => return Ok(Some(0)),
                 },
             };
-            let end = self.at + len as usize + 2;
+            let end = self.at + len + 2;
             let Some(&[cr, lf]) = command.get(end - 2..end) else {
                 self.len = Some(len);
                 return Ok(Some(end - command.len()));
             };
-            spans.push(Span { start: base + self.at as u32, len });
+            spans.push(Span { start: base + self.at, len });
             self.canonical &= cr == b'\r' && lf == b'\n';
             self.at = end;
             self.scanned = end;
@@ -558,7 +553,7 @@ impl Bulks {
     }
 
     /// Moves over a length line; `None` when it is not complete.
-    fn length_line(&mut self, command: &[u8], limits: &Limits) -> Result<Option<u32>, ProtocolError> {
+    fn length_line(&mut self, command: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
         let end = match line_end(command, self.at, self.scanned.max(self.at), b'\r') {
             Line::Ends(end) if end + 1 < command.len() => end,
             Line::Ends(scanned) | Line::Open(scanned) => {
@@ -577,10 +572,7 @@ impl Bulks {
             Some(len) if len > UNAUTHENTICATED_BULK_MAX && !limits.authenticated => {
                 return Err(ProtocolError::UnauthenticatedLength);
             }
-            Some(len) if len as u64 > (BUFFER_MAX - (end + 2)) as u64 - 2 => {
-                return Err(ProtocolError::InvalidLength);
-            }
-            Some(len) => len as u32,
+            Some(len) => len as usize,
             None => return Err(ProtocolError::InvalidLength),
         };
         self.canonical &= command[end + 1] == b'\n';
@@ -759,17 +751,17 @@ mod tests {
     }
 
     #[test]
-    fn a_command_stays_below_4_gib() {
+    fn an_argument_may_be_longer_than_32_bits_can_tell() {
         let limits = Limits { bulk_len_max: u64::MAX, authenticated: true };
-        for (len, error) in [
-            ("4294967276", None),
-            ("4294967277", Some(ProtocolError::InvalidLength)),
-            ("9223372036854775807", Some(ProtocolError::InvalidLength)),
-        ] {
-            let mut connection = Connection::new(limits, 64);
-            connection.receive(format!("*1\r\n${len}\r\n").as_bytes());
-            assert_eq!(connection.seen.error, error, "{len}");
+        for len in [u64::from(u32::MAX), 5_000_000_000, i64::MAX as u64] {
+            let head = format!("*2\r\n$1\r\nx\r\n${len}\r\nabc");
+            let progress =
+                Parser::new().parse(head.as_bytes(), &limits, 64, &mut Batch::new()).expect("no error");
+            assert_eq!(progress.wants as u64, len + 2 - 3);
         }
+        let mut connection = Connection::new(limits, 64);
+        connection.receive(b"*1\r\n$9223372036854775808\r\n");
+        assert_eq!(connection.seen.error, Some(ProtocolError::InvalidLength));
     }
 
     #[test]

@@ -747,9 +747,12 @@ impl Limits {
 
     /// Whether a list that is one listpack stays one with another element in place of the one at `pos`.
     pub fn takes_instead(self, list: &Pack, pos: listpack::Pos, value: &[u8]) -> bool {
+        if self.is_large(value) {
+            return false;
+        }
         let bytes = list.wire_len();
         let after = bytes - list.entry_bytes_at(pos) + listpack::entry_bytes(value);
-        !self.is_large(value) && (after <= bytes || self.allow(after, list.len() as u32))
+        after <= bytes || self.allow(after, list.len() as u32)
     }
 
     /// The node that holds one new element.
@@ -863,6 +866,18 @@ mod tests {
 
     fn counts(list: &Quicklist) -> Vec<usize> {
         list.nodes.iter().map(Node::count).collect()
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn a_listpack_takes_no_element_beyond_32_bits() {
+        // Memory that is never touched.
+        let huge = vec![0; (4 << 30) + 1];
+        let mut list = Listpack::new();
+        list.push_back(b"a");
+        let limits = Limits::new(-2);
+        assert!(!limits.takes_one_more(&list, &huge));
+        assert!(!limits.takes_instead(&list, list.first().expect("an element"), &huge));
     }
 
     #[test]

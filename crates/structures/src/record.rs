@@ -14,6 +14,7 @@
 //! head   bits 0..25 the owner's, 25..29 kind, then EXPIRE, WIDE_KEY, WIDE_VALUE
 //! ```
 //! The pad, to a multiple of 8, is there only if one of the two fields after it is. The wide lengths may be unaligned.
+//! A length's byte in the header is its lowest one, and the wide length is what is above it: 40 bits.
 //!
 //! *Packed* values are bytes with a small number that says what the owner reads them as: collections that are one
 //! listpack or intset. [`Record::take_packed`] gives such a value out as a [`Blob`] that carries the record's header and
@@ -67,6 +68,8 @@ const KEY_LEN_AT: usize = 4;
 const VALUE_LEN_AT: usize = 5;
 /// Where the wide lengths are.
 const LENGTHS_AT: usize = 6;
+/// Lengths are shorter than this, by what a byte and a wide length hold together.
+const LENGTH_MAX: usize = 1 << 40;
 
 /// How payloads, numbers and expiries are aligned, as the block is.
 const ALIGN: usize = arena::GRANULE;
@@ -85,6 +88,9 @@ const PACKED: u32 = 5 << META_BITS;
 const EXPIRE: u32 = 1 << 29;
 const WIDE_KEY: u32 = 1 << 30;
 const WIDE_VALUE: u32 = 1 << 31;
+
+/// A packed value is taken out with what is before it up to this length. The value itself is at most as long.
+const PREFIX_MAX: usize = if cfg!(test) { 1 << 10 } else { 1 << 30 };
 
 /// Numbers for the forms of packed values.
 pub const PACKED_FORMS: u8 = 11;
@@ -116,7 +122,7 @@ impl<P> Record<P> {
     }
 
     /// # Panics
-    /// If the key or the value is 4 GiB or longer.
+    /// If the key or the value is 1 TiB or longer.
     pub fn new_bytes(key: &[u8], value: &[u8], expire_at: Option<i64>) -> Record<P> {
         let record: Record<P> = Record::build(BYTES, key, value.len(), expire_at);
         // SAFETY: the block was built for `value.len()` bytes after the key, and is not the caller's slice.
@@ -256,13 +262,20 @@ impl<P> Record<P> {
     }
 
     /// Takes a packed value out, to be changed and given back by [`Record::put_packed`]. Meanwhile the record is hollow:
-    /// its key and everything else went with the value.
+    /// its key and everything else went with the value, or is gone if the key is so long that the two together could
+    /// be more than a blob holds.
     pub fn take_packed(&mut self) -> Option<Blob> {
         if self.kind() < PACKED {
             return None;
         }
         let prefix = Self::key_start(self.head()) + self.key_len();
         let len = self.value_len();
+        if prefix > PREFIX_MAX {
+            let ValueRef::Packed(_, bytes) = self.value() else { unreachable!("the kind says so") };
+            let alone = Blob::from(bytes);
+            *self = Record { block: hollow(), owns: PhantomData };
+            return Some(alone);
+        }
         let block = std::mem::replace(&mut self.block, hollow());
         // SAFETY: the block holds header and key, `prefix` bytes, and the value's `len`. The record has forgotten it.
         Some(unsafe { Blob::from_raw(block, prefix, len) })
@@ -399,7 +412,7 @@ impl<P> Record<P> {
             head |= EXPIRE;
         }
         if key.len() > usize::from(u8::MAX) {
-            assert!(u32::try_from(key.len()).is_ok(), "a key is shorter than 4 GiB");
+            assert!(key.len() < LENGTH_MAX, "a key is shorter than 1 TiB");
             head |= WIDE_KEY;
         }
         head |= wide_value(value_len);
@@ -545,12 +558,13 @@ impl<P> Record<P> {
 
     #[inline(always)]
     fn key_len(&self) -> usize {
-        // SAFETY: WIDE_KEY says that a u32 lies there; otherwise the header's byte counts.
+        // SAFETY: the header's byte is there in any case, and a u32 if WIDE_KEY says so.
         unsafe {
+            let low = usize::from(self.at(KEY_LEN_AT).read());
             if self.head() & WIDE_KEY == 0 {
-                usize::from(self.at(KEY_LEN_AT).read())
+                low
             } else {
-                self.at(LENGTHS_AT).cast::<u32>().read_unaligned() as usize
+                (self.at(LENGTHS_AT).cast::<u32>().read_unaligned() as usize) << 8 | low
             }
         }
     }
@@ -558,12 +572,13 @@ impl<P> Record<P> {
     #[inline(always)]
     fn value_len(&self) -> usize {
         let head = self.head();
-        // SAFETY: WIDE_VALUE says that a u32 lies there; otherwise the header's byte counts.
+        // SAFETY: the header's byte is there in any case, and a u32 if WIDE_VALUE says so.
         unsafe {
+            let low = usize::from(self.at(VALUE_LEN_AT).read());
             if head & WIDE_VALUE == 0 {
-                usize::from(self.at(VALUE_LEN_AT).read())
+                low
             } else {
-                self.at(Self::lengths_end(head) - 4).cast::<u32>().read_unaligned() as usize
+                (self.at(Self::lengths_end(head) - 4).cast::<u32>().read_unaligned() as usize) << 8 | low
             }
         }
     }
@@ -576,7 +591,7 @@ impl<P> Record<P> {
         unsafe {
             self.at(KEY_LEN_AT).write(key_len as u8);
             if self.head() & WIDE_KEY != 0 {
-                self.at(LENGTHS_AT).cast::<u32>().write_unaligned(key_len as u32);
+                self.at(LENGTHS_AT).cast::<u32>().write_unaligned((key_len >> 8) as u32);
             }
         }
     }
@@ -590,7 +605,7 @@ impl<P> Record<P> {
         unsafe {
             self.at(VALUE_LEN_AT).write(value_len as u8);
             if head & WIDE_VALUE != 0 {
-                self.at(Self::lengths_end(head) - 4).cast::<u32>().write_unaligned(value_len as u32);
+                self.at(Self::lengths_end(head) - 4).cast::<u32>().write_unaligned((value_len >> 8) as u32);
             }
         }
     }
@@ -647,7 +662,7 @@ pub(crate) fn prefetch_line(address: *const u8) {
 }
 
 fn wide_value(value_len: usize) -> u32 {
-    assert!(u32::try_from(value_len).is_ok(), "a value within a record is shorter than 4 GiB");
+    assert!(value_len < LENGTH_MAX, "a value within a record is shorter than 1 TiB");
     if value_len > usize::from(u8::MAX) { WIDE_VALUE } else { 0 }
 }
 
@@ -737,6 +752,28 @@ mod tests {
         let (key, value) = (record.key(), record.value());
         record.set_meta(0x1ad_beef);
         assert_eq!((key, value, record.meta()), (&b"k"[..], ValueRef::Bytes(b"value"), 0x1ad_beef));
+    }
+
+    #[test]
+    fn a_packed_value_goes_out_without_a_huge_key() {
+        let key = [b'k'; PREFIX_MAX];
+        let mut record = Record::<()>::new_packed(&key, 3, b"value", None);
+        let value = record.take_packed().expect("it is packed");
+        assert!(record.is_hollow() && !value.has_prefix());
+        let value = record.put_packed(3, value).expect_err("the key is gone");
+        assert_eq!(*value, *b"value");
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn lengths_have_40_bits() {
+        // Memory that is never touched.
+        for len in [u32::MAX as usize, 1 << 32, (5 << 30) + 0x1_02ff] {
+            let mut record = Record::<()>::build(BYTES, b"key", len, Some(7));
+            assert_eq!((record.value_len(), record.key()), (len, &b"key"[..]));
+            record.set_bytes(b"short");
+            assert_eq!((record.value(), record.expire_at()), (ValueRef::Bytes(b"short"), Some(7)));
+        }
     }
 
     #[test]

@@ -495,12 +495,7 @@ pub fn describe(core: &Core, session: &Session, buffers: &Buffers) -> String {
         bytes if bytes <= REPLY_BUFFER_BYTES => (bytes, 0, 0),
         bytes => (0, 1, bytes),
     };
-    let multi_bytes: usize = session
-        .multi
-        .iter()
-        .flat_map(|multi| &multi.queued)
-        .map(|queued| queued.args.as_args().bytes_len())
-        .sum();
+    let multi_bytes = session.transaction_bytes();
     let total = size_of::<Conn>()
         + buffers.input_bytes
         + buffers.input_free_bytes

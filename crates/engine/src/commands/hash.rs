@@ -478,7 +478,10 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
         (None, None) => reply.null(),
         (None, Some(_)) | (Some(_), Some(0)) => reply.array(0),
         (Some((hash, live)), None) => {
-            draw(hash, 1, live, now_ms, &mut rng, &mut |name, _| write(reply, name));
+            draw(hash, 1, live, now_ms, &mut rng, &mut |name, _| {
+                write(reply, name);
+                false
+            });
         }
         (Some((hash, live)), Some(count)) => {
             let unique = count > 0;
@@ -486,6 +489,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
             let size = if unique { asked.min(live) } else { asked };
             let flat = with_values && reply.proto() == Proto::Resp2;
             reply.array(if flat { size * 2 } else { size });
+            let limit = ctx.core.reply_limit(ctx.session);
             let mut each = |name: Entry<'_>, value: Entry<'_>| {
                 if with_values && !flat {
                     reply.array(2);
@@ -494,33 +498,40 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CmdResult {
                 if with_values {
                     write(reply, value);
                 }
+                reply.pending_bytes() < limit
             };
             if !unique || asked == 1 {
                 draw(hash, size, live, now_ms, &mut rng, &mut each);
             } else if size == live {
-                hash.iter(now_ms).for_each(|(name, value)| each(name, value));
+                hash.iter(now_ms).for_each(|(name, value)| {
+                    each(name, value);
+                });
             } else {
-                draw_unique(hash, size, live, now_ms, &mut rng, &mut each);
+                draw_unique(hash, size, live, now_ms, &mut rng, &mut |name, value| {
+                    each(name, value);
+                });
             }
         }
     }
     Ok(())
 }
 
-/// Draws `times` fields, each with the same chance every time.
+/// Draws `times` fields, each with the same chance every time, or fewer when `each` does not want another.
 fn draw(
     hash: HashRef<'_>,
     times: usize,
     live: usize,
     now_ms: i64,
     rng: &mut dyn FnMut() -> u64,
-    each: &mut dyn FnMut(Entry<'_>, Entry<'_>),
+    each: &mut dyn FnMut(Entry<'_>, Entry<'_>) -> bool,
 ) {
     let all_live = live == hash.len();
     if all_live && (times == 1 || matches!(hash, Hash::Table(_))) {
         for _ in 0..times {
             let (name, value) = hash.random(rng).expect("the hash has fields");
-            each(name, value);
+            if !each(name, value) {
+                break;
+            }
         }
         return;
     }
@@ -528,7 +539,9 @@ fn draw(
     let pairs: Vec<_> = hash.iter(now_ms).collect();
     for _ in 0..times {
         let (name, value) = pairs[below(pairs.len(), rng)];
-        each(name, value);
+        if !each(name, value) {
+            break;
+        }
     }
 }
 

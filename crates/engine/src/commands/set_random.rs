@@ -160,8 +160,12 @@ fn srandmember_count(ctx: &mut Ctx<'_>) -> CmdResult {
     let (wanted, size) = (count.unsigned_abs() as usize, set.len());
     let reply = &mut ctx.reply;
     if count < 0 || wanted == 1 {
+        let limit = ctx.core.reply_limit(ctx.session);
         reply.array(wanted);
         for _ in 0..wanted {
+            if reply.pending_bytes() >= limit {
+                break;
+            }
             reply_entry(reply, set.random(&mut rng).expect("a set in a database is not empty"));
         }
         return Ok(());

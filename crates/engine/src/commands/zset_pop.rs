@@ -296,8 +296,12 @@ fn zrandmember_count(ctx: &mut Ctx<'_>) -> CmdResult {
     let (wanted, size) = (count.unsigned_abs() as usize, set.len());
     let reply = &mut ctx.reply;
     if count < 0 || wanted == 1 {
+        let limit = ctx.core.reply_limit(ctx.session);
         let mut pairs = Pairs::begin(reply, wanted, with_scores);
         for _ in 0..wanted {
+            if reply.pending_bytes() >= limit {
+                break;
+            }
             let (member, score) = set.random(&mut rng).expect("a sorted set in a database is not empty");
             pairs.reply(reply, member, score);
         }

@@ -312,10 +312,22 @@ impl Batch {
 
 // ---- elements, as batches and the parts of large values hold them ----
 
+/// Stands for a length that 32 bits do not hold; 64 that do come next.
+const LONG: u32 = u32::MAX;
+
 pub(crate) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    let length = u32::try_from(bytes.len()).expect("a string is shorter than 4 GiB");
-    out.extend_from_slice(&length.to_le_bytes());
+    write_length(bytes.len(), out);
     out.extend_from_slice(bytes);
+}
+
+fn write_length(length: usize, out: &mut Vec<u8>) {
+    match u32::try_from(length) {
+        Ok(length) if length < LONG => out.extend_from_slice(&length.to_le_bytes()),
+        _ => {
+            out.extend_from_slice(&LONG.to_le_bytes());
+            out.extend_from_slice(&(length as u64).to_le_bytes());
+        }
+    }
 }
 
 pub(crate) fn write_node(node: crate::list::Node<'_>, out: &mut Vec<u8>) {
@@ -703,8 +715,15 @@ impl<'a> Reader<'a> {
     }
 
     fn bytes(&mut self) -> &'a [u8] {
-        let length = self.u32() as usize;
+        let length = self.length();
         self.take(length)
+    }
+
+    fn length(&mut self) -> usize {
+        match self.u32() {
+            LONG => self.u64() as usize,
+            length => length as usize,
+        }
     }
 
     /// Elements of a value with this tag, their number first.
@@ -752,6 +771,14 @@ mod tests {
             Body::Key { value, .. } => value,
             other => panic!("a key was pushed, not {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_length_beyond_32_bits_takes_64() {
+        let length = (1 << 32) + 7;
+        let mut out = Vec::new();
+        write_length(length, &mut out);
+        assert_eq!(Reader { rest: &out }.length(), length);
     }
 
     #[test]
