@@ -240,7 +240,10 @@ mod tests {
         }
         assert_eq!(syncs.total(), 20);
         assert_eq!(syncs.counts().collect::<Vec<_>>(), [(Cause::NoPsync, 15), (Cause::Ahead, 5)]);
-        assert_eq!(syncs.last().map(|one| one.unix_ms).collect::<Vec<_>>(), (4..20).rev().collect::<Vec<_>>());
+        assert_eq!(
+            syncs.last().map(|one| one.unix_ms).collect::<Vec<_>>(),
+            (4..20).rev().collect::<Vec<_>>()
+        );
         for (index, cause) in Cause::ALL.into_iter().enumerate() {
             assert_eq!(cause as usize, index);
         }

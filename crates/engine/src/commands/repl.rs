@@ -110,8 +110,7 @@ fn full_sync(reply: &mut Reply<'_>, one: &Remembered) {
     reply.bulk_or_null(sync.asked.as_deref().map(str::as_bytes));
     reply.bulk(b"primary");
     reply.bulk_or_null(sync.primary.map(|at| at.to_string()).as_deref().map(str::as_bytes));
-    for (name, bytes) in
-        [("missing-bytes", sync.missing_bytes), ("enough-backlog-bytes", sync.enough_bytes)]
+    for (name, bytes) in [("missing-bytes", sync.missing_bytes), ("enough-backlog-bytes", sync.enough_bytes)]
     {
         reply.bulk(name.as_bytes());
         match bytes {
@@ -145,9 +144,11 @@ mod tests {
     #[test]
     fn a_primary_tells_why_it_served_full_syncs() {
         let mut h = Harness::new();
-        assert!(h.run("REPL WHY").starts_with(
-            r"*8\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$6\r\nserved\r\n*6\r\n$5\r\ntotal\r\n:0\r\n"
-        ));
+        assert!(
+            h.run("REPL WHY").starts_with(
+                r"*8\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$6\r\nserved\r\n*6\r\n$5\r\ntotal\r\n:0\r\n"
+            )
+        );
         let (first, second) = (h.connect(), h.connect());
         h.run_on(first, "PSYNC ? -1");
         h.run_on(second, "PSYNC 0123456789012345678901234567890123456789 77");

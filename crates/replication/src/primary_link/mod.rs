@@ -786,13 +786,7 @@ impl PrimaryLink {
     }
 
     /// The handshake is over: PSYNC, unless what the primary said of itself forbids it.
-    fn ask(
-        &mut self,
-        config: &LinkConfig,
-        now: Millis,
-        account: Option<Account>,
-        out: &mut Vec<LinkAction>,
-    ) {
+    fn ask(&mut self, config: &LinkConfig, now: Millis, account: Option<Account>, out: &mut Vec<LinkAction>) {
         self.blind = account.is_none();
         if let (Some(ours), Some(account), Some(keys)) = (self.cached, account, config.guarded_keys) {
             if account.endangers(self.trust, ours, keys, self.guard.as_ref()) {
@@ -830,7 +824,14 @@ impl PrimaryLink {
         self.enter(LinkState::Connect { retry_at: now + retry });
     }
 
-    fn psync_reply(&mut self, config: &LinkConfig, now: Millis, asked: Option<Position>, line: &[u8], out: &mut Vec<LinkAction>) {
+    fn psync_reply(
+        &mut self,
+        config: &LinkConfig,
+        now: Millis,
+        asked: Option<Position>,
+        line: &[u8],
+        out: &mut Vec<LinkAction>,
+    ) {
         if line.is_empty() {
             // A newline keeps the link alive while the primary prepares its answer.
         } else if line.starts_with(b"+FULLRESYNC") {

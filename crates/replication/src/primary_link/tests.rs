@@ -27,6 +27,7 @@ use Event::*;
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const C: &str = "cccccccccccccccccccccccccccccccccccccccc";
 
 const GREETING: &[Event] = &[Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n")];
 
@@ -1053,8 +1054,8 @@ fn a_primary_that_comes_back_empty_is_left_alone_until_it_is_right() {
         &returns[..],
         &[info("one", B, 9999, 99), Pass(5000), Closed, Pass(1000)],
         &returns[..],
-        &[info("two", B, 7, 90)],
-        &[Bytes("+FULLRESYNC bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 7\r\n")],
+        &[info("two", C, 7, 90)],
+        &[Bytes("+FULLRESYNC cccccccccccccccccccccccccccccccccccccccc 7\r\n")],
     ]
     .concat();
     check_with(
@@ -1078,8 +1079,11 @@ fn a_primary_that_comes_back_empty_is_left_alone_until_it_is_right() {
             open 10.0.0.1:6379
             > *1\r\n$4\r\nPING\r\n
             > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
-            # MASTER <-> REPLICA sync: refused, since it would wipe this replica: the primary has 90 keys at B:7 and this replica 100 keys at A:100 of a history that the primary does not know. The data is kept, and the primary is asked again quietly until it has its data back; REPLICAOF follows it all the same (replica-guard-empty-primary)
-            CloseConnection
+            # MASTER <-> REPLICA sync: the primary has a data set again, replication can continue
+            # Trying a partial resynchronization (request A:101).
+            > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+            full sync: other-history
+            # Full resync from master: cccccccccccccccccccccccccccccccccccccccc:7
         "#]],
     );
 }
@@ -1092,7 +1096,12 @@ fn replicaof_follows_a_refused_primary() {
         &[Bytes("+FULLRESYNC bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 0\r\n")],
     ]
     .concat();
-    check_with(&guarding(), Resume::Nothing, FOLLOWED, &events, expect![[r#"
+    check_with(
+        &guarding(),
+        Resume::Nothing,
+        FOLLOWED,
+        &events,
+        expect![[r#"
         # Non blocking connect for SYNC fired the event.
         > *1\r\n$4\r\nPING\r\n
         # Master replied to PING, replication can continue...
@@ -1111,7 +1120,8 @@ fn replicaof_follows_a_refused_primary() {
         > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
         full sync: other-history
         # Full resync from master: B:0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -1123,7 +1133,12 @@ fn without_info_a_younger_history_is_refused() {
         &[Bytes("+FULLRESYNC bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 100\r\n")],
     ]
     .concat();
-    check_with(&guarding(), Resume::Nothing, FOLLOWED, &events, expect![[r#"
+    check_with(
+        &guarding(),
+        Resume::Nothing,
+        FOLLOWED,
+        &events,
+        expect![[r#"
         # Non blocking connect for SYNC fired the event.
         > *1\r\n$4\r\nPING\r\n
         # Master replied to PING, replication can continue...
@@ -1138,7 +1153,8 @@ fn without_info_a_younger_history_is_refused() {
         > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
         full sync: other-history
         # Full resync from master: B:100
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
