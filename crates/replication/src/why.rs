@@ -85,8 +85,8 @@ impl FullSync {
         FullSync { cause, asked: None, primary: None, missing_bytes: None, enough_bytes: None }
     }
 
-    /// As a primary at `primary` knows it.
-    pub fn served(why: &FullResyncWhy, asked: String, primary: Position) -> FullSync {
+    /// As a primary at `primary` knows it, or one that has no log yet.
+    pub fn served(why: &FullResyncWhy, asked: String, primary: Option<Position>) -> FullSync {
         let cause = match why {
             FullResyncWhy::Requested => Cause::NoPosition,
             FullResyncWhy::UnknownId { .. } => Cause::OtherHistory,
@@ -98,7 +98,7 @@ impl FullSync {
             },
         };
         let asked = (cause != Cause::NoPosition).then_some(asked);
-        let mut sync = FullSync { asked, primary: Some(primary), ..FullSync::because(cause) };
+        let mut sync = FullSync { asked, primary, ..FullSync::because(cause) };
         if let (Cause::BacklogTooSmall, FullResyncWhy::NotInWindow { next, window }) = (cause, why) {
             let next = (*next).max(0) as u64;
             sync.missing_bytes = Some(window.first.saturating_sub(next));
@@ -207,7 +207,7 @@ mod tests {
         let window = LogWindow { first: 1001, len: 500 };
         let served = |next| {
             let why = FullResyncWhy::NotInWindow { next, window };
-            FullSync::served(&why, format!("id:{next}"), at(1, 1500))
+            FullSync::served(&why, format!("id:{next}"), Some(at(1, 1500)))
         };
         let sync = served(901);
         assert_eq!((sync.missing_bytes, sync.enough_bytes), (Some(100), Some(600)));
@@ -215,7 +215,7 @@ mod tests {
             .assert_eq(&sync.to_string());
         assert_eq!(served(-1).cause, Cause::BacklogTooSmall);
         assert_eq!(served(1502).cause, Cause::Ahead);
-        let sync = FullSync::served(&FullResyncWhy::Requested, "?:-1".to_owned(), at(1, 1500));
+        let sync = FullSync::served(&FullResyncWhy::Requested, "?:-1".to_owned(), Some(at(1, 1500)));
         assert_eq!((sync.cause, sync.asked), (Cause::NoPosition, None));
     }
 

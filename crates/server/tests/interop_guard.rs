@@ -108,7 +108,7 @@ fn the_guard_can_be_switched_off() {
     let (primary, replica) = (bed.start(Kind::Kindred, &[]), bed.start(Kind::Kindred, &[]));
     follow_with_data(&primary, &replica);
     replica.ok("CONFIG SET replica-guard-empty-primary no");
-    bed.reborn(primary, None, &[]);
+    let _primary = bed.reborn(primary, None, &[]);
     wait_for("the link", || replica.client().info("replication")["master_link_status"] == "up");
     wait_for("the new data set", || replica.ok("DBSIZE").int() == 0);
 }

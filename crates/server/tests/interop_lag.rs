@@ -160,6 +160,9 @@ fn causes_are_told_on_both_sides() {
         let last = &info[&format!("repl_full_syncs_{side}_last")];
         assert!(last.contains("a repl-backlog-size of 20"), "{last}");
     }
-    let reply = format!("{:?}", primary.ok("REPL WHY"));
-    assert!(reply.contains("backlog-too-small") && reply.contains("bytes were missing"), "{reply}");
+    let served = primary.ok("REPL WHY").array()[3].clone().array();
+    let newest = served[5].clone().array()[0].clone().array();
+    assert_eq!((newest[4].text().as_str(), newest[5].text().as_str()), ("cause", "backlog-too-small"));
+    let (missing, enough) = (newest[13].int(), newest[15].int());
+    assert!(missing > 1_900_000 && enough >= missing + 16_384, "{missing} missing, {enough} enough");
 }

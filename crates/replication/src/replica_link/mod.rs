@@ -247,9 +247,10 @@ impl ReplicaLink {
                     return self;
                 }
                 PsyncDecision::FullResync(why) => {
-                    let end = context.log.map_or(0, LogWindow::end);
+                    // Without a log there is no history yet that a replica could know.
+                    let at = context.log.map(|log| context.history.at(log.end()));
                     let asked_for = format!("{}:{}", lossy(&asked.id), asked.next);
-                    let sync = FullSync::served(&why, asked_for, context.history.at(end));
+                    let sync = FullSync::served(&why, asked_for, at);
                     out.push(self.full_sync(sync));
                     self.log_full_resync(why, out);
                     if !asked.wants_full() {
