@@ -124,6 +124,10 @@ pub struct Config {
     pub repl_diskless_sync_max_replicas: i64,
     pub repl_diskless_load: DisklessLoad,
     pub repl_ping_replica_period_s: i64,
+    /// 0 is never, -1 a tenth of the period of pings.
+    pub repl_heartbeat_period_ms: i64,
+    /// A replica keeps its data when its primary comes back without any.
+    pub replica_guard_empty_primary: bool,
     pub repl_timeout_s: i64,
     pub repl_disable_tcp_nodelay: bool,
     pub repl_backlog_size: i64,
@@ -248,6 +252,8 @@ impl Default for Config {
             repl_diskless_sync_max_replicas: 0,
             repl_diskless_load: DisklessLoad::Serving,
             repl_ping_replica_period_s: 10,
+            repl_heartbeat_period_ms: -1,
+            replica_guard_empty_primary: true,
             repl_timeout_s: 60,
             repl_disable_tcp_nodelay: false,
             repl_backlog_size: 1 << 20,

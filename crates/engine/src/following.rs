@@ -103,6 +103,7 @@ impl Node {
         let mut actions = Vec::new();
         let following = match self.core.repl.following.take() {
             Some(mut following) => {
+                self.core.repl.heard = None;
                 following.link = following.link.retarget(now, host, port, &mut actions);
                 following.host = host.to_owned();
                 following.port = port;
@@ -132,6 +133,7 @@ impl Node {
         following.link.clone().stop(self.core.monotonic(), &mut actions);
         self.carry_out(actions, &[]);
         self.core.repl.following = None;
+        self.core.repl.heard = None;
         let new_id = self.core.random_replid();
         self.core.repl.promote(new_id, stream_db);
         let history = self.core.repl.history;
@@ -226,6 +228,7 @@ impl Node {
             announce_version: Some(ANNOUNCED_VERSION.to_owned()),
             timeout: Millis::from_secs(config.repl_timeout_s as u64),
             load: self.load_mode(),
+            guarded_keys: config.replica_guard_empty_primary.then(|| self.store.total_keys() as u64),
         }
     }
 
@@ -273,6 +276,11 @@ impl Node {
             }
             LinkAction::PauseReading => self.pause_reading(true),
             LinkAction::ResumeReading => self.pause_reading(false),
+            LinkAction::FullSync(sync) => {
+                let (unix_ms, following) = (self.core.env.unix_ms(), self.following());
+                let peer = format!("{}:{}", following.host, following.port);
+                self.core.repl.received.add(unix_ms, peer, sync);
+            }
             LinkAction::BeginSnapshot { at, payload } => self.begin_transfer(at, payload),
             LinkAction::SnapshotBytes(piece) => return self.transfer_bytes(piece.bytes(bytes)),
             LinkAction::EndSnapshot => return self.end_transfer(),
@@ -537,6 +545,7 @@ impl Node {
             }
         }
         self.stream_output = output;
+        self.core.repl.applied_commands += batch.len() as u64;
         units
     }
 }

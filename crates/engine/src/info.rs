@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use replication::Millis;
+use replication::{FullSyncs, Millis};
 
 use crate::commands::registry;
 use crate::core::Core;
@@ -415,6 +415,67 @@ fn replication(s: &Subject<'_>, page: &mut Page) {
     page.field("repl_backlog_size", repl.log.capacity());
     page.field("repl_backlog_first_byte_offset", window.map_or(0, |window| window.first));
     page.field("repl_backlog_histlen", window.map_or(0, |window| window.len));
+    how_far_behind(s, page);
+}
+
+/// Kindred's own fields, in lines of their own behind those of Redis.
+fn how_far_behind(s: &Subject<'_>, page: &mut Page) {
+    let (core, repl) = (s.core, &s.core.repl);
+    let (first, end) = (repl.log.start(), repl.log.end());
+    let window = if end < first { None } else { repl.marks.lag(s.now, first - 1, end) };
+    page.field("repl_backlog_seconds", window.map_or(-1, |window| window.secs() as i64));
+    page.field("repl_log_bytes_per_sec", repl.marks.bytes_per_second(s.now));
+    let or_unknown = |span: Option<Millis>| span.map_or(-1, |span| span.0 as i64);
+    let shown = core.replica_links().filter(|link| link.info_state().is_some());
+    for (index, link) in shown.enumerate() {
+        let acknowledged = link.acknowledged().offset;
+        let lag = link.is_online().then(|| repl.marks.lag(s.now, acknowledged, end)).flatten();
+        page.field(
+            &format!("repl_replica{index}"),
+            format_args!(
+                "ip={},port={},lag_ms={},lag_bytes={},unsent_bytes={}",
+                link.ip(),
+                link.listening_port(),
+                or_unknown(lag),
+                end.saturating_sub(acknowledged),
+                link.backlog_bytes(end),
+            ),
+        );
+    }
+    if let Some(following) = &repl.following {
+        let link = following.link.info(s.now);
+        page.field("repl_lag_ms", or_unknown(repl.heard.map(|heard| heard.lag)));
+        page.field("repl_staleness_ms", or_unknown(repl.heard.map(|heard| heard.staleness(s.now_ms))));
+        page.field("repl_lag_bytes", link.read_offset.saturating_sub(link.applied_offset));
+        page.field("repl_apply_commands_per_sec", core.stats.applied.per_second());
+        page.field("repl_apply_bytes_per_sec", repl.marks.bytes_per_second(s.now));
+        if let Some(sync) = &link.sync {
+            page.field("repl_sync_eta_seconds", sync.eta_seconds.map_or(-1, |seconds| seconds as i64));
+        }
+        let guarded = following.link.guarded();
+        let status = match guarded {
+            Some(_) => "holding",
+            None if core.config.replica_guard_empty_primary => "on",
+            None => "off",
+        };
+        page.field("repl_guard", status);
+        if let Some(guarded) = guarded {
+            page.field("repl_guard_seconds", s.now.since(guarded.since).secs());
+            page.field("repl_guard_reason", guarded);
+        }
+    }
+    full_syncs(page, "repl_full_syncs_served", &repl.served);
+    full_syncs(page, "repl_full_syncs_received", &repl.received);
+}
+
+fn full_syncs(page: &mut Page, name: &str, syncs: &FullSyncs) {
+    page.field(name, syncs.total());
+    if let Some(last) = syncs.last().next() {
+        let counts: Vec<String> =
+            syncs.counts().map(|(cause, count)| format!("{}={count}", cause.name())).collect();
+        page.field(&format!("{name}_causes"), counts.join(","));
+        page.field(&format!("{name}_last"), &last.sync);
+    }
 }
 
 fn primary_of_ours(s: &Subject<'_>, page: &mut Page) {
@@ -733,6 +794,10 @@ mod tests {
             repl_backlog_size
             repl_backlog_first_byte_offset
             repl_backlog_histlen
+            repl_backlog_seconds
+            repl_log_bytes_per_sec
+            repl_full_syncs_served
+            repl_full_syncs_received
             # CPU
             used_cpu_sys
             used_cpu_user

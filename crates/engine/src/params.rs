@@ -885,6 +885,10 @@ pub static PARAMS: &[Param] = &[
         Slot::Number(&mut c.repl_ping_replica_period_s)
     })
     .or("repl-ping-slave-period"),
+    field("repl-heartbeat-period-ms", Kind::Int(-1, INT_MAX), |c| {
+        Slot::Number(&mut c.repl_heartbeat_period_ms)
+    }),
+    flag("replica-guard-empty-primary", |c| Slot::Flag(&mut c.replica_guard_empty_primary)),
     field("repl-timeout", Kind::Int(1, INT_MAX), |c| Slot::Number(&mut c.repl_timeout_s)),
     flag("repl-disable-tcp-nodelay", |c| Slot::Flag(&mut c.repl_disable_tcp_nodelay)),
     field("repl-backlog-size", Kind::Memory(1, LONG_MAX), |c| Slot::Number(&mut c.repl_backlog_size)),

@@ -1,7 +1,8 @@
 //! The node's place in replication: its history, its log, its primary if it has one, its replicas.
 
 use log::{Log, Position, ReplId};
-use replication::{FullResyncWhy, History, PrimaryCron, WaitQueue};
+use replication::heartbeat::Heard;
+use replication::{FullSyncs, History, Millis, PrimaryCron, WaitQueue, WriteMarks};
 
 use crate::action::ConnId;
 use crate::core::Core;
@@ -31,8 +32,15 @@ pub struct Replication {
     pub acked: bool,
     /// A client waits for acknowledgements: replicas are asked before the node sleeps.
     pub getack_due: bool,
-    /// Why the last full synchronisation of a replica was needed.
-    pub last_full_resync: Option<FullResyncWhy>,
+    /// Full synchronisations of replicas of ours, and our own.
+    pub served: FullSyncs,
+    pub received: FullSyncs,
+    /// When the bytes of the log were written.
+    pub marks: WriteMarks,
+    /// The last heartbeat of the primary that was executed.
+    pub heard: Option<Heard>,
+    /// Commands of the primary's stream that were executed.
+    pub applied_commands: u64,
     /// The data set that was loaded at the start stands at this position.
     pub restored: Option<Position>,
     /// The database that readers of the log have selected.
@@ -58,7 +66,11 @@ impl Replication {
             ack_wanted: false,
             acked: false,
             getack_due: false,
-            last_full_resync: None,
+            served: FullSyncs::default(),
+            received: FullSyncs::default(),
+            marks: WriteMarks::default(),
+            heard: None,
+            applied_commands: 0,
             restored: None,
             selected: NO_DB,
             may_have_old_readers: false,
@@ -142,11 +154,19 @@ impl Replication {
         self.log.append(bytes);
     }
 
+    /// Remembers how far the log is now.
+    pub fn mark(&mut self, now: Millis) {
+        if self.log.is_active() {
+            self.marks.note(now, self.log.start(), self.log.end());
+        }
+    }
+
     // ---- histories ----
 
     /// There was no log: begin to record, under an id that no replica of unrecorded times can know.
     pub fn create_backlog(&mut self, id: ReplId) {
         self.log.reset(self.log.end());
+        self.marks.clear();
         self.history.begin(id);
         self.log.activate();
         self.may_have_old_readers = false;
@@ -163,6 +183,8 @@ impl Replication {
     pub fn adopt(&mut self, at: Position) {
         self.history.adopt(at.replid);
         self.log.reset(at.offset);
+        self.marks.clear();
+        self.heard = None;
         self.log.activate();
         self.restored = None;
     }
@@ -171,6 +193,7 @@ impl Replication {
     pub fn continue_from(&mut self, at: Position) {
         if !self.log.is_active() {
             self.log.reset(at.offset);
+            self.marks.clear();
             self.log.activate();
             self.history.id = at.replid;
         }

@@ -10,12 +10,13 @@ use std::path::PathBuf;
 
 use command::CommandError;
 use rdb::{Dialect, Target};
-use replication::primary::{count_acked, count_good, oldest_pinned, plan_snapshot};
+use replication::heartbeat;
+use replication::primary::{count_acked, count_good, heartbeat_period, oldest_pinned, plan_snapshot};
 use replication::replica_link::{
     GETACK, PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext,
     SyncCount, SyncRequest,
 };
-use replication::{Millis, PrimaryAction, PrimaryConfig, ReplicaEvent};
+use replication::{Millis, PrimaryAction, PrimaryConfig};
 
 use crate::action::{Action, ConnId};
 use crate::core::Core;
@@ -418,7 +419,7 @@ impl Node {
         for action in actions {
             match action {
                 // The log stands still while the end waits for replicas to have all of it.
-                PrimaryAction::AppendPing if self.core.shutdown.is_some() => {}
+                PrimaryAction::AppendPing if self.core.is_log_held() => {}
                 PrimaryAction::AppendPing => self.core.repl.feed_bare(PING),
                 PrimaryAction::FreeBacklog(freed) => {
                     self.core.notice(freed.to_string());
@@ -431,6 +432,27 @@ impl Node {
         self.count_good_replicas();
         self.answer_waiting(true);
         self.trim_log();
+    }
+
+    /// Before the node sleeps: a heartbeat, if one is due.
+    pub(crate) fn beat(&mut self) {
+        if self.core.heartbeat_period().is_none() || self.core.is_log_held() {
+            return;
+        }
+        let (config, now) = (self.core.primary_config(), self.core.monotonic());
+        if self.core.repl.cron.beats(&config, now) {
+            let stamped = heartbeat::encode(self.core.env.unix_ms());
+            // What was written before it is at least as old.
+            self.core.repl.mark(now);
+            self.core.repl.feed_bare(&stamped);
+            self.core.repl.mark(now);
+        }
+    }
+
+    /// When the next heartbeat is due, on the monotonic clock.
+    pub fn next_heartbeat_us(&self) -> Option<u64> {
+        let next = self.core.repl.cron.next_beat(self.core.heartbeat_period()?)?;
+        (!self.core.is_log_held()).then_some(next.0 * 1000)
     }
 
     pub(crate) fn count_good_replicas(&mut self) {
@@ -561,10 +583,25 @@ impl Core {
         Millis::from_secs(self.config.repl_timeout_s.max(0) as u64)
     }
 
+    /// How often heartbeats are to be written; never while nobody listens.
+    fn heartbeat_period(&self) -> Option<Millis> {
+        if self.repl.replicas.is_empty() || !self.repl.records() {
+            return None;
+        }
+        let pings = Millis::from_secs(self.config.repl_ping_replica_period_s.max(1) as u64);
+        heartbeat_period(self.config.repl_heartbeat_period_ms, pings)
+    }
+
+    /// The log stands still while the end waits for replicas to have all of it.
+    fn is_log_held(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
     fn primary_config(&self) -> PrimaryConfig {
         let config = &self.config;
         PrimaryConfig {
             ping_period: Millis::from_secs(config.repl_ping_replica_period_s.max(1) as u64),
+            heartbeat: self.heartbeat_period(),
             backlog_ttl: Millis::from_secs(config.repl_backlog_ttl_s.max(0) as u64),
             diskless: config.repl_diskless_sync,
             diskless_delay: Millis::from_secs(config.repl_diskless_sync_delay_s.max(0) as u64),
@@ -612,11 +649,10 @@ impl Core {
                 (None, Some(id)) => self.send(id, &bytes),
                 (None, None) => unreachable!("a link belongs to the running session or to a connection"),
             },
-            ReplicaAction::Log(event) => {
-                if let ReplicaEvent::FullResync { why, .. } = &event {
-                    self.repl.last_full_resync = Some(why.clone());
-                }
-                self.log(event.level(), event.to_string());
+            ReplicaAction::Log(event) => self.log(event.level(), event.to_string()),
+            ReplicaAction::FullSync(name, sync) => {
+                let unix_ms = self.env.unix_ms();
+                self.repl.served.add(unix_ms, name, sync);
             }
             ReplicaAction::Count(SyncCount::Full) => self.stats.sync_full += 1,
             ReplicaAction::Count(SyncCount::PartialOk) => self.stats.sync_partial_ok += 1,

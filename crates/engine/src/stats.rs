@@ -52,6 +52,8 @@ pub struct Stats {
     pub output: Rate,
     pub repl_input: Rate,
     pub repl_output: Rate,
+    /// Commands of the primary's stream.
+    pub applied: Rate,
 }
 
 /// How long calls of a command took, in buckets that are at most 3 % wide.

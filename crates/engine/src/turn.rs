@@ -29,6 +29,7 @@ impl Node {
         }
         self.shutdown_step();
         self.maybe_begin_sync();
+        self.beat();
         self.core.announce_log();
         self.core.enforce_output_limits(false);
         self.trim_log();
@@ -124,6 +125,9 @@ impl Node {
         stats.output.sample(now_ms, stats.net_output_bytes + stats.net_repl_output_bytes);
         stats.repl_input.sample(now_ms, stats.net_repl_input_bytes);
         stats.repl_output.sample(now_ms, stats.net_repl_output_bytes);
+        stats.applied.sample(now_ms, self.core.repl.applied_commands);
+        let now = self.core.monotonic();
+        self.core.repl.mark(now);
         self.core.memory_peak_bytes = self.core.memory_peak_bytes.max(self.core.env.used_memory());
     }
 

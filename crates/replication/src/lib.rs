@@ -10,22 +10,29 @@
 //! | [`primary_link`] | replica | the link to its primary: connect, handshake, transfer, stream |
 //! | [`replica_link`] | primary | one replica: its announcements, snapshot, cursor, acknowledgements |
 //! | [`primary`] | primary | what concerns all replicas: pings, the backlog's life, when to snapshot |
+//! | [`heartbeat`], [`lag`] | both | how far behind a replica is, in time |
+//! | [`why`] | both | why full synchronisations happened |
 //! | [`wait`] | primary | clients that wait until enough replicas acknowledged |
 //!
 //! An offset never travels without its history id ([`log::Position`]) between modules and over the wire;
 //! inside one link, which follows one history, cursors are plain offsets.
 
+pub mod heartbeat;
 pub mod history;
+pub mod lag;
 pub mod primary;
 pub mod primary_link;
 pub mod replica_link;
 mod time;
 pub mod wait;
+pub mod why;
 mod wire;
 
 pub use history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, SecondHistory, decide_psync};
+pub use lag::WriteMarks;
 pub use primary::{PrimaryAction, PrimaryConfig, PrimaryCron, SnapshotPlan};
-pub use primary_link::{LinkAction, LinkConfig, LinkEvent, LinkInput, PrimaryLink};
+pub use primary_link::{Guarded, LinkAction, LinkConfig, LinkEvent, LinkInput, PrimaryLink};
 pub use replica_link::{ReplicaAction, ReplicaEvent, ReplicaInput, ReplicaLink};
 pub use time::{Level, Millis};
 pub use wait::WaitQueue;
+pub use why::{Cause, FullSync, FullSyncs};

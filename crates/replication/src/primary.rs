@@ -14,6 +14,8 @@ use crate::replica_link::{ReplicaLink, ReplicaState, SnapshotFilter};
 pub struct PrimaryConfig {
     /// `repl-ping-replica-period`.
     pub ping_period: Millis,
+    /// `repl-heartbeat-period-ms` as it is in force ([`heartbeat_period`]).
+    pub heartbeat: Option<Millis>,
     /// `repl-backlog-ttl`; zero keeps the backlog forever.
     pub backlog_ttl: Millis,
     /// `repl-diskless-sync`.
@@ -46,6 +48,8 @@ pub struct BacklogFreed {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PrimaryCron {
     pinged: Option<Millis>,
+    /// When a heartbeat was last due.
+    beaten: Option<Millis>,
     without_replicas_since: Option<Millis>,
 }
 
@@ -83,7 +87,8 @@ impl PrimaryCron {
         }
         if replicas > 0 || is_replica {
             self.without_replicas_since = None;
-            if due && replicas > 0 && !is_replica {
+            let beats = config.heartbeat.is_some_and(|period| period <= config.ping_period);
+            if due && replicas > 0 && !is_replica && !beats {
                 out.push(PrimaryAction::AppendPing);
             }
             return;
@@ -92,6 +97,31 @@ impl PrimaryCron {
         if log_active && config.backlog_ttl > Millis(0) && now.since(since) > config.backlog_ttl {
             out.push(PrimaryAction::FreeBacklog(BacklogFreed { ttl: config.backlog_ttl }));
         }
+    }
+
+    /// Whether a heartbeat is due. To be asked only while replicas are attached to a primary; the next one is due a
+    /// period after this question.
+    pub fn beats(&mut self, config: &PrimaryConfig, now: Millis) -> bool {
+        let Some(period) = config.heartbeat else { return false };
+        let due = now.since(*self.beaten.get_or_insert(now)) >= period;
+        if due {
+            self.beaten = Some(now);
+        }
+        due
+    }
+
+    /// When the next heartbeat is due, if they were due before.
+    pub fn next_beat(&self, period: Millis) -> Option<Millis> {
+        self.beaten.map(|beaten| beaten + period)
+    }
+}
+
+/// The period that `repl-heartbeat-period-ms` stands for: 0 is never, -1 a tenth of the period of pings, so that where
+/// those are kept out of the way by a huge period the heartbeats are, too.
+pub fn heartbeat_period(setting_ms: i64, ping_period: Millis) -> Option<Millis> {
+    match setting_ms {
+        0 => None,
+        ms => Some(u64::try_from(ms).map_or(Millis(ping_period.0 / 10), Millis)),
     }
 }
 

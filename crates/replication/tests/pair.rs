@@ -78,6 +78,7 @@ fn config() -> LinkConfig {
         announce_version: None,
         timeout: Millis::from_secs(60),
         load: LoadMode::Parser { swapdb: true },
+        guarded_keys: None,
     }
 }
 
@@ -187,6 +188,7 @@ impl World {
                     node.connection.iter_mut().for_each(|connection| connection.up.extend(&bytes));
                 }
                 LinkAction::Log(event) => assert!(!event.to_string().is_empty()),
+                LinkAction::FullSync(sync) => assert!(!sync.to_string().is_empty()),
                 LinkAction::BeginSnapshot { .. } | LinkAction::DiscardSnapshot => {
                     node.received_snapshot.clear();
                     node.query.clear();
@@ -352,6 +354,7 @@ impl World {
                 }
                 ReplicaAction::Close => self.cut(n),
                 ReplicaAction::Log(event) => assert!(!event.to_string().is_empty()),
+                ReplicaAction::FullSync(_, sync) => assert!(!sync.to_string().is_empty()),
                 ReplicaAction::Count(_) | ReplicaAction::StartStream(_) => {}
             }
         }

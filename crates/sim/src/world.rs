@@ -55,6 +55,9 @@ pub struct Counts {
     pub saves: u64,
     pub waits: u64,
     pub acknowledged: u64,
+    /// Disks that were lost, and how often a replica has kept its data from a primary without.
+    pub losses: u64,
+    pub guarded: u64,
     pub stream_bytes: u64,
     /// The mutation has struck.
     pub struck: u64,
@@ -70,7 +73,7 @@ impl Counts {
         }
     }
 
-    pub fn rows(&mut self) -> [(&'static str, &mut u64); 15] {
+    pub fn rows(&mut self) -> [(&'static str, &mut u64); 17] {
         [
             ("commands", &mut self.commands),
             ("full syncs", &mut self.full_syncs),
@@ -85,6 +88,8 @@ impl Counts {
             ("snapshots saved", &mut self.saves),
             ("WAIT answered", &mut self.waits),
             ("replicas counted by WAIT", &mut self.acknowledged),
+            ("disks lost", &mut self.losses),
+            ("primaries without data refused", &mut self.guarded),
             ("bytes of stream", &mut self.stream_bytes),
             ("strikes of the mutation", &mut self.struck),
         ]
@@ -184,6 +189,20 @@ struct Process {
     /// Counters at the last look: what a process counted is added up before it ends.
     synced: [u64; 3],
     lost_key: bool,
+    danger: Danger,
+}
+
+/// Whether a primary that has lost its data may take a replica's.
+#[derive(Default)]
+struct Danger {
+    /// The process has had a key since it was started.
+    had_keys: bool,
+    /// Keys at the last look.
+    keys: usize,
+    /// The replica has followed its primary since it was told to.
+    followed: bool,
+    /// What it holds while it leaves its primary alone.
+    holds: Option<Saved>,
 }
 
 /// A snapshot on its way out.
@@ -347,6 +366,7 @@ impl World {
             connect: None,
             synced: [0; 3],
             lost_key: false,
+            danger: Danger::default(),
         });
         self.restore(n, file);
         self.turn(n);
@@ -441,6 +461,53 @@ impl World {
             self.counts.struck += 1;
         }
         self.truth.look(n, &process.node, &mut process.seen);
+        self.look_at_danger(n);
+    }
+
+    /// What is kept from a primary without data stays as it is.
+    fn look_at_danger(&mut self, n: usize) {
+        let process = self.servers[n].process.as_mut().expect("just looked at");
+        let (repl, danger) = (&process.node.core.repl, &mut process.danger);
+        if process.node.core.loading.is_none() {
+            danger.keys = process.node.store.total_keys();
+            danger.had_keys |= danger.keys > 0;
+        }
+        danger.followed |= repl.following.as_ref().is_some_and(|following| following.link.is_up());
+        let guarded = repl.following.as_ref().is_some_and(|following| following.link.guarded().is_some());
+        if !guarded {
+            danger.holds = None;
+            return;
+        }
+        let now = saved(&process.node);
+        match danger.holds {
+            None => {
+                danger.holds = Some(now);
+                self.counts.guarded += 1;
+            }
+            Some(held) => assert!(
+                held == now || self.mutation.is_some(),
+                "server {n} held {held:?} from its primary, and holds {now:?}"
+            ),
+        }
+    }
+
+    /// A full synchronisation has come to its end: not with nothing from a primary that never had anything, unless it was
+    /// asked for.
+    fn check_not_wiped(&mut self, n: usize) {
+        let server = &self.servers[n];
+        let process = server.process.as_ref().expect("it has just acted");
+        let Some(following) = &process.node.core.repl.following else { return };
+        let primary = (0..SERVERS).find(|other| host(*other) == following.host);
+        let Some(primary) = primary.and_then(|primary| self.servers[primary].process.as_ref()) else {
+            return;
+        };
+        let (danger, keys) = (&process.danger, process.node.store.total_keys());
+        let was_wiped = danger.followed && danger.keys > 0 && keys == 0;
+        assert!(
+            !was_wiped || primary.danger.had_keys || primary.node.core.is_replica(),
+            "server {n} had {} keys, and its primary came back without any",
+            danger.keys
+        );
     }
 
     fn act(&mut self, n: usize, action: Action) {
@@ -452,6 +519,7 @@ impl World {
                 trace(|| format!("{now:6} server {n}: {message}"));
                 if message.ends_with("Finished with success") {
                     process.seen.adopted = true;
+                    self.check_not_wiped(n);
                     self.after_full_sync(n);
                 } else if message.starts_with("Setting secondary replication ID") {
                     self.after_shift(n);
@@ -883,6 +951,10 @@ impl World {
             let n = self.random.index(SERVERS);
             self.crash(n);
         }
+        if self.random.once_in(rate(15, self)) {
+            let n = self.random.index(SERVERS);
+            self.lose_disk(n);
+        }
         if self.random.once_in(rate(7, self)) {
             self.fail_over();
         }
@@ -968,6 +1040,17 @@ impl World {
         server.restart_at = self.now + self.random.between(50, 6_000);
     }
 
+    /// A machine is replaced by a new one under its address, soon and without its files.
+    fn lose_disk(&mut self, n: usize) {
+        self.crash(n);
+        let server = &mut self.servers[n];
+        trace(|| format!("{:6} server {n} loses its disk", self.now));
+        *lock(&server.disk) = Disk::default();
+        server.saved = None;
+        server.restart_at = self.now + self.random.between(10, 500);
+        self.counts.losses += 1;
+    }
+
     /// Gives a server a command, as an operator would; at once, or not at all.
     fn order(&mut self, n: usize, words: &[&str]) {
         let Some(process) = &mut self.servers[n].process else { return };
@@ -1020,6 +1103,9 @@ impl World {
     }
 
     fn point(&mut self, n: usize, to: usize) {
+        if let Some(process) = &mut self.servers[n].process {
+            process.danger.followed = false;
+        }
         self.counts.retargets += 1;
         self.servers[n].follows = Some(to);
         self.order(n, &["REPLICAOF", &host(to), &PORT.to_string()]);
@@ -1070,7 +1156,12 @@ impl World {
             let server = &self.servers[n];
             let Some(process) = &server.process else { continue };
             let meant = server.follows.map(|to| (host(to), PORT));
-            if process.node.core.config.replicaof != meant {
+            // Whoever keeps its data from a primary without is told to follow all the same.
+            let following = process.node.core.repl.following.as_ref();
+            let guarded = following.is_some_and(|following| following.link.guarded().is_some());
+            if process.node.core.config.replicaof != meant || guarded {
+                let process = self.servers[n].process.as_mut().expect("just seen");
+                process.danger.followed = false;
                 match meant {
                     Some((to, port)) => self.order(n, &["REPLICAOF", &to, &port.to_string()]),
                     None => self.order(n, &["REPLICAOF", "NO", "ONE"]),

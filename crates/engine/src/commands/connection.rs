@@ -3,6 +3,7 @@
 use command::{
     Acl, Arg, ArgKind, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, is_token,
 };
+use replication::heartbeat::{self, Heard};
 use resp::Proto;
 
 use super::client::valid_attribute;
@@ -169,6 +170,13 @@ const RESET: Command<Handler> = Command {
 };
 
 fn ping(ctx: &mut Ctx<'_>) -> CmdResult {
+    if ctx.session.is_primary()
+        && let Some(unix_ms) = ctx.argv.get(1).and_then(heartbeat::stamp)
+    {
+        ctx.core.repl.heard = Some(Heard::new(unix_ms, ctx.store.now_ms));
+        // So the primary knows how far behind we are as exactly as we do.
+        ctx.core.repl.ack_wanted = true;
+    }
     let in_subscribe_mode = ctx.session.pubsub.is_some() && ctx.session.proto == Proto::Resp2;
     match ctx.argv.len() {
         1 | 2 if in_subscribe_mode => {

@@ -34,6 +34,7 @@ pub mod monitor;
 pub mod object;
 pub mod persistence;
 pub mod pubsub;
+pub mod repl;
 pub mod replication;
 pub mod scan;
 pub mod server;
@@ -94,6 +95,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     object::COMMANDS,
     persistence::COMMANDS,
     pubsub::COMMANDS,
+    repl::COMMANDS,
     replication::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,

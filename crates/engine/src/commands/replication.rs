@@ -146,6 +146,7 @@ fn replicaof(ctx: &mut Ctx<'_>) -> CmdResult {
     if let Some(following) = &ctx.core.repl.following
         && following.host.eq_ignore_ascii_case(&host)
         && following.port == port
+        && following.link.guarded().is_none()
     {
         ctx.core.notice(
             "REPLICAOF would result into synchronization with the master we are already connected with. No operation \

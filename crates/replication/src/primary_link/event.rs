@@ -55,6 +55,9 @@ pub enum LinkEvent {
     Cached,
     CachedOwnHistory,
     CacheDiscarded,
+    Guarded(super::Guarded),
+    GuardEnded,
+    GuardOverruled,
     SecondIdSet { second: ReplId, valid_until: u64, id: ReplId },
     BacklogCreated { id: ReplId, second: ReplId },
 }
@@ -83,6 +86,7 @@ impl LinkEvent {
             | TimeoutTransfer
             | TimeoutStreaming
             | Lost
+            | Guarded(_)
             | SecondIdSet { .. } => Level::Warning,
             _ => Level::Notice,
         }
@@ -184,6 +188,14 @@ impl fmt::Display for LinkEvent {
                  master: I may be able to synchronize with the new master with just a partial transfer."
             ),
             CacheDiscarded => write!(f, "Discarding previously cached master state."),
+            Guarded(guarded) => write!(
+                f,
+                "{SYNC}: refused, since it would wipe this replica: {guarded}. The data is kept, and the primary is \
+                 asked again quietly until it has its data back; REPLICAOF follows it all the same \
+                 (replica-guard-empty-primary)"
+            ),
+            GuardEnded => write!(f, "{SYNC}: the primary has a data set again, replication can continue"),
+            GuardOverruled => write!(f, "{SYNC}: following the refused primary, as REPLICAOF demands"),
             SecondIdSet { second, valid_until, id } => write!(
                 f,
                 "Setting secondary replication ID to {second}, valid up to offset: {valid_until}. \

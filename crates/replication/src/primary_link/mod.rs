@@ -19,11 +19,15 @@
 //! then PSYNC. The replica keeps its position through every failure until a new data set is in place, so
 //! that whatever happens during a transfer, a partial resynchronisation with the old primary stays possible.
 //!
+//! A link with data to lose asks for INFO before PSYNC, and leaves a primary alone that seems to have lost its own
+//! ([`guard`]).
+//!
 //! While the snapshot is being loaded, the owner stops reading the socket ([`LinkAction::PauseReading`]);
 //! stream bytes that came along with the end of the snapshot are given by [`LinkAction::Apply`] and wait in
 //! the owner's buffer until [`LinkAction::AdoptHistory`].
 
 mod event;
+mod guard;
 mod payload;
 
 use std::ops::Range;
@@ -31,8 +35,11 @@ use std::ops::Range;
 use log::{Position, REPL_ID_LEN, ReplId};
 
 use crate::Millis;
+use crate::why::{Cause, FullSync};
 use crate::wire::{self, Line, LineBuffer, lossy};
 pub use event::LinkEvent;
+pub use guard::Guarded;
+use guard::{Account, BulkReply, Trust};
 pub use payload::{EOF_MARK_LEN, HeldBytes, Payload, PayloadKind, Piece};
 
 /// How long the link waits after a refused attempt, how often it acknowledges, and how often it sends a
@@ -57,6 +64,9 @@ pub struct LinkConfig {
     pub timeout: Millis,
     /// Where snapshots go, which only the log lines show.
     pub load: LoadMode,
+    /// How many keys a primary without data must not take from this replica; `None` with
+    /// `replica-guard-empty-primary no`.
+    pub guarded_keys: Option<u64>,
 }
 
 /// Where the bytes of a snapshot go first (`repl-diskless-load`).
@@ -116,6 +126,8 @@ pub enum LinkAction {
     CloseConnection,
     Send(Vec<u8>),
     Log(LinkEvent),
+    /// The primary has begun a full synchronisation; remember why.
+    FullSync(FullSync),
     /// A snapshot follows that was taken at this position (unknown from a primary without PSYNC).
     BeginSnapshot {
         at: Option<Position>,
@@ -160,6 +172,17 @@ pub struct PrimaryLink {
     /// Where the data set stands while the link is not streaming: `cached_master`.
     cached: Option<Position>,
     down_since: Option<Millis>,
+    /// A position was given up since the link was up last.
+    gave_up: bool,
+    trust: Trust,
+    /// The primary that is left alone.
+    guard: Option<Guarded>,
+    /// The primary did not say how it stands.
+    blind: bool,
+    /// The reply to INFO, once its length is known.
+    info: Option<BulkReply>,
+    /// When the snapshot that is being transferred began to arrive.
+    transfer_since: Option<Millis>,
     /// The beginning of a reply whose end has not come yet.
     line: LineBuffer,
     state: LinkState,
@@ -225,6 +248,7 @@ pub enum HandshakeReply {
     IpAddress,
     Capa,
     Version,
+    Info,
 }
 
 /// Which of the optional announcements were sent, so that their replies are expected.
@@ -232,6 +256,8 @@ pub enum HandshakeReply {
 pub struct Announced {
     pub ip: bool,
     pub version: bool,
+    /// Not an announcement: INFO was asked for.
+    pub info: bool,
 }
 
 /// The name of a [`LinkState`], for the table of transitions.
@@ -275,6 +301,8 @@ pub struct SyncInfo {
     pub percent: f64,
     /// `master_sync_last_io_seconds_ago`.
     pub last_io_seconds_ago: u64,
+    /// When the transfer will be complete at the rate so far; unknown without a size.
+    pub eta_seconds: Option<u64>,
 }
 
 impl PrimaryLink {
@@ -286,6 +314,10 @@ impl PrimaryLink {
         resume: Resume,
         out: &mut Vec<LinkAction>,
     ) -> PrimaryLink {
+        let trust = match resume {
+            Resume::Restored(_) => Trust::Restored,
+            Resume::Nothing | Resume::OwnHistory(_) => Trust::Told,
+        };
         let cached = match resume {
             Resume::Nothing => None,
             Resume::Restored(at) => Some(at),
@@ -299,6 +331,12 @@ impl PrimaryLink {
             port,
             cached,
             down_since: None,
+            gave_up: false,
+            trust,
+            guard: None,
+            blind: false,
+            info: None,
+            transfer_since: None,
             line: LineBuffer::default(),
             state: LinkState::Connect { retry_at: now },
         };
@@ -309,6 +347,10 @@ impl PrimaryLink {
     /// Follows another primary from now on, continuing from the position reached (REPLICAOF on a replica).
     pub fn retarget(mut self, now: Millis, host: &str, port: u16, out: &mut Vec<LinkAction>) -> PrimaryLink {
         self.drop_connection(now, out);
+        if self.guard.take().is_some() {
+            out.push(LinkAction::Log(LinkEvent::GuardOverruled));
+        }
+        self.trust = Trust::Told;
         self.host = host.to_owned();
         self.port = port;
         self.connect(now, out);
@@ -328,6 +370,7 @@ impl PrimaryLink {
     /// fails, only another full synchronisation will do.
     pub fn forget_position(&mut self) {
         self.cached = None;
+        self.gave_up = true;
     }
 
     /// Takes one input; see the diagram of this module.
@@ -338,6 +381,7 @@ impl PrimaryLink {
         input: LinkInput<'_>,
         out: &mut Vec<LinkAction>,
     ) -> PrimaryLink {
+        let before = self.guard.as_ref().map(|guarded| (out.len(), guarded.since));
         match input {
             LinkInput::Connected => self.connected(now, out),
             LinkInput::Closed(reason) => self.closed(now, reason, out),
@@ -356,9 +400,20 @@ impl PrimaryLink {
                 if let LinkState::Streaming { .. } = self.state {
                     out.push(LinkAction::Log(LinkEvent::Lost));
                     out.push(LinkAction::ForgetPrimary);
+                    self.gave_up = true;
                     self.reconnect_lost(now, out);
                 }
             }
+        }
+        if let (Some((from, since)), Some(guarded)) = (before, &self.guard)
+            && guarded.since == since
+        {
+            // It was said once; looking again whether the primary is right says nothing.
+            let mut index = 0;
+            out.retain(|action| {
+                index += 1;
+                index <= from || !matches!(action, LinkAction::Log(_))
+            });
         }
         self
     }
@@ -388,9 +443,15 @@ impl PrimaryLink {
         }
     }
 
+    /// The primary that is left alone because it seems to have lost its data.
+    pub fn guarded(&self) -> Option<&Guarded> {
+        self.guard.as_ref()
+    }
+
     /// The state's name in the reply to ROLE.
     pub fn role_state(&self) -> &'static str {
         match self.state {
+            _ if self.guard.is_some() => "guarded",
             LinkState::Connect { .. } => "connect",
             LinkState::Connecting { .. } => "connecting",
             LinkState::Handshake { .. } | LinkState::AwaitPsync { .. } => "handshake",
@@ -429,6 +490,10 @@ impl PrimaryLink {
             read_offset,
             applied_offset,
             sync: sync.map(|(total, read, last_io)| SyncInfo {
+                eta_seconds: self.transfer_since.filter(|_| total > 0 && read > 0).map(|since| {
+                    let left = (total as u64).saturating_sub(read);
+                    (u128::from(now.since(since).0) * u128::from(left) / u128::from(read) / 1000) as u64
+                }),
                 total_bytes: total,
                 read_bytes: read as i64,
                 left_bytes: total - read as i64,
@@ -457,6 +522,8 @@ impl PrimaryLink {
 
     fn open(&mut self, now: Millis, out: &mut Vec<LinkAction>) {
         self.line = LineBuffer::default();
+        self.info = None;
+        self.transfer_since = None;
         out.push(LinkAction::OpenConnection { host: self.host.clone(), port: self.port });
         out.push(LinkAction::Log(LinkEvent::SyncStarted));
         self.enter(LinkState::Connecting { last_io: now });
@@ -588,6 +655,16 @@ impl PrimaryLink {
                     from = end;
                     self.transferred(config, now, out);
                 }
+                LinkState::Handshake { last_io, .. } if self.info.is_some() => {
+                    *last_io = now;
+                    let info = self.info.as_mut().expect("just seen");
+                    from += info.feed(&input[from..]);
+                    if let Some(text) = info.text() {
+                        let account = Account::parse(text);
+                        self.info = None;
+                        self.ask(config, now, account, out);
+                    }
+                }
                 LinkState::Handshake { .. }
                 | LinkState::AwaitPsync { .. }
                 | LinkState::AwaitPayload { .. } => {
@@ -621,7 +698,7 @@ impl PrimaryLink {
             LinkState::AwaitPsync { asked, last_io } => {
                 *last_io = now;
                 let asked = *asked;
-                self.psync_reply(now, asked, line, out);
+                self.psync_reply(config, now, asked, line, out);
             }
             LinkState::AwaitPayload { at, last_io } => {
                 *last_io = now;
@@ -646,6 +723,7 @@ impl PrimaryLink {
                 out.push(LinkAction::Log(LinkEvent::NotUnderstood { option, reply: lossy(line) }));
             }
         };
+        let info = announced.info.then_some(HandshakeReply::Info);
         let (next, announced) = match awaiting {
             HandshakeReply::Pong => {
                 // A primary that wants a password first is alive as well; very old ones have no error code.
@@ -655,11 +733,14 @@ impl PrimaryLink {
                     return self.retry_later(now, out);
                 }
                 out.push(LinkAction::Log(LinkEvent::Pong));
-                out.push(LinkAction::Send(announcements(config)));
                 let announced = Announced {
                     ip: config.announce_ip.is_some(),
                     version: config.announce_version.is_some(),
+                    info: self.cached.is_some()
+                        && self.trust != Trust::Told
+                        && config.guarded_keys.is_some_and(|keys| keys > 0),
                 };
+                out.push(LinkAction::Send(announcements(config, announced.info)));
                 let next = match config.password {
                     Some(_) => HandshakeReply::Auth,
                     None => HandshakeReply::ListeningPort,
@@ -684,31 +765,86 @@ impl PrimaryLink {
             }
             HandshakeReply::Capa => {
                 not_understood("capa");
-                (announced.version.then_some(HandshakeReply::Version), announced)
+                (announced.version.then_some(HandshakeReply::Version).or(info), announced)
             }
             HandshakeReply::Version => {
                 not_understood("version");
-                (None, announced)
+                (info, announced)
+            }
+            HandshakeReply::Info => {
+                self.info = BulkReply::announced(line);
+                if self.info.is_none() {
+                    self.ask(config, now, None, out);
+                }
+                return;
             }
         };
         match next {
             Some(awaiting) => self.enter(LinkState::Handshake { awaiting, announced, last_io: now }),
-            None => {
-                out.push(LinkAction::Log(match self.cached {
-                    Some(at) => LinkEvent::TryingPartial(at),
-                    None => LinkEvent::PartialNotPossible,
-                }));
-                out.push(LinkAction::Send(wire::psync(self.cached)));
-                self.enter(LinkState::AwaitPsync { asked: self.cached, last_io: now });
-            }
+            None => self.ask(config, now, None, out),
         }
     }
 
-    fn psync_reply(&mut self, now: Millis, asked: Option<Position>, line: &[u8], out: &mut Vec<LinkAction>) {
+    /// The handshake is over: PSYNC, unless what the primary said of itself forbids it.
+    fn ask(&mut self, config: &LinkConfig, now: Millis, account: Option<Account>, out: &mut Vec<LinkAction>) {
+        self.blind = account.is_none();
+        if let (Some(ours), Some(account), Some(keys)) = (self.cached, account, config.guarded_keys) {
+            if account.endangers(self.trust, ours, keys, self.guard.as_ref()) {
+                let primary = Position::new(account.id, account.offset);
+                let (primary_keys, run_id) = (Some(account.keys), account.run_id);
+                let guarded = Guarded { since: now, primary, primary_keys, ours, keys, run_id };
+                return self.refuse(now, guarded, guard::RETRY, out);
+            }
+            if self.guard.take().is_some() {
+                out.push(LinkAction::Log(LinkEvent::GuardEnded));
+            }
+        }
+        out.push(LinkAction::Log(match self.cached {
+            Some(at) => LinkEvent::TryingPartial(at),
+            None => LinkEvent::PartialNotPossible,
+        }));
+        out.push(LinkAction::Send(wire::psync(self.cached)));
+        self.enter(LinkState::AwaitPsync { asked: self.cached, last_io: now });
+    }
+
+    /// All that is known is the answer to PSYNC, and that is of a younger history.
+    fn is_blind_danger(&self, ours: Position, primary: Position, keys: u64) -> bool {
+        let is_younger = primary.replid != ours.replid && primary.offset < ours.offset;
+        self.blind && self.trust == Trust::Followed && keys > 0 && is_younger
+    }
+
+    /// Leaves the primary alone, and the data here as it is.
+    fn refuse(&mut self, now: Millis, guarded: Guarded, retry: Millis, out: &mut Vec<LinkAction>) {
+        let is_known = self.guard.as_ref().is_some_and(|before| before.run_id == guarded.run_id);
+        if !is_known {
+            out.push(LinkAction::Log(LinkEvent::Guarded(guarded.clone())));
+            self.guard = Some(guarded);
+        }
+        out.push(LinkAction::CloseConnection);
+        self.enter(LinkState::Connect { retry_at: now + retry });
+    }
+
+    fn psync_reply(
+        &mut self,
+        config: &LinkConfig,
+        now: Millis,
+        asked: Option<Position>,
+        line: &[u8],
+        out: &mut Vec<LinkAction>,
+    ) {
         if line.is_empty() {
             // A newline keeps the link alive while the primary prepares its answer.
         } else if line.starts_with(b"+FULLRESYNC") {
             let at = parse_full_resync(line);
+            if let (Some(ours), Some(primary), Some(keys)) = (asked, at, config.guarded_keys)
+                && self.is_blind_danger(ours, primary, keys)
+            {
+                let (primary_keys, run_id) = (None, String::new());
+                let guarded = Guarded { since: now, primary, primary_keys, ours, keys, run_id };
+                return self.refuse(now, guarded, guard::RETRY_BLIND, out);
+            }
+            self.guard = None;
+            out.push(LinkAction::FullSync(FullSync::received(asked, self.gave_up, at)));
             out.push(LinkAction::Log(match at {
                 Some(at) => LinkEvent::FullResync(at),
                 None => LinkEvent::WrongFullResync,
@@ -731,6 +867,7 @@ impl PrimaryLink {
                 false => LinkEvent::PsyncUnexpected(lossy(line)),
             }));
             out.push(LinkAction::Log(LinkEvent::RetryingWithSync));
+            out.push(LinkAction::FullSync(FullSync::because(Cause::NoPsync)));
             out.push(LinkAction::Send(b"SYNC\r\n".to_vec()));
             self.enter(LinkState::AwaitPayload { at: None, last_io: now });
         }
@@ -776,6 +913,7 @@ impl PrimaryLink {
         if let LoadMode::Parser { swapdb } = config.load {
             log_load_begins(swapdb, out);
         }
+        self.transfer_since = Some(now);
         self.enter(LinkState::Transfer { at, payload, read: 0, last_io: now });
         if kind == PayloadKind::Sized(0) {
             self.transferred(config, now, out);
@@ -835,6 +973,9 @@ impl PrimaryLink {
 
     fn stream(&mut self, now: Millis, at: Option<Position>, ahead: u64, last_io: Millis) {
         self.down_since = None;
+        self.gave_up = false;
+        self.guard = None;
+        self.trust = Trust::Followed;
         let received = at.map_or(0, |at| at.offset) + ahead;
         self.enter(LinkState::Streaming { at, received, fsynced: None, ack_due: now, last_io });
     }
@@ -930,8 +1071,8 @@ fn may_become(from: LinkStateName, to: LinkStateName) -> bool {
     }
 }
 
-/// AUTH and the REPLCONFs, all in one write.
-fn announcements(config: &LinkConfig) -> Vec<u8> {
+/// AUTH, the REPLCONFs and the question after the primary's own state, all in one write.
+fn announcements(config: &LinkConfig, info: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     if let Some(password) = &config.password {
         match &config.user {
@@ -947,6 +1088,9 @@ fn announcements(config: &LinkConfig) -> Vec<u8> {
     wire::write_command(&mut out, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
     if let Some(version) = &config.announce_version {
         wire::write_command(&mut out, &[b"REPLCONF", b"version", version.as_bytes()]);
+    }
+    if info {
+        wire::write_command(&mut out, &[b"INFO"]);
     }
     out
 }

@@ -27,6 +27,7 @@ use Event::*;
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const C: &str = "cccccccccccccccccccccccccccccccccccccccc";
 
 const GREETING: &[Event] = &[Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n")];
 
@@ -43,6 +44,7 @@ fn config() -> LinkConfig {
         announce_version: None,
         timeout: Millis::from_secs(60),
         load: LoadMode::Disk,
+        guarded_keys: None,
     }
 }
 
@@ -111,6 +113,7 @@ impl Run {
                     format!("snapshot {}", piece.bytes(input).escape_ascii())
                 }
                 LinkAction::Apply(range) => format!("apply {}", input[range].escape_ascii()),
+                LinkAction::FullSync(sync) => format!("full sync: {}", sync.cause.name()),
                 other => format!("{other:?}"),
             };
             self.lines.push(line.replace(A, "A").replace(B, "B"));
@@ -207,6 +210,7 @@ fn a_first_synchronisation_with_a_snapshot_of_known_size() {
             > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
             # Partial resynchronization not possible (no cached master)
             > *3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n
+            full sync: no-position
             # Full resync from master: A:100
             # MASTER <-> REPLICA sync: receiving 9 bytes from master to disk
             BeginSnapshot { at: Some(Position { replid: ReplId(A), offset: 100 }), payload: Sized(9) }
@@ -243,6 +247,7 @@ fn a_streamed_snapshot_is_acknowledged_at_once() {
             AckWanted,
         ],
         expect![[r#"
+            full sync: no-position
             # Full resync from master: A:0
             # MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk
             BeginSnapshot { at: Some(Position { replid: ReplId(A), offset: 0 }), payload: UntilMark }
@@ -456,6 +461,7 @@ fn a_primary_without_psync_is_asked_by_sync() {
         expect![[r#"
             # Master does not support PSYNC or is in error state (reply: -ERR unknown command 'PSYNC')
             # Retrying with SYNC...
+            full sync: no-psync
             > SYNC\r\n
             # MASTER <-> REPLICA sync: receiving 3 bytes from master to disk
             BeginSnapshot { at: None, payload: Sized(3) }
@@ -483,10 +489,11 @@ fn a_primary_without_psync_is_asked_by_sync() {
         cached(),
         &[Bytes("+WHAT\r\n")],
         expect![[r#"
-        # Unexpected reply to PSYNC from master: +WHAT
-        # Retrying with SYNC...
-        > SYNC\r\n
-    "#]],
+            # Unexpected reply to PSYNC from master: +WHAT
+            # Retrying with SYNC...
+            full sync: no-psync
+            > SYNC\r\n
+        "#]],
     );
 }
 
@@ -496,6 +503,7 @@ fn a_malformed_full_resync_leaves_no_position() {
         cached(),
         &[Bytes("+FULLRESYNC abc 1\r\n"), Bytes("$0\r\n"), Loaded],
         expect![[r#"
+            full sync: no-psync
             # Master replied with wrong +FULLRESYNC syntax.
             # MASTER <-> REPLICA sync: receiving 0 bytes from master to disk
             BeginSnapshot { at: None, payload: Sized(0) }
@@ -523,6 +531,7 @@ fn the_position_outlives_a_failed_transfer() {
             Bytes("+PONG\r\n+OK\r\n+OK\r\n"),
         ],
         expect![[r#"
+            full sync: other-history
             # Full resync from master: B:500
             # MASTER <-> REPLICA sync: receiving 10 bytes from master to disk
             BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(10) }
@@ -554,21 +563,22 @@ fn a_snapshot_that_cannot_be_loaded_is_discarded() {
         GREETING,
         &events,
         expect![[r#"
-        # Full resync from master: B:500
-        # MASTER <-> REPLICA sync: receiving 5 bytes from master to disk
-        BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
-        snapshot REDIS
-        # MASTER <-> REPLICA sync: Flushing old data
-        # MASTER <-> REPLICA sync: Loading DB in memory
-        PauseReading
-        EndSnapshot
-        # Failed trying to load the MASTER synchronization DB from disk: Bad data
-        DiscardSnapshot
-        CloseConnection
-        # Reconnecting to MASTER 10.0.0.1:6379 after failure
-        open 10.0.0.1:6379
-        # MASTER <-> REPLICA sync started
-    "#]],
+            full sync: other-history
+            # Full resync from master: B:500
+            # MASTER <-> REPLICA sync: receiving 5 bytes from master to disk
+            BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
+            snapshot REDIS
+            # MASTER <-> REPLICA sync: Flushing old data
+            # MASTER <-> REPLICA sync: Loading DB in memory
+            PauseReading
+            EndSnapshot
+            # Failed trying to load the MASTER synchronization DB from disk: Bad data
+            DiscardSnapshot
+            CloseConnection
+            # Reconnecting to MASTER 10.0.0.1:6379 after failure
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+        "#]],
     );
     check_with(
         &parser(false),
@@ -576,21 +586,22 @@ fn a_snapshot_that_cannot_be_loaded_is_discarded() {
         GREETING,
         &events,
         expect![[r#"
-        # Full resync from master: B:500
-        # MASTER <-> REPLICA sync: receiving 5 bytes from master to parser
-        BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
-        # MASTER <-> REPLICA sync: Flushing old data
-        # MASTER <-> REPLICA sync: Loading DB in memory
-        snapshot REDIS
-        PauseReading
-        EndSnapshot
-        # Failed trying to load the MASTER synchronization DB from socket: Bad data
-        DiscardSnapshot
-        CloseConnection
-        # Reconnecting to MASTER 10.0.0.1:6379 after failure
-        open 10.0.0.1:6379
-        # MASTER <-> REPLICA sync started
-    "#]],
+            full sync: other-history
+            # Full resync from master: B:500
+            # MASTER <-> REPLICA sync: receiving 5 bytes from master to parser
+            BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
+            # MASTER <-> REPLICA sync: Flushing old data
+            # MASTER <-> REPLICA sync: Loading DB in memory
+            snapshot REDIS
+            PauseReading
+            EndSnapshot
+            # Failed trying to load the MASTER synchronization DB from socket: Bad data
+            DiscardSnapshot
+            CloseConnection
+            # Reconnecting to MASTER 10.0.0.1:6379 after failure
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+        "#]],
     );
     check_with(
         &parser(true),
@@ -598,21 +609,22 @@ fn a_snapshot_that_cannot_be_loaded_is_discarded() {
         GREETING,
         &events,
         expect![[r#"
-        # Full resync from master: B:500
-        # MASTER <-> REPLICA sync: receiving 5 bytes from master to parser
-        BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
-        # MASTER <-> REPLICA sync: Loading DB in memory
-        snapshot REDIS
-        PauseReading
-        EndSnapshot
-        # Failed trying to load the MASTER synchronization DB from socket: Bad data
-        # MASTER <-> REPLICA sync: Discarding temporary DB in background
-        DiscardSnapshot
-        CloseConnection
-        # Reconnecting to MASTER 10.0.0.1:6379 after failure
-        open 10.0.0.1:6379
-        # MASTER <-> REPLICA sync started
-    "#]],
+            full sync: other-history
+            # Full resync from master: B:500
+            # MASTER <-> REPLICA sync: receiving 5 bytes from master to parser
+            BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
+            # MASTER <-> REPLICA sync: Loading DB in memory
+            snapshot REDIS
+            PauseReading
+            EndSnapshot
+            # Failed trying to load the MASTER synchronization DB from socket: Bad data
+            # MASTER <-> REPLICA sync: Discarding temporary DB in background
+            DiscardSnapshot
+            CloseConnection
+            # Reconnecting to MASTER 10.0.0.1:6379 after failure
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+        "#]],
     );
 }
 
@@ -626,6 +638,7 @@ fn loading_into_a_second_data_set_swaps_at_the_end() {
         GREETING,
         &events,
         expect![[r#"
+            full sync: other-history
             # Full resync from master: B:500
             # MASTER <-> REPLICA sync: receiving 5 bytes from master to parser
             BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
@@ -651,6 +664,7 @@ fn a_primary_that_aborts_the_snapshot() {
         cached(),
         &[Bytes(full), Bytes("-ERR BGSAVE failed, replication can't continue\r\n")],
         expect![[r#"
+            full sync: other-history
             # Full resync from master: B:500
             # MASTER aborted replication with an error: ERR BGSAVE failed, replication can't continue
             CloseConnection
@@ -663,25 +677,27 @@ fn a_primary_that_aborts_the_snapshot() {
         cached(),
         &[Bytes(full), Bytes("HTTP/1.1 400\r\n")],
         expect![[r#"
-        # Full resync from master: B:500
-        # Bad protocol from MASTER, the first byte is not '$' (we received 'HTTP/1.1 400'), are you sure the host and port are right?
-        CloseConnection
-        # Reconnecting to MASTER 10.0.0.1:6379 after failure
-        open 10.0.0.1:6379
-        # MASTER <-> REPLICA sync started
-    "#]],
+            full sync: other-history
+            # Full resync from master: B:500
+            # Bad protocol from MASTER, the first byte is not '$' (we received 'HTTP/1.1 400'), are you sure the host and port are right?
+            CloseConnection
+            # Reconnecting to MASTER 10.0.0.1:6379 after failure
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+        "#]],
     );
     check(
         cached(),
         &[Bytes(full), Closed],
         expect![[r#"
-        # Full resync from master: B:500
-        # I/O error reading bulk count from MASTER: Connection reset by peer
-        CloseConnection
-        # Reconnecting to MASTER 10.0.0.1:6379 after failure
-        open 10.0.0.1:6379
-        # MASTER <-> REPLICA sync started
-    "#]],
+            full sync: other-history
+            # Full resync from master: B:500
+            # I/O error reading bulk count from MASTER: Connection reset by peer
+            CloseConnection
+            # Reconnecting to MASTER 10.0.0.1:6379 after failure
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+        "#]],
     );
 }
 
@@ -698,6 +714,7 @@ fn the_connection_may_break_while_the_complete_snapshot_is_loaded() {
             Bytes("+PONG\r\n+OK\r\n+OK\r\n"),
         ],
         expect![[r#"
+            full sync: no-position
             # Full resync from master: A:7
             # MASTER <-> REPLICA sync: receiving 3 bytes from master to disk
             BeginSnapshot { at: Some(Position { replid: ReplId(A), offset: 7 }), payload: Sized(3) }
@@ -791,13 +808,14 @@ fn every_stage_may_break_or_time_out() {
         cached(),
         &[Bytes(full), Pass(60_000), Bytes("\n"), Pass(60_001)],
         expect![[r#"
-        # Full resync from master: B:500
-        # Timeout receiving bulk data from MASTER... If the problem persists try to set the 'repl-timeout' parameter in redis.conf to a larger value.
-        CloseConnection
-        # Reconnecting to MASTER 10.0.0.1:6379 after failure
-        open 10.0.0.1:6379
-        # MASTER <-> REPLICA sync started
-    "#]],
+            full sync: other-history
+            # Full resync from master: B:500
+            # Timeout receiving bulk data from MASTER... If the problem persists try to set the 'repl-timeout' parameter in redis.conf to a larger value.
+            CloseConnection
+            # Reconnecting to MASTER 10.0.0.1:6379 after failure
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+        "#]],
     );
     check(
         cached(),
@@ -901,15 +919,16 @@ fn replicaof_no_one_from_every_stage() {
         cached(),
         &[Bytes(full), Bytes("$5\r\nRE"), Stop],
         expect![[r#"
-        # Full resync from master: B:500
-        # MASTER <-> REPLICA sync: receiving 5 bytes from master to disk
-        BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
-        snapshot RE
-        DiscardSnapshot
-        CloseConnection
-        # Discarding previously cached master state.
-        ForgetPrimary
-    "#]],
+            full sync: other-history
+            # Full resync from master: B:500
+            # MASTER <-> REPLICA sync: receiving 5 bytes from master to disk
+            BeginSnapshot { at: Some(Position { replid: ReplId(B), offset: 500 }), payload: Sized(5) }
+            snapshot RE
+            DiscardSnapshot
+            CloseConnection
+            # Discarding previously cached master state.
+            ForgetPrimary
+        "#]],
     );
     check_with(
         &config(),
@@ -997,4 +1016,163 @@ fn info_and_role_at_every_stage() {
         connecting   -1 up=false io=-1 read=502 applied=502 down=4 position=Some(502)
     "#]]
     .assert_eq(&seen);
+}
+
+// ---- the guard ----
+
+fn guarding() -> LinkConfig {
+    LinkConfig { guarded_keys: Some(100), ..config() }
+}
+
+/// The reply to INFO of a primary with so many keys.
+fn info(run_id: &str, id: &str, offset: u64, keys: u64) -> Event {
+    let text = format!(
+        "# Server\r\nrun_id:{run_id}\r\n# Replication\r\nrole:master\r\nmaster_replid:{id}\r\n\
+         master_repl_offset:{offset}\r\n# Keyspace\r\ndb0:keys={keys},expires=0\r\n"
+    );
+    Bytes(Box::leak(format!("${}\r\n{text}\r\n", text.len()).into_boxed_str()))
+}
+
+/// Followed once, then lost.
+const FOLLOWED: &[Event] = &[
+    Connected,
+    Bytes("+PONG\r\n"),
+    Bytes("+OK\r\n+OK\r\n"),
+    Bytes("+FULLRESYNC aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 100\r\n"),
+    Bytes("$3\r\nRDB"),
+    Loaded,
+    Closed,
+];
+
+#[test]
+fn a_primary_that_comes_back_empty_is_left_alone_until_it_is_right() {
+    let returns = [Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n")];
+    let events = [
+        &returns[..],
+        &[info("one", B, 0, 0), Pass(4999), Pass(1)],
+        // The same process has grown since; then it cannot be reached; then it is another, with its data.
+        &returns[..],
+        &[info("one", B, 9999, 99), Pass(5000), Closed, Pass(1000)],
+        &returns[..],
+        &[info("two", C, 7, 90)],
+        &[Bytes("+FULLRESYNC cccccccccccccccccccccccccccccccccccccccc 7\r\n")],
+    ]
+    .concat();
+    check_with(
+        &guarding(),
+        Resume::Nothing,
+        FOLLOWED,
+        &events,
+        expect![[r#"
+            # Non blocking connect for SYNC fired the event.
+            > *1\r\n$4\r\nPING\r\n
+            # Master replied to PING, replication can continue...
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+            # MASTER <-> REPLICA sync: refused, since it would wipe this replica: the primary has 0 keys at B:0 and this replica 100 keys at A:100 of a history that the primary does not know. The data is kept, and the primary is asked again quietly until it has its data back; REPLICAOF follows it all the same (replica-guard-empty-primary)
+            CloseConnection
+            open 10.0.0.1:6379
+            > *1\r\n$4\r\nPING\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+            CloseConnection
+            open 10.0.0.1:6379
+            CloseConnection
+            open 10.0.0.1:6379
+            > *1\r\n$4\r\nPING\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+            # MASTER <-> REPLICA sync: the primary has a data set again, replication can continue
+            # Trying a partial resynchronization (request A:101).
+            > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+            full sync: other-history
+            # Full resync from master: cccccccccccccccccccccccccccccccccccccccc:7
+        "#]],
+    );
+}
+
+#[test]
+fn replicaof_follows_a_refused_primary() {
+    let events = [
+        &[Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n"), info("one", B, 0, 0), Retarget][..],
+        &[Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n")],
+        &[Bytes("+FULLRESYNC bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 0\r\n")],
+    ]
+    .concat();
+    check_with(
+        &guarding(),
+        Resume::Nothing,
+        FOLLOWED,
+        &events,
+        expect![[r#"
+        # Non blocking connect for SYNC fired the event.
+        > *1\r\n$4\r\nPING\r\n
+        # Master replied to PING, replication can continue...
+        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+        # MASTER <-> REPLICA sync: refused, since it would wipe this replica: the primary has 0 keys at B:0 and this replica 100 keys at A:100 of a history that the primary does not know. The data is kept, and the primary is asked again quietly until it has its data back; REPLICAOF follows it all the same (replica-guard-empty-primary)
+        CloseConnection
+        # MASTER <-> REPLICA sync: following the refused primary, as REPLICAOF demands
+        # Connecting to MASTER 10.0.0.2:6380
+        open 10.0.0.2:6380
+        # MASTER <-> REPLICA sync started
+        # Non blocking connect for SYNC fired the event.
+        > *1\r\n$4\r\nPING\r\n
+        # Master replied to PING, replication can continue...
+        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+        # Trying a partial resynchronization (request A:101).
+        > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+        full sync: other-history
+        # Full resync from master: B:0
+    "#]],
+    );
+}
+
+#[test]
+fn without_info_a_younger_history_is_refused() {
+    let events = [
+        &[Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n-NOPERM no\r\n")][..],
+        &[Bytes("+FULLRESYNC bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 99\r\n"), Pass(59_999), Pass(1)],
+        &[Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n-NOPERM no\r\n")],
+        &[Bytes("+FULLRESYNC bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 100\r\n")],
+    ]
+    .concat();
+    check_with(
+        &guarding(),
+        Resume::Nothing,
+        FOLLOWED,
+        &events,
+        expect![[r#"
+        # Non blocking connect for SYNC fired the event.
+        > *1\r\n$4\r\nPING\r\n
+        # Master replied to PING, replication can continue...
+        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+        # Trying a partial resynchronization (request A:101).
+        > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+        # MASTER <-> REPLICA sync: refused, since it would wipe this replica: the primary stands at B:99 and this replica 100 keys at A:100 of a history that the primary does not know. The data is kept, and the primary is asked again quietly until it has its data back; REPLICAOF follows it all the same (replica-guard-empty-primary)
+        CloseConnection
+        open 10.0.0.1:6379
+        > *1\r\n$4\r\nPING\r\n
+        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+        > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+        full sync: other-history
+        # Full resync from master: B:100
+    "#]],
+    );
+}
+
+#[test]
+fn a_restored_data_set_is_guarded_against_an_empty_primary_only() {
+    let link = |keys, events: &[Event]| {
+        let config = guarding();
+        let mut run = run(&config, cached(), GREETING);
+        run.feed(&config, info("one", B, 0, keys));
+        events.iter().for_each(|event| run.feed(&config, *event));
+        run.link.expect("not stopped")
+    };
+    assert_eq!(link(0, &[]).role_state(), "guarded");
+    assert!(link(0, &[]).guarded().is_some_and(|guarded| guarded.keys == 100));
+    assert_eq!(link(1, &[]).role_state(), "handshake");
+    // With nothing to lose, or told not to look, nobody asks.
+    for guarded_keys in [None, Some(0)] {
+        let config = LinkConfig { guarded_keys, ..config() };
+        let run = run(&config, cached(), GREETING);
+        assert!(matches!(run.link.expect("not stopped").state(), LinkState::AwaitPsync { .. }));
+    }
 }

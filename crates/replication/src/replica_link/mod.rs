@@ -24,7 +24,8 @@ use log::{LogWindow, Position};
 
 use crate::history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, decide_psync};
 use crate::primary_link::EOF_MARK_LEN;
-use crate::wire::parse_i64;
+use crate::why::{Cause, FullSync};
+use crate::wire::{lossy, parse_i64};
 use crate::{Level, Millis};
 pub use event::ReplicaEvent;
 pub use replconf::{Capabilities, Replconf, ReplconfError, SnapshotFilter};
@@ -110,6 +111,8 @@ pub enum ReplicaAction {
     Log(ReplicaEvent),
     /// Count one in INFO stats.
     Count(SyncCount),
+    /// A full synchronisation of this replica is needed; remember why.
+    FullSync(String, FullSync),
     /// There is no log: begin a history under a fresh id and activate the log.
     CreateBacklog,
     /// Plan a snapshot ([`crate::primary::plan_snapshot`]), or let the replica share the running one.
@@ -234,13 +237,21 @@ impl ReplicaLink {
         }
         out.push(ReplicaAction::Log(ReplicaEvent::AsksForSync(self.name())));
         match request {
-            SyncRequest::Sync => self.without_psync = true,
+            SyncRequest::Sync => {
+                self.without_psync = true;
+                out.push(self.full_sync(FullSync::because(Cause::NoPsync)));
+            }
             SyncRequest::Psync(asked) => match decide_psync(context.history, context.log, &asked) {
                 PsyncDecision::Continue { from, backlog_bytes } => {
                     self.continue_from(now, context.history, from, backlog_bytes, out);
                     return self;
                 }
                 PsyncDecision::FullResync(why) => {
+                    // Without a log there is no history yet that a replica could know.
+                    let at = context.log.map(|log| context.history.at(log.end()));
+                    let asked_for = format!("{}:{}", lossy(&asked.id), asked.next);
+                    let sync = FullSync::served(&why, asked_for, at);
+                    out.push(self.full_sync(sync));
                     self.log_full_resync(why, out);
                     if !asked.wants_full() {
                         out.push(ReplicaAction::Count(SyncCount::PartialErr));
@@ -472,6 +483,14 @@ impl ReplicaLink {
         out.push(ReplicaAction::Log(ReplicaEvent::PartialAccepted { name: self.name(), bytes, from }));
         out.push(ReplicaAction::Count(SyncCount::PartialOk));
         out.push(ReplicaAction::StartStream(from));
+    }
+
+    /// What the replica has said of itself can be the cause.
+    fn full_sync(&self, mut sync: FullSync) -> ReplicaAction {
+        if self.rdb_only {
+            sync.cause = Cause::SnapshotOnly;
+        }
+        ReplicaAction::FullSync(self.name(), sync)
     }
 
     fn log_full_resync(&self, why: FullResyncWhy, out: &mut Vec<ReplicaAction>) {

@@ -92,6 +92,7 @@ impl Run {
             let line = match action {
                 ReplicaAction::Send(bytes) => format!("> {}", bytes.escape_ascii()),
                 ReplicaAction::Log(event) => format!("# {event}"),
+                ReplicaAction::FullSync(_, sync) => format!("full sync: {}", sync.cause.name()),
                 other => format!("{other:?}"),
             };
             self.lines.push(line.replace(A, "A").replace(B, "B"));
@@ -230,56 +231,61 @@ fn causes_of_a_full_resync() {
             "?",
             "-1",
             expect![[r#"
-            # Replica 10.0.0.9:7001 asks for synchronization
-            # Full resync requested by replica 10.0.0.9:7001
-            Count(Full)
-            WantSnapshot
-        "#]],
+                # Replica 10.0.0.9:7001 asks for synchronization
+                full sync: no-position
+                # Full resync requested by replica 10.0.0.9:7001
+                Count(Full)
+                WantSnapshot
+            "#]],
         ),
         (
             "cccccccccccccccccccccccccccccccccccccccc",
             "1",
             expect![[r#"
-            # Replica 10.0.0.9:7001 asks for synchronization
-            # Partial resynchronization not accepted: Replication ID mismatch (Replica asked for 'cccccccccccccccccccccccccccccccccccccccc', my replication IDs are 'B' and 'A')
-            Count(PartialErr)
-            Count(Full)
-            WantSnapshot
-        "#]],
+                # Replica 10.0.0.9:7001 asks for synchronization
+                full sync: other-history
+                # Partial resynchronization not accepted: Replication ID mismatch (Replica asked for 'cccccccccccccccccccccccccccccccccccccccc', my replication IDs are 'B' and 'A')
+                Count(PartialErr)
+                Count(Full)
+                WantSnapshot
+            "#]],
         ),
         (
             A,
             "121",
             expect![[r#"
-            # Replica 10.0.0.9:7001 asks for synchronization
-            # Partial resynchronization not accepted: Requested offset for second ID was 121, but I can reply up to 120
-            Count(PartialErr)
-            Count(Full)
-            WantSnapshot
-        "#]],
+                # Replica 10.0.0.9:7001 asks for synchronization
+                full sync: diverged
+                # Partial resynchronization not accepted: Requested offset for second ID was 121, but I can reply up to 120
+                Count(PartialErr)
+                Count(Full)
+                WantSnapshot
+            "#]],
         ),
         (
             B,
             "100",
             expect![[r#"
-            # Replica 10.0.0.9:7001 asks for synchronization
-            # Unable to partial resync with replica 10.0.0.9:7001 for lack of backlog (Replica request was: 100).
-            Count(PartialErr)
-            Count(Full)
-            WantSnapshot
-        "#]],
+                # Replica 10.0.0.9:7001 asks for synchronization
+                full sync: backlog-too-small
+                # Unable to partial resync with replica 10.0.0.9:7001 for lack of backlog (Replica request was: 100).
+                Count(PartialErr)
+                Count(Full)
+                WantSnapshot
+            "#]],
         ),
         (
             B,
             "152",
             expect![[r#"
-            # Replica 10.0.0.9:7001 asks for synchronization
-            # Unable to partial resync with replica 10.0.0.9:7001 for lack of backlog (Replica request was: 152).
-            # Warning: replica 10.0.0.9:7001 tried to PSYNC with an offset that is greater than the master replication offset.
-            Count(PartialErr)
-            Count(Full)
-            WantSnapshot
-        "#]],
+                # Replica 10.0.0.9:7001 asks for synchronization
+                full sync: ahead
+                # Unable to partial resync with replica 10.0.0.9:7001 for lack of backlog (Replica request was: 152).
+                # Warning: replica 10.0.0.9:7001 tried to PSYNC with an offset that is greater than the master replication offset.
+                Count(PartialErr)
+                Count(Full)
+                WantSnapshot
+            "#]],
         ),
     ] {
         let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
@@ -289,6 +295,7 @@ fn causes_of_a_full_resync() {
     let request = SyncRequest::psync(B.as_bytes(), b"120").expect("a number");
     run.sync(request, |context| context.log = None).check(expect![[r#"
         # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: no-backlog
         # Unable to partial resync with replica 10.0.0.9:7001 for lack of backlog (Replica request was: 120).
         Count(PartialErr)
         Count(Full)
@@ -325,6 +332,7 @@ fn a_snapshot_of_known_size() {
     run.psync("?", "-1");
     run.check(expect![[r##"
         # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: no-position
         # Full resync requested by replica 10.0.0.9:7001
         Count(Full)
         WantSnapshot
@@ -351,6 +359,7 @@ fn a_streamed_snapshot_waits_for_the_first_ack() {
     run.replconf("ack 150").look().replconf("ack 151");
     run.check(expect![[r##"
         # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: no-position
         # Full resync requested by replica 10.0.0.9:7001
         Count(Full)
         WantSnapshot
@@ -416,6 +425,7 @@ fn the_old_sync_command_gets_the_bare_snapshot_and_never_times_out() {
     run.pass(1_000_000).look();
     run.check(expect![[r##"
         # Replica 10.0.0.9:<unknown-replica-port> asks for synchronization
+        full sync: no-psync
         Count(Full)
         WantSnapshot
         > $88\r\n
@@ -433,6 +443,7 @@ fn an_rdb_only_replica_holds_no_log_and_is_closed() {
     run.look();
     run.check(expect![[r##"
         # Replica 10.0.0.9:<unknown-replica-port> asks for synchronization
+        full sync: snapshot-only
         # Full resync requested by replica 10.0.0.9:<unknown-replica-port>
         Count(Full)
         WantSnapshot
@@ -455,6 +466,7 @@ fn waiting(args: &str) -> ReplicaLink {
 
 const CONFIG: PrimaryConfig = PrimaryConfig {
     ping_period: Millis::from_secs(10),
+    heartbeat: None,
     backlog_ttl: Millis::from_secs(3600),
     diskless: true,
     diskless_delay: Millis::from_secs(5),

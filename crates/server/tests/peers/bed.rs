@@ -134,21 +134,37 @@ impl Bed {
         self.start_in(kind, dir, options)
     }
 
+    /// Starts a server again on its port, with nothing but the data set of `rdb` if one is given.
+    pub fn reborn(&mut self, ended: Server, rdb: Option<&Path>, options: &[(&str, &str)]) -> Server {
+        let (kind, dir, port) = (ended.kind, ended.dir.clone(), ended.port);
+        ended.end();
+        let file = dir.join("dump.rdb");
+        let _ = fs::remove_file(&file);
+        if let Some(rdb) = rdb {
+            fs::copy(rdb, &file).expect("the RDB file can be copied");
+        }
+        self.start_at(kind, &dir, port, options).expect("nobody has taken the port meanwhile")
+    }
+
     fn start_in(&mut self, kind: Kind, dir: PathBuf, options: &[(&str, &str)]) -> Server {
-        let options: Vec<(String, String)> =
-            options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         for _ in 0..20 {
             let port = self.free_port();
-            let process = Arc::new(Mutex::new(spawn(kind, &dir, port, &options)));
-            self.processes.lock().expect("no thread panics with the list").push(Arc::clone(&process));
-            let password =
-                options.iter().find(|(name, _)| name == "requirepass").map(|(_, word)| word.clone());
-            let server = Server { kind, port, dir: dir.clone(), process, password };
-            if server.wait_until_ready() {
+            if let Some(server) = self.start_at(kind, &dir, port, options) {
                 return server;
             }
         }
         panic!("{} found no free port in 20 attempts", kind.name());
+    }
+
+    /// Nothing if the port is taken.
+    fn start_at(&mut self, kind: Kind, dir: &Path, port: u16, options: &[(&str, &str)]) -> Option<Server> {
+        let options: Vec<(String, String)> =
+            options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let process = Arc::new(Mutex::new(spawn(kind, dir, port, &options)));
+        self.processes.lock().expect("no thread panics with the list").push(Arc::clone(&process));
+        let password = options.iter().find(|(name, _)| name == "requirepass").map(|(_, word)| word.clone());
+        let server = Server { kind, port, dir: dir.to_owned(), process, password };
+        server.wait_until_ready().then_some(server)
     }
 
     /// A port that nobody listens on, below the range from which the kernel takes ports for outgoing connections.
