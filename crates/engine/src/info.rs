@@ -406,7 +406,7 @@ fn replication(s: &Subject<'_>, page: &mut Page) {
         );
     }
     let window = repl.log.window();
-    page.field("master_failover_state", "no-failover");
+    page.field("master_failover_state", repl.failover.name());
     page.field("master_replid", repl.history.id);
     page.field("master_replid2", repl.history.second_id());
     page.field("master_repl_offset", repl.offset());

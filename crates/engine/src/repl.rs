@@ -1,7 +1,7 @@
 //! The node's place in replication: its history, its log, its primary if it has one, its replicas.
 
 use log::{Log, Position, ReplId};
-use replication::{FullResyncWhy, History, PrimaryCron, WaitQueue};
+use replication::{Failover, FullResyncWhy, History, PrimaryCron, WaitQueue};
 
 use crate::action::ConnId;
 use crate::core::Core;
@@ -20,6 +20,7 @@ pub struct Replication {
     /// Attached replicas, in the order in which they came.
     pub replicas: Vec<ConnId>,
     pub cron: PrimaryCron,
+    pub failover: Failover,
     pub waiting: WaitQueue<(ConnId, SessionId)>,
     /// Replicas that are online and heard of lately: kept by the timer.
     pub good_replicas: usize,
@@ -52,6 +53,7 @@ impl Replication {
             following: None,
             replicas: Vec::new(),
             cron: PrimaryCron::default(),
+            failover: Failover::None,
             waiting: WaitQueue::default(),
             good_replicas: 0,
             payload: Payload::default(),

@@ -417,8 +417,7 @@ impl Node {
         self.core.repl.cron.tick(&config, now, attached, active, is_replica, &mut actions);
         for action in actions {
             match action {
-                // The log stands still while the end waits for replicas to have all of it.
-                PrimaryAction::AppendPing if self.core.shutdown.is_some() => {}
+                PrimaryAction::AppendPing if self.core.log_stands_still() => {}
                 PrimaryAction::AppendPing => self.core.repl.feed_bare(PING),
                 PrimaryAction::FreeBacklog(freed) => {
                     self.core.notice(freed.to_string());
@@ -513,6 +512,7 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         history: &ctx.core.repl.history,
         log: window,
         own_link_down: ctx.core.repl.is_link_down(),
+        failing_over: ctx.core.repl.failover.is_active(),
         pending_output: !ctx.reply.output().is_empty(),
     };
     let mut actions = Vec::new();
@@ -524,6 +524,9 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         crate::pubsub::leave(ctx.store, ctx.core, ctx.session, id);
         ctx.session.role = Role::Replica(Box::new(ReplicaSession { link, payload_at: None, file: None }));
         ctx.core.repl.replicas.push(id);
+        if ctx.core.config.repl_disable_tcp_nodelay {
+            ctx.core.actions.push(Action::GatherPackets { conn: id });
+        }
     } else {
         ctx.session.replconf = Some(Box::new(link));
     }
@@ -571,6 +574,12 @@ impl Core {
             diskless_max_replicas: config.repl_diskless_sync_max_replicas.max(0) as usize,
             apart: false,
         }
+    }
+
+    /// Replicas are to have all of the log, for the end of the process or to take over: nothing is appended, not even what
+    /// has no effect.
+    pub(crate) fn log_stands_still(&self) -> bool {
+        self.shutdown.is_some() || self.repl.failover.is_active()
     }
 
     pub(crate) fn replica(&self, id: ConnId) -> Option<&ReplicaSession> {
@@ -684,7 +693,8 @@ impl Core {
     /// Before the node sleeps: replicas are asked to acknowledge for clients in `WAIT`, and those that are online are
     /// sent what was written.
     pub(crate) fn announce_log(&mut self) {
-        if std::mem::take(&mut self.repl.getack_due) {
+        if self.repl.getack_due && !self.log_stands_still() {
+            self.repl.getack_due = false;
             self.repl.feed_bare(GETACK);
         }
         let end = self.repl.log.end();

@@ -11,10 +11,12 @@
 //! | [`replica_link`] | primary | one replica: its announcements, snapshot, cursor, acknowledgements |
 //! | [`primary`] | primary | what concerns all replicas: pings, the backlog's life, when to snapshot |
 //! | [`wait`] | primary | clients that wait until enough replicas acknowledged |
+//! | [`failover`] | primary | handing its place over to a replica |
 //!
 //! An offset never travels without its history id ([`log::Position`]) between modules and over the wire;
 //! inside one link, which follows one history, cursors are plain offsets.
 
+pub mod failover;
 pub mod history;
 pub mod primary;
 pub mod primary_link;
@@ -23,6 +25,7 @@ mod time;
 pub mod wait;
 mod wire;
 
+pub use failover::{Failover, FailoverAction, FailoverInput, FailoverRequest};
 pub use history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, SecondHistory, decide_psync};
 pub use primary::{PrimaryAction, PrimaryConfig, PrimaryCron, SnapshotPlan};
 pub use primary_link::{LinkAction, LinkConfig, LinkEvent, LinkInput, PrimaryLink};

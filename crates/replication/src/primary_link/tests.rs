@@ -21,6 +21,7 @@ enum Event {
     Broken,
     Retarget,
     Stop,
+    TakeOver,
 }
 
 use Event::*;
@@ -76,6 +77,7 @@ impl Run {
             Loaded => LinkInput::SnapshotLoaded,
             LoadFailed => LinkInput::SnapshotFailed("Bad data"),
             Broken => LinkInput::StreamBroken,
+            TakeOver => return self.link.as_mut().expect("not stopped").ask_to_take_over(),
             Retarget | Stop => {
                 let (link, mut out) = (self.link.take().expect("not stopped"), Vec::new());
                 match event {
@@ -997,4 +999,56 @@ fn info_and_role_at_every_stage() {
         connecting   -1 up=false io=-1 read=502 applied=502 down=4 position=Some(502)
     "#]]
     .assert_eq(&seen);
+}
+
+/// Greeted by a replica of ours that is to take over, and asked.
+const ASKED: &[Event] = &[TakeOver, Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n")];
+
+#[test]
+fn a_replica_takes_over() {
+    check_with(
+        &config(),
+        Resume::OwnHistory(position(A, 100)),
+        &ASKED[..3],
+        &[
+            ASKED[3],
+            Bytes("+CONTINUE bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n"),
+            Closed,
+            Connected,
+            GREETING[1],
+            GREETING[2],
+        ],
+        expect![[r#""#]],
+    );
+}
+
+#[test]
+fn a_replica_refuses_to_take_over() {
+    for refusal in
+        ["-NOPERM no\r\n", "-LOADING busy\r\n", "-ERR PSYNC FAILOVER can't be sent to a master.\r\n"]
+    {
+        let events = [ASKED, &[Bytes(refusal)]].concat();
+        let run = run(&config(), Resume::OwnHistory(position(A, 100)), &events);
+        let ends: Vec<&str> = run.lines[run.lines.len() - 2..].iter().map(String::as_str).collect();
+        assert_eq!(ends, ["TakeoverAnswered { accepted: false }", "CloseConnection"], "{refusal}");
+    }
+}
+
+#[test]
+fn a_request_to_take_over_whose_answer_is_lost_may_have_been_followed() {
+    check_with(
+        &config(),
+        Resume::OwnHistory(position(A, 100)),
+        ASKED,
+        &[
+            Closed,
+            Pass(1000),
+            Connected,
+            GREETING[1],
+            GREETING[2],
+            Bytes("-ERR PSYNC FAILOVER can't be sent to a master.\r\n"),
+            Bytes("+CONTINUE bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n"),
+        ],
+        expect![[r#""#]],
+    );
 }
