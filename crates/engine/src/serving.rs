@@ -170,6 +170,9 @@ impl Node {
         let purpose = if plan.to_sockets { Purpose::SyncStream } else { Purpose::SyncFile };
         let dialect = if plan.for_valkey { Dialect::Valkey } else { Dialect::Redis };
         snapshot::begin(&mut self.store, &mut self.core, purpose, dialect);
+        if plan.filter.exclude_data {
+            self.abandon_walks();
+        }
         self.note_readers(&served);
         let position = self.core.repl.position();
         if plan.to_sockets {

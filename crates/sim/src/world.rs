@@ -490,7 +490,9 @@ impl World {
                 process.paused.remove(&conn);
             }
             Action::Close { conn } => self.close(n, conn),
-            Action::Sleep { .. } => panic!("no client of the simulator asks for sleep"),
+            Action::Sleep { micros } => {
+                assert_eq!(micros, 0, "clients of the simulator ask for no time of sleep")
+            }
             Action::BeginSnapshot(plan) => {
                 let mut writer = RdbWriter::new(&plan);
                 let mut bytes = Vec::new();

@@ -386,12 +386,102 @@ fn primary_role(core: &Core, reply: &mut resp::Reply<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::action::Action;
+    use crate::action::{Action, ConnId};
+    use crate::session::Peer;
     use crate::testing::Harness;
 
     fn logged(h: &mut Harness, text: &str) -> bool {
         let actions = h.node.take_actions();
         actions.iter().any(|action| matches!(action, Action::Log { message, .. } if message.contains(text)))
+    }
+
+    /// A replica whose stream flows, and the connection that it flows on.
+    fn streaming() -> (Harness, ConnId) {
+        let mut h = Harness::new();
+        let id = "cccccccccccccccccccccccccccccccccccccccc".parse().expect("an id");
+        h.node.follow_restored("10.0.0.1", 6379, Some(log::Position::new(id, 100)), 0);
+        let conn = h.node.primary_connected(Peer::default()).expect("it follows");
+        for reply in ["+PONG\r\n", "+OK\r\n+OK\r\n+OK\r\n", "+CONTINUE\r\n"] {
+            h.raw(conn, reply.as_bytes());
+        }
+        assert!(!h.node.core.repl.is_link_down());
+        (h, conn)
+    }
+
+    /// Whether the process would end over these bytes of the stream.
+    fn ends(h: &mut Harness, conn: ConnId, bytes: &[u8]) -> bool {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| h.raw(conn, bytes))).is_err()
+    }
+
+    #[test]
+    fn an_error_of_the_stream_may_end_a_replica() {
+        for (behavior, read_only, expected) in [
+            ("ignore", "yes", false),
+            ("panic", "yes", true),
+            ("panic-on-replicas", "yes", true),
+            ("panic", "no", false),
+        ] {
+            let (mut h, conn) = streaming();
+            h.run(&format!("CONFIG SET propagation-error-behavior {behavior} replica-read-only {read_only}"));
+            assert_eq!(ends(&mut h, conn, b"*1\r\n$4\r\nNONE\r\n"), expected, "{behavior} {read_only}");
+        }
+    }
+
+    #[test]
+    fn a_replica_that_cannot_save_ends_unless_told_otherwise() {
+        let write = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+        for (ignore, expected) in [("no", true), ("yes", false)] {
+            let (mut h, conn) = streaming();
+            h.run_args(&[b"CONFIG", b"SET", b"save", b"3600 1"]);
+            h.run(&format!("CONFIG SET replica-ignore-disk-write-errors {ignore}"));
+            assert!(!ends(&mut h, conn, write));
+            h.node.core.snapshots.last_save_failed = true;
+            assert!(!ends(&mut h, conn, b"*1\r\n$4\r\nPING\r\n"));
+            h.node.take_actions();
+            assert_eq!(ends(&mut h, conn, write), expected, "{ignore}");
+            let line = "Replica is applying a command even though it is unable to write to disk.";
+            assert_eq!(logged(&mut h, line), !expected);
+            if !expected {
+                h.raw(conn, write);
+                assert!(!logged(&mut h, line));
+                h.advance_ms(10_001);
+                h.raw(conn, write);
+                assert!(logged(&mut h, line));
+            }
+        }
+    }
+
+    #[test]
+    fn small_packets_to_a_replica_are_gathered_if_wanted() {
+        for wanted in ["no", "yes"] {
+            let mut h = Harness::new();
+            h.run(&format!("CONFIG SET repl-disable-tcp-nodelay {wanted}"));
+            let replica = h.connect();
+            h.run_on(replica, "PSYNC ? -1");
+            let gathers =
+                |action: &Action| matches!(action, Action::GatherPackets { conn } if *conn == replica);
+            assert_eq!(h.node.take_actions().iter().any(gathers), wanted == "yes");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_without_data_is_empty() {
+        use crate::snapshot::Step;
+        for (filter, steps) in [("REPLCONF rdb-only 1", 2), ("REPLCONF rdb-filter-only functions", 1)] {
+            let mut h = Harness::new();
+            h.run("SET a 1");
+            let replica = h.connect();
+            h.run_on(replica, "REPLCONF capa eof");
+            h.run_on(replica, filter);
+            h.run_on(replica, "PSYNC ? -1");
+            h.node.before_sleep();
+            let mut seen = 0;
+            while let Some(step) = h.node.snapshot_batch(1 << 20) {
+                seen += 1;
+                assert_eq!(matches!(step, Step::Walked), seen == steps, "{filter}");
+            }
+            assert_eq!(seen, steps, "{filter}");
+        }
     }
 
     #[test]

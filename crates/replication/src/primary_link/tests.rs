@@ -1018,7 +1018,30 @@ fn a_replica_takes_over() {
             GREETING[1],
             GREETING[2],
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            # Trying a partial resynchronization (request A:101).
+            > *4\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n$8\r\nFAILOVER\r\n
+            # Successful partial resynchronization with master.
+            TakeoverAnswered { accepted: true }
+            # Master replication ID changed to B
+            ShiftHistory { to: ReplId(B) }
+            DisconnectReplicas
+            ContinueFrom(Position { replid: ReplId(B), offset: 100 })
+            # MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.
+            # Connection with master lost.
+            # Caching the disconnected master state.
+            CachePrimary(Position { replid: ReplId(B), offset: 100 })
+            CloseConnection
+            # Reconnecting to MASTER 10.0.0.1:6379
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+            # Non blocking connect for SYNC fired the event.
+            > *1\r\n$4\r\nPING\r\n
+            # Master replied to PING, replication can continue...
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            # Trying a partial resynchronization (request B:101).
+            > *3\r\n$5\r\nPSYNC\r\n$40\r\nB\r\n$3\r\n101\r\n
+        "#]],
     );
 }
 
@@ -1049,6 +1072,27 @@ fn a_request_to_take_over_whose_answer_is_lost_may_have_been_followed() {
             Bytes("-ERR PSYNC FAILOVER can't be sent to a master.\r\n"),
             Bytes("+CONTINUE bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n"),
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            # Failed to read response from the server: Connection reset by peer
+            # Master did not reply to PSYNC, will try later
+            CloseConnection
+            # Connecting to MASTER 10.0.0.1:6379
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+            # Non blocking connect for SYNC fired the event.
+            > *1\r\n$4\r\nPING\r\n
+            # Master replied to PING, replication can continue...
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            # Trying a partial resynchronization (request A:101).
+            > *4\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n$8\r\nFAILOVER\r\n
+            > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+            # Successful partial resynchronization with master.
+            TakeoverAnswered { accepted: true }
+            # Master replication ID changed to B
+            ShiftHistory { to: ReplId(B) }
+            DisconnectReplicas
+            ContinueFrom(Position { replid: ReplId(B), offset: 100 })
+            # MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.
+        "#]],
     );
 }
