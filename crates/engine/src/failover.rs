@@ -131,7 +131,7 @@ mod tests {
         let conn = connected(&mut h);
         let sent = answer(&mut h, conn, "+OK\r\n+OK\r\n+OK\r\n");
         assert!(
-            sent.ends_with(&format!(r"{}\r\n$3\r\n{}\r\n$8\r\nFAILOVER\r\n", own.replid, own.next())),
+            sent.ends_with(&format!(r"{}\r\n$2\r\n{}\r\n$8\r\nFAILOVER\r\n", own.replid, own.next())),
             "{sent}"
         );
         answer(&mut h, conn, "+CONTINUE bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n");
