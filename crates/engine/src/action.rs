@@ -27,6 +27,10 @@ pub enum Action {
     ResumeReading {
         conn: ConnId,
     },
+    /// Let the kernel gather small packets of this connection (`repl-disable-tcp-nodelay`).
+    GatherPackets {
+        conn: ConnId,
+    },
     /// Close the connection; the engine has forgotten it already.
     Close {
         conn: ConnId,

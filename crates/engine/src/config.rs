@@ -168,6 +168,9 @@ pub struct Config {
     pub syslog_facility: i32,
     pub crash_log_enabled: bool,
     pub use_exit_on_panic: bool,
+    pub replica_ignore_disk_write_errors: bool,
+    /// 0: go on when a command of the primary fails; otherwise a replica that only reads ends.
+    pub propagation_error_behavior: i64,
     /// Lists of processors, as taskset(1) takes them; empty is all.
     pub server_cpulist: String,
     pub bio_cpulist: String,
@@ -286,6 +289,8 @@ impl Default for Config {
             syslog_facility: 16,
             crash_log_enabled: true,
             use_exit_on_panic: false,
+            replica_ignore_disk_write_errors: false,
+            propagation_error_behavior: 0,
             server_cpulist: String::new(),
             bio_cpulist: String::new(),
             bgsave_cpulist: String::new(),

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU32;
 
 use command::{CommandError, Named};
 use log::ReplId;
+use replication::replica_link::SyncRequest;
 use replication::{Level, Millis};
 use resp::{Args, ProtocolError};
 
@@ -37,6 +38,8 @@ pub struct Core {
     /// `DEBUG SLEEP` waits for them to be closed.
     pub sleep_due_us: Option<u64>,
     pub last_second: Millis,
+    /// When it was last said that what is replicated cannot be saved.
+    disk_error_told: Option<Millis>,
     pub config: Config,
     pub config_file: Option<PathBuf>,
     pub env: Box<dyn Env + Send>,
@@ -108,8 +111,15 @@ pub struct Slow {
 /// A change of role that a command asked for, to be made as soon as the command has returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoleChange {
-    Follow { host: String, port: u16 },
+    Follow {
+        host: String,
+        port: u16,
+    },
     Promote,
+    /// `PSYNC … FAILOVER`: promote, then serve the former primary on the session that runs.
+    TakeOver(SyncRequest),
+    /// `FAILOVER ABORT`.
+    AbortFailover,
 }
 
 /// What a transaction has yet to run after a command of it that changes the role.
@@ -142,6 +152,7 @@ impl Core {
             to_close: Vec::new(),
             sleep_due_us: None,
             last_second: Millis(0),
+            disk_error_told: None,
             config,
             config_file: None,
             conns: Conns::default(),
@@ -275,6 +286,18 @@ impl Core {
             && self.snapshots.last_save_failed
     }
 
+    /// The primary's stream brings a write that this replica, as it is, could not save: it ends, or it says so every ten
+    /// seconds. The surroundings report a panic and end the process.
+    pub(crate) fn note_write_without_disk(&mut self) {
+        const LINE_EVERY: Millis = Millis(10_000);
+        assert!(self.config.replica_ignore_disk_write_errors, "Replica was unable to write command to disk.");
+        let now = self.monotonic();
+        if self.disk_error_told.is_none_or(|told| now.since(told) > LINE_EVERY) {
+            self.disk_error_told = Some(now);
+            self.warning("Replica is applying a command even though it is unable to write to disk.");
+        }
+    }
+
     pub(crate) fn has_enough_good_replicas(&self) -> bool {
         let wanted = self.config.min_replicas_to_write;
         wanted == 0 || self.config.min_replicas_max_lag_s == 0 || self.repl.good_replicas >= wanted as usize
@@ -321,6 +344,13 @@ impl Core {
             String::from_utf8_lossy(&error.wire_text()),
             argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),
         ));
+        let config = &self.config;
+        if session.is_primary() && config.replica_read_only && config.propagation_error_behavior != 0 {
+            panic!(
+                "This replica panicked sending an error to its master after processing the command '{}'",
+                argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),
+            );
+        }
     }
 
     /// A replica has sent a command that has a reply.

@@ -263,6 +263,9 @@ fn gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
     ctx.command.check_arity(ctx.argv.len())?;
     if session.is_primary() {
+        if core.refuses_writes_for_disk() && flags.has(Flag::Write) {
+            ctx.core.note_write_without_disk();
+        }
         return Ok(());
     }
     if flags.has(Flag::Protected) && !protection_allows(core.config.enable_debug_command, session) {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use keyspace::Db;
 use log::Position;
 use replication::primary_link::{LoadMode, PayloadKind, Resume};
-use replication::{LinkAction, LinkConfig, LinkInput, Millis, PrimaryLink};
+use replication::{FailoverInput, LinkAction, LinkConfig, LinkInput, Millis, PrimaryLink};
 use resp::{Batch, Limits, Parser};
 
 use crate::action::{Action, ConnId};
@@ -66,6 +66,7 @@ enum Followup {
     Loaded,
     Failed(String),
     RunStream,
+    TakeoverAnswered { accepted: bool },
 }
 
 impl Following {
@@ -255,6 +256,9 @@ impl Node {
                 Followup::Loaded => self.link_step(LinkInput::SnapshotLoaded),
                 Followup::Failed(reason) => self.link_step(LinkInput::SnapshotFailed(&reason)),
                 Followup::RunStream => self.run_stream(),
+                Followup::TakeoverAnswered { accepted } => {
+                    self.failover_step(FailoverInput::Answered { accepted });
+                }
             }
         }
     }
@@ -297,6 +301,9 @@ impl Node {
                 return Some(Followup::RunStream);
             }
             LinkAction::ShiftHistory { to } => self.core.repl.shift(to),
+            LinkAction::TakeoverAnswered { accepted } => {
+                return Some(Followup::TakeoverAnswered { accepted });
+            }
             LinkAction::DisconnectReplicas => self.disconnect_replicas(),
             LinkAction::Apply(range) => {
                 self.following().stream.extend_from_slice(&bytes[range]);

@@ -202,6 +202,9 @@ fn server(s: &Subject<'_>, page: &mut Page) {
     let file = core.config_file.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
     page.field("config_file", file);
     page.field("io_threads_active", 0);
+    if let Some(waiting) = &core.shutdown {
+        page.field("shutdown_in_milliseconds", waiting.left_ms(s.now_ms));
+    }
 }
 
 fn clients(s: &Subject<'_>, page: &mut Page) {
@@ -406,7 +409,7 @@ fn replication(s: &Subject<'_>, page: &mut Page) {
         );
     }
     let window = repl.log.window();
-    page.field("master_failover_state", "no-failover");
+    page.field("master_failover_state", repl.failover.name());
     page.field("master_replid", repl.history.id);
     page.field("master_replid2", repl.history.second_id());
     page.field("master_repl_offset", repl.offset());

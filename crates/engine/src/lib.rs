@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod effects;
 pub mod env;
 pub mod evict;
+mod failover;
 pub mod following;
 pub mod info;
 pub mod key_waits;

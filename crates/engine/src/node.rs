@@ -15,6 +15,7 @@
 use command::{Flag, Group};
 use keyspace::entry::prepare_element;
 use keyspace::{Db, Entry, Key};
+use replication::FailoverInput;
 use replication::replica_link::ReplicaInput;
 use resp::{Args, Batch, Limits, Output, Reply};
 use structures::table::Prepare;
@@ -455,7 +456,7 @@ impl Node {
             session.last_write_offset = core.repl.offset();
         }
         while let Some(change) = self.core.role_change.take() {
-            self.change_role(change);
+            self.change_role(change, session, output, command, argv);
             if let Some(rest) = self.core.exec_rest.take() {
                 self.go_on_with_exec(session, output, command, argv, rest);
             }
@@ -486,10 +487,25 @@ impl Node {
         }
     }
 
-    fn change_role(&mut self, change: RoleChange) {
+    fn change_role(
+        &mut self,
+        change: RoleChange,
+        session: &mut Session,
+        output: &mut Output,
+        command: CommandRef,
+        argv: Args<'_>,
+    ) {
         match change {
             RoleChange::Follow { host, port } => self.follow(&host, port),
             RoleChange::Promote => self.promote(),
+            RoleChange::TakeOver(request) => {
+                self.promote();
+                let Node { store, core, .. } = self;
+                let reply = Reply::new(output, session.proto);
+                let mut ctx = Ctx { argv, reply, session, store, core, command, key_hash: 0 };
+                crate::serving::synchronise(&mut ctx, request);
+            }
+            RoleChange::AbortFailover => self.failover_step(FailoverInput::Abort),
         }
     }
 

@@ -857,8 +857,8 @@ pub static PARAMS: &[Param] = &[
     kept("rdb-save-incremental-fsync", Kind::YesNo, "yes"),
     // replication
     special("replicaof", &REPLICAOF).or("slaveof").immutable(),
-    field("masterauth", Kind::OptionalText, |c| Slot::Text(&mut c.masterauth)).sensitive(),
-    field("masteruser", Kind::OptionalText, |c| Slot::Text(&mut c.masteruser)).sensitive(),
+    field("masterauth", Kind::OptionalText, |c| Slot::Text(&mut c.masterauth)).or("primaryauth").sensitive(),
+    field("masteruser", Kind::OptionalText, |c| Slot::Text(&mut c.masteruser)).or("primaryuser").sensitive(),
     flag("replica-serve-stale-data", |c| Slot::Flag(&mut c.replica_serve_stale_data))
         .or("slave-serve-stale-data"),
     flag("replica-read-only", |c| Slot::Flag(&mut c.replica_read_only)).or("slave-read-only"),
@@ -907,11 +907,12 @@ pub static PARAMS: &[Param] = &[
         .or("min-slaves-max-lag"),
     flag("replica-ignore-maxmemory", |c| Slot::Flag(&mut c.replica_ignore_maxmemory))
         .or("slave-ignore-maxmemory"),
-    kept("replica-ignore-disk-write-errors", Kind::YesNo, "no"),
-    kept(
+    flag("replica-ignore-disk-write-errors", |c| Slot::Flag(&mut c.replica_ignore_disk_write_errors)),
+    // With the append only file, which is not there yet, the first two differ.
+    field(
         "propagation-error-behavior",
         Kind::Choice(&[("ignore", 0), ("panic", 1), ("panic-on-replicas", 2)]),
-        "ignore",
+        |c| Slot::Number(&mut c.propagation_error_behavior),
     ),
     // lazy freeing
     flag("lazyfree-lazy-eviction", |c| Slot::Flag(&mut c.lazyfree_lazy_eviction)),

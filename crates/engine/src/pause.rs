@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::session::{Blocked, Role, Session};
 use crate::store::{Expiry, Store};
 
-/// What holds while the end of the process is awaited.
+/// What holds while the node itself waits for something.
 const WRITES_HELD: Pause = Pause { until_ms: i64::MAX, writes_only: true };
 
 /// Begins a pause, or makes the one that runs longer and stricter: it never gets shorter or more lenient.
@@ -60,12 +60,16 @@ impl Core {
         if self.pause.is_some_and(|pause| pause.holds(session, command)) {
             return true;
         }
-        (self.shutdown.is_some() || self.migrations.running.is_some()) && WRITES_HELD.holds(session, command)
+        self.waits_itself() && WRITES_HELD.holds(session, command)
     }
 
-    /// Clients' writes wait: for the end of a pause, of a transfer of keys, or of the process.
+    /// Clients' writes wait: for the end of a pause, of a transfer of keys, of a failover, or of the process.
     pub(crate) fn holds_writes(&self) -> bool {
-        self.pause.is_some() || self.shutdown.is_some() || self.migrations.running.is_some()
+        self.pause.is_some() || self.waits_itself()
+    }
+
+    fn waits_itself(&self) -> bool {
+        self.shutdown.is_some() || self.migrations.running.is_some() || self.repl.failover.is_active()
     }
 }
 

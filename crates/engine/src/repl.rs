@@ -2,7 +2,7 @@
 
 use log::{Log, Position, ReplId};
 use replication::heartbeat::Heard;
-use replication::{FullSyncs, History, Millis, PrimaryCron, WaitQueue, WriteMarks};
+use replication::{Failover, FullSyncs, History, Millis, PrimaryCron, WaitQueue, WriteMarks};
 
 use crate::action::ConnId;
 use crate::core::Core;
@@ -21,6 +21,7 @@ pub struct Replication {
     /// Attached replicas, in the order in which they came.
     pub replicas: Vec<ConnId>,
     pub cron: PrimaryCron,
+    pub failover: Failover,
     pub waiting: WaitQueue<(ConnId, SessionId)>,
     /// Replicas that are online and heard of lately: kept by the timer.
     pub good_replicas: usize,
@@ -60,6 +61,7 @@ impl Replication {
             following: None,
             replicas: Vec::new(),
             cron: PrimaryCron::default(),
+            failover: Failover::None,
             waiting: WaitQueue::default(),
             good_replicas: 0,
             payload: Payload::default(),

@@ -171,6 +171,9 @@ impl Node {
         let purpose = if plan.to_sockets { Purpose::SyncStream } else { Purpose::SyncFile };
         let dialect = if plan.for_valkey { Dialect::Valkey } else { Dialect::Redis };
         snapshot::begin(&mut self.store, &mut self.core, purpose, dialect);
+        if plan.filter.exclude_data {
+            self.abandon_walks();
+        }
         self.note_readers(&served);
         let position = self.core.repl.position();
         if plan.to_sockets {
@@ -418,8 +421,7 @@ impl Node {
         self.core.repl.cron.tick(&config, now, attached, active, is_replica, &mut actions);
         for action in actions {
             match action {
-                // The log stands still while the end waits for replicas to have all of it.
-                PrimaryAction::AppendPing if self.core.is_log_held() => {}
+                PrimaryAction::AppendPing if self.core.log_stands_still() => {}
                 PrimaryAction::AppendPing => self.core.repl.feed_bare(PING),
                 PrimaryAction::FreeBacklog(freed) => {
                     self.core.notice(freed.to_string());
@@ -436,7 +438,7 @@ impl Node {
 
     /// Before the node sleeps: a heartbeat, if one is due.
     pub(crate) fn beat(&mut self) {
-        if self.core.heartbeat_period().is_none() || self.core.is_log_held() {
+        if self.core.heartbeat_period().is_none() || self.core.log_stands_still() {
             return;
         }
         let (config, now) = (self.core.primary_config(), self.core.monotonic());
@@ -452,7 +454,7 @@ impl Node {
     /// When the next heartbeat is due, on the monotonic clock.
     pub fn next_heartbeat_us(&self) -> Option<u64> {
         let next = self.core.repl.cron.next_beat(self.core.heartbeat_period()?)?;
-        (!self.core.is_log_held()).then_some(next.0 * 1000)
+        (!self.core.log_stands_still()).then_some(next.0 * 1000)
     }
 
     pub(crate) fn count_good_replicas(&mut self) {
@@ -535,6 +537,7 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         history: &ctx.core.repl.history,
         log: window,
         own_link_down: ctx.core.repl.is_link_down(),
+        failing_over: ctx.core.repl.failover.is_active(),
         pending_output: !ctx.reply.output().is_empty(),
     };
     let mut actions = Vec::new();
@@ -546,6 +549,9 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         crate::pubsub::leave(ctx.store, ctx.core, ctx.session, id);
         ctx.session.role = Role::Replica(Box::new(ReplicaSession { link, payload_at: None, file: None }));
         ctx.core.repl.replicas.push(id);
+        if ctx.core.config.repl_disable_tcp_nodelay {
+            ctx.core.actions.push(Action::GatherPackets { conn: id });
+        }
     } else {
         ctx.session.replconf = Some(Box::new(link));
     }
@@ -592,11 +598,6 @@ impl Core {
         heartbeat_period(self.config.repl_heartbeat_period_ms, pings)
     }
 
-    /// The log stands still while the end waits for replicas to have all of it.
-    fn is_log_held(&self) -> bool {
-        self.shutdown.is_some()
-    }
-
     fn primary_config(&self) -> PrimaryConfig {
         let config = &self.config;
         PrimaryConfig {
@@ -608,6 +609,12 @@ impl Core {
             diskless_max_replicas: config.repl_diskless_sync_max_replicas.max(0) as usize,
             apart: false,
         }
+    }
+
+    /// Replicas are to have all of the log, for the end of the process or to take over: nothing is appended, not even what
+    /// has no effect.
+    pub(crate) fn log_stands_still(&self) -> bool {
+        self.shutdown.is_some() || self.repl.failover.is_active()
     }
 
     pub(crate) fn replica(&self, id: ConnId) -> Option<&ReplicaSession> {
@@ -720,7 +727,8 @@ impl Core {
     /// Before the node sleeps: replicas are asked to acknowledge for clients in `WAIT`, and those that are online are
     /// sent what was written.
     pub(crate) fn announce_log(&mut self) {
-        if std::mem::take(&mut self.repl.getack_due) {
+        if self.repl.getack_due && !self.log_stands_still() {
+            self.repl.getack_due = false;
             self.repl.feed_bare(GETACK);
         }
         let end = self.repl.log.end();

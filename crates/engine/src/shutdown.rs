@@ -38,6 +38,13 @@ pub struct Waiting {
     ending: bool,
 }
 
+impl Waiting {
+    /// How long replicas still have.
+    pub fn left_ms(&self, now_ms: i64) -> i64 {
+        (self.until_ms - now_ms).max(0)
+    }
+}
+
 impl Shutdown {
     /// The words of `shutdown-on-sigterm`. The error is the reason that Redis gives.
     pub fn parse(words: &[&str]) -> Result<Shutdown, &'static str> {
@@ -264,6 +271,7 @@ mod tests {
         );
         assert_eq!(h.run_on(writer, "SET a 2"), "");
         assert_eq!(h.run("GET a"), r"$1\r\n1\r\n");
+        assert!(h.run("INFO server").contains(r"shutdown_in_milliseconds:10000\r\n"));
         h.advance_ms(9_999);
         assert!(happened(&mut h).is_empty());
         let end = h.node.core.repl.offset();

@@ -312,7 +312,8 @@ impl Node {
         }
     }
 
-    fn abandon_walks(&mut self) {
+    /// What was not walked yet is left out.
+    pub(crate) fn abandon_walks(&mut self) {
         for index in 0..self.store.databases() {
             self.store.db_at_mut(index).abandon_walk();
         }

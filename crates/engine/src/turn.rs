@@ -1,5 +1,7 @@
 //! What happens once per turn of the loop and about ten times a second.
 
+use replication::FailoverInput;
+
 use crate::action::{Action, ConnId};
 use crate::node::Node;
 use crate::session::Closing;
@@ -28,6 +30,7 @@ impl Node {
             crate::evict::perform(&mut self.store, &mut self.core);
         }
         self.shutdown_step();
+        self.failover_step(FailoverInput::Look);
         self.maybe_begin_sync();
         self.beat();
         self.core.announce_log();

@@ -13,10 +13,12 @@
 //! | [`heartbeat`], [`lag`] | both | how far behind a replica is, in time |
 //! | [`why`] | both | why full synchronisations happened |
 //! | [`wait`] | primary | clients that wait until enough replicas acknowledged |
+//! | [`failover`] | primary | handing its place over to a replica |
 //!
 //! An offset never travels without its history id ([`log::Position`]) between modules and over the wire;
 //! inside one link, which follows one history, cursors are plain offsets.
 
+pub mod failover;
 pub mod heartbeat;
 pub mod history;
 pub mod lag;
@@ -28,6 +30,7 @@ pub mod wait;
 pub mod why;
 mod wire;
 
+pub use failover::{Failover, FailoverAction, FailoverInput, FailoverRequest};
 pub use history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, SecondHistory, decide_psync};
 pub use lag::WriteMarks;
 pub use primary::{PrimaryAction, PrimaryConfig, PrimaryCron, SnapshotPlan};

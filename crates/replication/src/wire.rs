@@ -62,11 +62,17 @@ pub(crate) fn ack(applied: u64, fsynced: Option<u64>) -> Vec<u8> {
     }
 }
 
-pub(crate) fn psync(resume: Option<Position>) -> Vec<u8> {
-    match resume {
-        None => command(&[b"PSYNC", b"?", b"-1"]),
-        Some(at) => command(&[b"PSYNC", at.replid.as_bytes(), at.next().to_string().as_bytes()]),
+/// With `take_over` the other end is asked to become the primary first.
+pub(crate) fn psync(resume: Option<Position>, take_over: bool) -> Vec<u8> {
+    let next = resume.map(|at| at.next().to_string());
+    let mut args: Vec<&[u8]> = match (&resume, &next) {
+        (Some(at), Some(next)) => vec![b"PSYNC", at.replid.as_bytes(), next.as_bytes()],
+        _ => vec![b"PSYNC", b"?", b"-1"],
+    };
+    if take_over {
+        args.push(b"FAILOVER");
     }
+    command(&args)
 }
 
 /// A signed decimal as Redis's `string2ll` takes it: no sign but '-', no leading zeros, no blanks.

@@ -218,6 +218,7 @@ impl World {
                     self.partial += 1;
                     self.witness(n);
                 }
+                LinkAction::TakeoverAnswered { .. } => unreachable!("nobody is asked to take over"),
                 LinkAction::DisconnectReplicas => self.disconnect_replicas(n),
                 LinkAction::Apply(range) => node.query.extend(&bytes[range]),
                 LinkAction::CachePrimary(at) => {
@@ -324,6 +325,7 @@ impl World {
             history: &primary.history,
             log: primary.log.window(),
             own_link_down: primary.link.as_ref().is_some_and(|link| !link.is_up()),
+            failing_over: false,
             pending_output: false,
         };
         let mut out = Vec::new();

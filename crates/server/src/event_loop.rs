@@ -419,6 +419,13 @@ impl EventLoop {
         }
     }
 
+    /// Not every connection is one of TCP.
+    fn gather_packets(&self, id: ConnId) {
+        if let Some(socket) = self.sockets.get(id).and_then(Option::as_ref) {
+            let _ = rustix::net::sockopt::set_tcp_nodelay(&socket.fd, false);
+        }
+    }
+
     /// The other end is gone.
     fn lost(&mut self, id: ConnId) {
         self.drop_socket(id);
@@ -457,6 +464,7 @@ impl EventLoop {
             Action::AbandonConnect => self.connecting = false,
             Action::PauseReading { conn } => self.set_paused(conn, true),
             Action::ResumeReading { conn } => self.set_paused(conn, false),
+            Action::GatherPackets { conn } => self.gather_packets(conn),
             Action::Close { conn } => self.drop_socket(conn),
             Action::Sleep { micros } => std::thread::sleep(Duration::from_micros(micros)),
             Action::BeginSnapshot(plan) => self.begin_snapshot(*plan),

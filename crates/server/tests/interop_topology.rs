@@ -153,6 +153,72 @@ macro_rules! families {
     };
 }
 
+/// The primary hands its place over and gets it back, under the writer. Nothing that was acknowledged is lost: the one
+/// who was waited for has all of it, and everybody continues.
+fn handover(primary: Kind, heir: Kind, sibling: Kind) {
+    let Some(mut bed) = Bed::new(Duration::from_secs(120), &[primary, heir, sibling]) else { return };
+    let Family { primary, heir, sibling, writer } = family(&mut bed, primary, heir, sibling);
+    writer.be_patient();
+    for (old, new, turn) in [(&primary, &heir, "there"), (&heir, &primary, "back")] {
+        let before = new.syncs();
+        // A client that no one else writes to: what it was told is to be found.
+        let mut witness = old.client();
+        let mut told = 0;
+        old.ok(&format!("FAILOVER TO 127.0.0.1 {} TIMEOUT 30000", new.port));
+        while witness.run(&format!("SET witness:{turn} {}", told + 1)).error().is_none() {
+            told += 1;
+        }
+        let since = Instant::now();
+        while new.client().info("replication")["role"] != "master"
+            || old.client().info("replication")["master_failover_state"] != "no-failover"
+        {
+            assert!(since.elapsed() < Duration::from_secs(30), "{turn}: nobody took over");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let found = new.ok(&format!("GET witness:{turn}"));
+        let expected = if told == 0 { String::new() } else { told.to_string() };
+        assert_eq!(
+            if told == 0 { String::new() } else { found.text() },
+            expected,
+            "{turn}: acknowledged writes"
+        );
+        writer.turn_to(new.port);
+        sibling.follow(new.port);
+        writer.wait_for_more(2000);
+        writer.pause();
+        for replica in [old, &sibling] {
+            assert_same(new, replica, turn);
+            assert_same_expiries(new, replica, turn);
+        }
+        let syncs = new.syncs();
+        assert_eq!((syncs.full - before.full, syncs.partial - before.partial), (0, 2), "{turn}: {syncs:?}");
+        writer.resume();
+    }
+}
+
+mod handed_over {
+    families!(super::handover);
+}
+
+/// A target that may not be asked: the primary stays what it is, and its replicas come back to it.
+#[test]
+fn a_target_that_refuses_is_left_alone() {
+    let Some(mut bed) = Bed::new(Duration::from_secs(60), &[Kind::Redis70]) else { return };
+    let primary = bed.start(Kind::Kindred, &[NO_PINGS]);
+    let replica = bed.start(Kind::Redis70, &[NO_PINGS]);
+    primary.ok("SET a 1");
+    replica.follow(primary.port);
+    assert_same(&primary, &replica, "before");
+    replica.ok("ACL SETUSER default -psync");
+    primary.ok(&format!("FAILOVER TO 127.0.0.1 {}", replica.port));
+    // Held until the refusal.
+    primary.ok("SET a 2");
+    assert!(primary.log().contains("aborted: Failover target rejected psync request"));
+    assert_eq!(primary.client().info("replication")["role"], "master");
+    assert_same(&primary, &replica, "after");
+    assert_eq!((primary.syncs().full, primary.syncs().partial), (1, 1));
+}
+
 mod promoted_after_shutdown {
     families!(super::promotion_after_shutdown);
 }

@@ -20,6 +20,7 @@ use engine::{Node, Peer};
 use keyspace::EncodingLimits;
 use keyspace::large::AtOnce;
 use log::Position;
+use replication::Failover;
 
 use crate::clients::{self, Taste};
 use crate::disk::Disk;
@@ -52,6 +53,8 @@ pub struct Counts {
     pub restores: u64,
     pub promotions: u64,
     pub retargets: u64,
+    pub failovers: u64,
+    pub handed_over: u64,
     pub saves: u64,
     pub waits: u64,
     pub acknowledged: u64,
@@ -85,6 +88,8 @@ impl Counts {
             ("restarts from a file", &mut self.restores),
             ("promotions", &mut self.promotions),
             ("retargets", &mut self.retargets),
+            ("failovers asked for", &mut self.failovers),
+            ("failovers done", &mut self.handed_over),
             ("snapshots saved", &mut self.saves),
             ("WAIT answered", &mut self.waits),
             ("replicas counted by WAIT", &mut self.acknowledged),
@@ -239,6 +244,16 @@ struct Client {
     written: Option<Position>,
 }
 
+/// A `FAILOVER` whose end was not seen yet.
+struct Handover {
+    from: usize,
+    /// The process that was asked.
+    process: usize,
+    forced: bool,
+    /// Where it stood when it asked its heir to take over, and which process that was.
+    asked: Option<(Position, usize, Option<usize>)>,
+}
+
 pub struct World {
     random: Random,
     now: u64,
@@ -252,6 +267,7 @@ pub struct World {
     truth: Truth,
     /// Who is meant to be the primary.
     primary: usize,
+    handover: Option<Handover>,
     /// Percent of the steps in which a client sends.
     activity: u64,
     /// Percent of the usual rate of faults.
@@ -280,6 +296,7 @@ impl World {
             taste,
             truth: Truth::default(),
             primary: 0,
+            handover: None,
             activity: *random.pick(&[10, 40, 80]),
             trouble: *random.pick(&[30, 100, 200]),
             mutation,
@@ -327,6 +344,7 @@ impl World {
             self.carry(connection, 0);
             self.carry(connection, 1);
         }
+        self.watch_handover();
     }
 
     // ---- servers ----
@@ -532,6 +550,7 @@ impl World {
                 process.connect = Some(Connect { target: target.expect("a name of ours") - 1, due });
             }
             Action::AbandonConnect => process.connect = None,
+            Action::GatherPackets { .. } => {}
             Action::PauseReading { conn } => {
                 process.paused.insert(conn);
             }
@@ -539,7 +558,9 @@ impl World {
                 process.paused.remove(&conn);
             }
             Action::Close { conn } => self.close(n, conn),
-            Action::Sleep { .. } => panic!("no client of the simulator asks for sleep"),
+            Action::Sleep { micros } => {
+                assert_eq!(micros, 0, "clients of the simulator ask for no time of sleep")
+            }
             Action::BeginSnapshot(plan) => {
                 let mut writer = RdbWriter::new(&plan);
                 let mut bytes = Vec::new();
@@ -959,6 +980,12 @@ impl World {
             self.fail_over();
         }
         if self.random.once_in(rate(5, self)) {
+            self.ask_to_hand_over();
+        }
+        if self.random.once_in(rate(20, self)) {
+            self.order(self.primary, &["FAILOVER", "ABORT"]);
+        }
+        if self.random.once_in(rate(5, self)) {
             let n = self.random.index(SERVERS);
             self.repoint(n);
         }
@@ -1083,6 +1110,75 @@ impl World {
         // Whoever was forgotten keeps following somebody, or leads alone, until it is repointed.
     }
 
+    /// The primary is told to hand its place over; it decides to whom and when.
+    fn ask_to_hand_over(&mut self) {
+        let from = self.primary;
+        let mut words = vec!["FAILOVER".to_owned()];
+        let (to, forced) = (self.random.percent(50), self.random.percent(30));
+        if to {
+            words.extend(["TO".to_owned(), host(self.random.index(SERVERS)), PORT.to_string()]);
+        }
+        if forced || self.random.percent(60) {
+            words.extend(["TIMEOUT".to_owned(), self.random.between(50, 4_000).to_string()]);
+        }
+        if to && forced {
+            words.push("FORCE".to_owned());
+        }
+        let begun = self.servers[from].process.as_ref().map(|process| process.seen.process);
+        self.order(from, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        let Some(process) = &self.servers[from].process else { return };
+        if self.handover.is_none() && process.node.core.repl.failover.is_active() {
+            self.counts.failovers += 1;
+            let process = begun.expect("an order ends no process");
+            self.handover = Some(Handover { from, process, forced: to && forced, asked: None });
+        }
+    }
+
+    /// Follows a failover; when it is done, the heir is who is meant to be the primary, and has all that was acknowledged.
+    fn watch_handover(&mut self) {
+        let Some(mut handover) = self.handover.take() else { return };
+        let running = |world: &World, n: usize| world.servers[n].process.as_ref().map(|p| p.seen.process);
+        let from = handover.from;
+        if running(self, from) != Some(handover.process) {
+            return;
+        }
+        let core = &self.servers[from].process.as_ref().expect("it runs").node.core;
+        if let Failover::InProgress { target } = &core.repl.failover
+            && handover.asked.is_none()
+        {
+            let heir = (0..SERVERS).find(|n| host(*n) == target.host).expect("it is asked of a server");
+            handover.asked = Some((core.repl.position(), heir, running(self, heir)));
+        }
+        if core.repl.failover.is_active() {
+            self.handover = Some(handover);
+            return;
+        }
+        let Some((at, heir, process)) = handover.asked else { return };
+        if core.config.replicaof != Some((host(heir), PORT)) {
+            return;
+        }
+        trace(|| format!("{:6} server {from} has handed over to server {heir} at {at}", self.now));
+        self.counts.handed_over += 1;
+        if let Some(taken) = self.servers[heir].process.as_ref().map(|p| &p.node.core.repl.history)
+            && !handover.forced
+            && running(self, heir) == process
+            && let Some(second) = taken.second.filter(|second| second.id == at.replid)
+        {
+            assert!(
+                second.valid_until > at.offset,
+                "server {heir} took over at {second:?}, and {at} was promised"
+            );
+        }
+        self.primary = heir;
+        self.servers[heir].follows = None;
+        self.servers[from].follows = Some(heir);
+        for other in 0..SERVERS {
+            if other != heir && other != from && self.random.percent(80) {
+                self.point(other, heir);
+            }
+        }
+    }
+
     /// Points one server at another one, below which it does not stand.
     fn repoint(&mut self, n: usize) {
         let to = self.random.index(SERVERS);
@@ -1117,6 +1213,7 @@ impl World {
     fn heal(&mut self) {
         trace(|| format!("{:6} all is well from here", self.now));
         self.mutation = None;
+        self.handover = None;
         for n in 0..SERVERS {
             let server = &mut self.servers[n];
             server.isolated_until = 0;
@@ -1153,6 +1250,10 @@ impl World {
     /// Gives servers that do not follow whom they are meant to their orders again: a node that loads refuses them.
     fn insist(&mut self) {
         for n in 0..SERVERS {
+            let failing_over = |process: &Process| process.node.core.repl.failover.is_active();
+            if self.servers[n].process.as_ref().is_some_and(failing_over) {
+                self.order(n, &["FAILOVER", "ABORT"]);
+            }
             let server = &self.servers[n];
             let Some(process) = &server.process else { continue };
             let meant = server.follows.map(|to| (host(to), PORT));

@@ -97,6 +97,8 @@ const FILES: &[&str] = &[
     "integration/convert-ziplist-hash-on-load",
     "integration/convert-ziplist-zset-on-load",
     "integration/block-repl",
+    "integration/failover",
+    "integration/shutdown",
     "unit/hyperloglog",
     "unit/type/zset",
     "unit/type/list",

@@ -595,6 +595,7 @@ impl Class {
             ("replica", Class::Replica),
             ("pubsub", Class::Pubsub),
             ("master", Class::Primary),
+            ("primary", Class::Primary),
         ];
         let row = rows.iter().find(|(text, _)| is_token(name, text));
         row.map(|(_, class)| *class).ok_or_else(|| {

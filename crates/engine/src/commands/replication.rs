@@ -1,4 +1,4 @@
-//! Replication as commands: `REPLICAOF`, `PSYNC`, `REPLCONF`, `WAIT`, `ROLE`.
+//! Replication as commands: `REPLICAOF`, `FAILOVER`, `PSYNC`, `REPLCONF`, `WAIT`, `ROLE`.
 //!
 //! The protocol itself lies in the `replication` crate; what it asks for is carried out in [`crate::serving`] and
 //! [`crate::following`]. A change of role waits until the command that asked for it has returned.
@@ -6,16 +6,19 @@
 use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, ParseArgs, is_token,
 };
-use replication::ReplicaEvent;
+use replication::failover::FailoverRefusal;
 use replication::primary::count_acked;
 use replication::replica_link::{Replconf, ReplicaLink, SyncRequest};
+use replication::{FailoverAction, FailoverRequest, Millis, ReplicaEvent};
+use resp::Args;
 
 use crate::core::{Core, RoleChange};
 use crate::ctx::{CmdResult, Ctx, Handler};
+use crate::pause;
 use crate::serving::synchronise;
 use crate::session::{Blocked, Role};
 
-pub const COMMANDS: &[Command<Handler>] = &[PSYNC, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC, WAIT];
+pub const COMMANDS: &[Command<Handler>] = &[FAILOVER, PSYNC, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC, WAIT];
 
 /// REPLICAOF host port | NO ONE
 const REPLICAOF: Command<Handler> = Command {
@@ -32,6 +35,31 @@ const REPLICAOF: Command<Handler> = Command {
         ..Docs::NONE
     },
     ..Command::runs(replicaof)
+};
+
+/// FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]
+const FAILOVER: Command<Handler> = Command {
+    name: "failover",
+    group: Group::Server,
+    arity: Arity::AtLeast(1),
+    flags: Flags::of(&[Flag::Admin, Flag::Noscript, Flag::Stale]),
+    docs: &Docs {
+        since: "6.2.0",
+        complexity: "O(1)",
+        summary: "Hands the place of the primary over to a replica that has everything.",
+        arguments: &[
+            Arg::block(
+                "target",
+                &[Arg::string("host"), Arg::integer("port"), Arg::pure_token("force", "FORCE").optional()],
+            )
+            .token("TO")
+            .optional(),
+            Arg::pure_token("abort", "ABORT").optional(),
+            Arg::integer("milliseconds").token("TIMEOUT").optional(),
+        ],
+        ..Docs::NONE
+    },
+    ..Command::runs(failover)
 };
 
 /// SLAVEOF host port | NO ONE
@@ -128,6 +156,9 @@ const ROLE: Command<Handler> = Command {
 };
 
 fn replicaof(ctx: &mut Ctx<'_>) -> CmdResult {
+    if ctx.core.repl.failover.is_active() {
+        return Err(CommandError::fixed("ERR REPLICAOF not allowed while failing over."));
+    }
     if is_token(&ctx.argv[1], "no") && is_token(&ctx.argv[2], "one") {
         if ctx.core.is_replica() {
             ctx.core.role_change = Some(RoleChange::Promote);
@@ -163,11 +194,88 @@ fn replicaof(ctx: &mut Ctx<'_>) -> CmdResult {
     Ok(())
 }
 
+fn failover(ctx: &mut Ctx<'_>) -> CmdResult {
+    let refuse = |refusal: FailoverRefusal| CommandError::text(refusal.to_string());
+    if ctx.argv.len() == 2 && is_token(&ctx.argv[1], "abort") {
+        if !ctx.core.repl.failover.is_active() {
+            return Err(refuse(FailoverRefusal::NotInProgress));
+        }
+        ctx.core.role_change = Some(RoleChange::AbortFailover);
+        ctx.reply.ok();
+        return Ok(());
+    }
+    let asked = failover_request(ctx.argv)?;
+    let core = &*ctx.core;
+    let links: Vec<&ReplicaLink> = core.replica_links().collect();
+    let mut actions = Vec::new();
+    let state = core
+        .repl
+        .failover
+        .request(core.monotonic(), asked, core.is_replica(), links.iter().copied(), &mut actions)
+        .map_err(refuse)?;
+    ctx.core.repl.failover = state;
+    for action in actions {
+        match action {
+            FailoverAction::Log(event) => ctx.core.notice(event.to_string()),
+            action => unreachable!("a failover begins by waiting, not with {action:?}"),
+        }
+    }
+    pause::settle_expiry(ctx.store, ctx.core);
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn failover_request(argv: Args<'_>) -> Result<FailoverRequest, CommandError> {
+    let mut asked = FailoverRequest::default();
+    let mut at = 1;
+    while at < argv.len() {
+        let left = argv.len() - at - 1;
+        if is_token(&argv[at], "timeout") && left >= 1 && asked.timeout.is_none() {
+            let timeout_ms = argv.int(at + 1)?;
+            if timeout_ms <= 0 {
+                return Err(CommandError::fixed("ERR FAILOVER timeout must be greater than 0"));
+            }
+            asked.timeout = Some(Millis(timeout_ms as u64));
+            at += 2;
+        } else if is_token(&argv[at], "to") && left >= 2 && asked.to.is_none() {
+            asked.to = Some((String::from_utf8_lossy(&argv[at + 1]).into_owned(), argv.int(at + 2)?));
+            at += 3;
+        } else if is_token(&argv[at], "force") && !asked.force {
+            asked.force = true;
+            at += 1;
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    Ok(asked)
+}
+
+/// `PSYNC id offset FAILOVER`: the primary, whose history that is, makes this replica the primary and itself a replica.
+fn take_over(ctx: &mut Ctx<'_>, request: SyncRequest) -> CmdResult {
+    let id = ctx.argv[1].to_ascii_lowercase();
+    ctx.core.warning(format!("Failover request received for replid {}.", ctx.argv[1].escape_ascii()));
+    if !ctx.core.is_replica() {
+        return Err(CommandError::fixed("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    if id != ctx.core.repl.history.id.as_bytes() {
+        return Err(CommandError::fixed("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    let client = super::client::describe_running(ctx);
+    ctx.core.notice(format!("MASTER MODE enabled (failover request from '{client}')"));
+    ctx.core.config.replicaof = None;
+    ctx.core.role_change = Some(RoleChange::TakeOver(request));
+    Ok(())
+}
+
 fn psync(ctx: &mut Ctx<'_>) -> CmdResult {
-    if ctx.argv.len() > 3 {
-        return Err(CommandError::fixed("ERR PSYNC FAILOVER is not supported."));
+    // One that asks once more is ignored.
+    if ctx.session.is_replica() {
+        return Ok(());
     }
     match SyncRequest::psync(&ctx.argv[1], &ctx.argv[2]) {
+        Ok(request) if ctx.argv.get(3).is_some_and(|word| is_token(word, "failover")) => {
+            take_over(ctx, request)
+        }
         Ok(request) => {
             synchronise(ctx, request);
             Ok(())
@@ -185,7 +293,9 @@ fn psync(ctx: &mut Ctx<'_>) -> CmdResult {
 }
 
 fn sync(ctx: &mut Ctx<'_>) -> CmdResult {
-    synchronise(ctx, SyncRequest::Sync);
+    if !ctx.session.is_replica() {
+        synchronise(ctx, SyncRequest::Sync);
+    }
     Ok(())
 }
 
@@ -240,7 +350,7 @@ fn wait(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.reply.int(acked as i64);
         return Ok(());
     };
-    let deadline = (timeout_ms > 0).then(|| ctx.core.monotonic() + replication::Millis(timeout_ms as u64));
+    let deadline = (timeout_ms > 0).then(|| ctx.core.monotonic() + Millis(timeout_ms as u64));
     ctx.core.repl.waiting.add((conn, ctx.session.id), offset, replicas as usize, deadline);
     ctx.core.repl.getack_due = true;
     ctx.session.blocked = Some(Blocked::Wait);
@@ -277,12 +387,102 @@ fn primary_role(core: &Core, reply: &mut resp::Reply<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::action::Action;
+    use crate::action::{Action, ConnId};
+    use crate::session::Peer;
     use crate::testing::Harness;
 
     fn logged(h: &mut Harness, text: &str) -> bool {
         let actions = h.node.take_actions();
         actions.iter().any(|action| matches!(action, Action::Log { message, .. } if message.contains(text)))
+    }
+
+    /// A replica whose stream flows, and the connection that it flows on.
+    fn streaming() -> (Harness, ConnId) {
+        let mut h = Harness::new();
+        let id = "cccccccccccccccccccccccccccccccccccccccc".parse().expect("an id");
+        h.node.follow_restored("10.0.0.1", 6379, Some(log::Position::new(id, 100)), 0);
+        let conn = h.node.primary_connected(Peer::default()).expect("it follows");
+        for reply in ["+PONG\r\n", "+OK\r\n+OK\r\n+OK\r\n", "+CONTINUE\r\n"] {
+            h.raw(conn, reply.as_bytes());
+        }
+        assert!(!h.node.core.repl.is_link_down());
+        (h, conn)
+    }
+
+    /// Whether the process would end over these bytes of the stream.
+    fn ends(h: &mut Harness, conn: ConnId, bytes: &[u8]) -> bool {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| h.raw(conn, bytes))).is_err()
+    }
+
+    #[test]
+    fn an_error_of_the_stream_may_end_a_replica() {
+        for (behavior, read_only, expected) in [
+            ("ignore", "yes", false),
+            ("panic", "yes", true),
+            ("panic-on-replicas", "yes", true),
+            ("panic", "no", false),
+        ] {
+            let (mut h, conn) = streaming();
+            h.run(&format!("CONFIG SET propagation-error-behavior {behavior} replica-read-only {read_only}"));
+            assert_eq!(ends(&mut h, conn, b"*1\r\n$4\r\nNONE\r\n"), expected, "{behavior} {read_only}");
+        }
+    }
+
+    #[test]
+    fn a_replica_that_cannot_save_ends_unless_told_otherwise() {
+        let write = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+        for (ignore, expected) in [("no", true), ("yes", false)] {
+            let (mut h, conn) = streaming();
+            h.run_args(&[b"CONFIG", b"SET", b"save", b"3600 1"]);
+            h.run(&format!("CONFIG SET replica-ignore-disk-write-errors {ignore}"));
+            assert!(!ends(&mut h, conn, write));
+            h.node.core.snapshots.last_save_failed = true;
+            assert!(!ends(&mut h, conn, b"*1\r\n$4\r\nPING\r\n"));
+            h.node.take_actions();
+            assert_eq!(ends(&mut h, conn, write), expected, "{ignore}");
+            let line = "Replica is applying a command even though it is unable to write to disk.";
+            assert_eq!(logged(&mut h, line), !expected);
+            if !expected {
+                h.raw(conn, write);
+                assert!(!logged(&mut h, line));
+                h.advance_ms(10_001);
+                h.raw(conn, write);
+                assert!(logged(&mut h, line));
+            }
+        }
+    }
+
+    #[test]
+    fn small_packets_to_a_replica_are_gathered_if_wanted() {
+        for wanted in ["no", "yes"] {
+            let mut h = Harness::new();
+            h.run(&format!("CONFIG SET repl-disable-tcp-nodelay {wanted}"));
+            let replica = h.connect();
+            h.run_on(replica, "PSYNC ? -1");
+            let gathers =
+                |action: &Action| matches!(action, Action::GatherPackets { conn } if *conn == replica);
+            assert_eq!(h.node.take_actions().iter().any(gathers), wanted == "yes");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_without_data_is_empty() {
+        use crate::snapshot::Step;
+        for (filter, steps) in [("REPLCONF rdb-only 1", 2), ("REPLCONF rdb-filter-only functions", 1)] {
+            let mut h = Harness::new();
+            h.run("SET a 1");
+            let replica = h.connect();
+            h.run_on(replica, "REPLCONF capa eof");
+            h.run_on(replica, filter);
+            h.run_on(replica, "PSYNC ? -1");
+            h.node.before_sleep();
+            let mut seen = 0;
+            while let Some(step) = h.node.snapshot_batch(1 << 20) {
+                seen += 1;
+                assert_eq!(matches!(step, Step::Walked), seen == steps, "{filter}");
+            }
+            assert_eq!(seen, steps, "{filter}");
+        }
     }
 
     #[test]

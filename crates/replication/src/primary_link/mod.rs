@@ -46,6 +46,9 @@ pub use payload::{EOF_MARK_LEN, HeldBytes, Payload, PayloadKind, Piece};
 /// newline while loading.
 const BEAT: Millis = Millis::from_secs(1);
 
+/// How a primary refuses to become one, in Redis and in Valkey.
+const TAKEN_OVER: &[u8] = b"-ERR PSYNC FAILOVER can't be sent to a master";
+
 /// What the link needs to know of the configuration; it may change between steps.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
@@ -152,6 +155,10 @@ pub enum LinkAction {
     },
     /// The data set is as of this position and the stream goes on from here; keep an active log.
     ContinueFrom(Position),
+    /// What came of [`PrimaryLink::ask_to_take_over`].
+    TakeoverAnswered {
+        accepted: bool,
+    },
     /// This server's own replicas must ask anew, since the history changed.
     DisconnectReplicas,
     /// Bytes of the stream, following those given before. Execute whole commands, append them verbatim to
@@ -183,9 +190,23 @@ pub struct PrimaryLink {
     info: Option<BulkReply>,
     /// When the snapshot that is being transferred began to arrive.
     transfer_since: Option<Millis>,
+    takeover: Takeover,
     /// The beginning of a reply whose end has not come yet.
     line: LineBuffer,
     state: LinkState,
+}
+
+/// Whether the other end is to become the primary before it serves us (`PSYNC … FAILOVER`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Takeover {
+    /// It is one already.
+    #[default]
+    No,
+    Ask,
+    /// An earlier request was not answered: it may have been followed all the same.
+    AskAgain,
+    /// It was followed: what is left is to continue from there.
+    Join,
 }
 
 /// Where the link stands.
@@ -337,6 +358,7 @@ impl PrimaryLink {
             blind: false,
             info: None,
             transfer_since: None,
+            takeover: Takeover::No,
             line: LineBuffer::default(),
             state: LinkState::Connect { retry_at: now },
         };
@@ -353,8 +375,18 @@ impl PrimaryLink {
         self.trust = Trust::Told;
         self.host = host.to_owned();
         self.port = port;
+        self.takeover = Takeover::No;
         self.connect(now, out);
         self
+    }
+
+    /// Our replica at the other end is to become the primary when we ask it for the stream: until it has answered
+    /// that ([`LinkAction::TakeoverAnswered`]), however many connections it takes.
+    ///
+    /// A connection that breaks before the answer leaves open whether the request was followed. It is repeated then, and
+    /// a primary that refuses the repetition for being one has followed it.
+    pub fn ask_to_take_over(&mut self) {
+        self.takeover = Takeover::Ask;
     }
 
     /// Ends the link (REPLICAOF NO ONE). The owner then shifts its history.
@@ -616,6 +648,7 @@ impl PrimaryLink {
             LinkState::AwaitPsync { .. } => {
                 log(LinkEvent::ReadError(reason));
                 log(LinkEvent::PsyncSilence);
+                self.takeover_unanswered();
                 self.retry_later(now, out);
             }
             LinkState::AwaitPayload { .. } => {
@@ -803,7 +836,7 @@ impl PrimaryLink {
             Some(at) => LinkEvent::TryingPartial(at),
             None => LinkEvent::PartialNotPossible,
         }));
-        out.push(LinkAction::Send(wire::psync(self.cached)));
+        out.push(LinkAction::Send(wire::psync(self.cached, self.takeover.is_asked())));
         self.enter(LinkState::AwaitPsync { asked: self.cached, last_io: now });
     }
 
@@ -849,6 +882,7 @@ impl PrimaryLink {
                 Some(at) => LinkEvent::FullResync(at),
                 None => LinkEvent::WrongFullResync,
             }));
+            self.takeover_answered(true, out);
             self.enter(LinkState::AwaitPayload { at, last_io: now });
         } else if line.starts_with(b"+CONTINUE") {
             match asked {
@@ -860,12 +894,19 @@ impl PrimaryLink {
             }
         } else if line.starts_with(b"-NOMASTERLINK") || line.starts_with(b"-LOADING") {
             out.push(LinkAction::Log(LinkEvent::PsyncTryLater(lossy(line))));
+            self.takeover_answered(false, out);
             self.retry_later(now, out);
+        } else if self.takeover == Takeover::AskAgain && line.starts_with(TAKEN_OVER) {
+            self.takeover = Takeover::Join;
+            out.push(LinkAction::Send(wire::psync(asked, false)));
         } else {
             out.push(LinkAction::Log(match line.starts_with(b"-ERR") {
                 true => LinkEvent::PsyncNotSupported(lossy(line)),
                 false => LinkEvent::PsyncUnexpected(lossy(line)),
             }));
+            if self.takeover_answered(false, out) {
+                return self.retry_later(now, out);
+            }
             out.push(LinkAction::Log(LinkEvent::RetryingWithSync));
             out.push(LinkAction::FullSync(FullSync::because(Cause::NoPsync)));
             out.push(LinkAction::Send(b"SYNC\r\n".to_vec()));
@@ -873,8 +914,25 @@ impl PrimaryLink {
         }
     }
 
+    /// True if there was a request.
+    fn takeover_answered(&mut self, accepted: bool, out: &mut Vec<LinkAction>) -> bool {
+        let asked = self.takeover != Takeover::No;
+        if asked {
+            self.takeover = Takeover::No;
+            out.push(LinkAction::TakeoverAnswered { accepted });
+        }
+        asked
+    }
+
+    fn takeover_unanswered(&mut self) {
+        if self.takeover == Takeover::Ask {
+            self.takeover = Takeover::AskAgain;
+        }
+    }
+
     fn continued(&mut self, now: Millis, mut at: Position, line: &[u8], out: &mut Vec<LinkAction>) {
         out.push(LinkAction::Log(LinkEvent::Continued));
+        self.takeover_answered(true, out);
         let new_id = line.get(b"+CONTINUE ".len()..).and_then(|id| ReplId::parse(id).ok());
         if let Some(id) = new_id.filter(|id| *id != at.replid) {
             out.push(LinkAction::Log(LinkEvent::IdChanged(id)));
@@ -1011,6 +1069,9 @@ impl PrimaryLink {
             | LinkState::Handshake { last_io, .. }
             | LinkState::AwaitPsync { last_io, .. } => {
                 if expired(*last_io) {
+                    if let LinkState::AwaitPsync { .. } = self.state {
+                        self.takeover_unanswered();
+                    }
                     out.push(LinkAction::Log(LinkEvent::TimeoutConnecting));
                     self.reconnect_after_failure(now, out);
                 }
@@ -1037,6 +1098,12 @@ impl PrimaryLink {
                 }
             }
         }
+    }
+}
+
+impl Takeover {
+    fn is_asked(self) -> bool {
+        matches!(self, Takeover::Ask | Takeover::AskAgain)
     }
 }
 

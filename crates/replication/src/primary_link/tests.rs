@@ -21,6 +21,7 @@ enum Event {
     Broken,
     Retarget,
     Stop,
+    TakeOver,
 }
 
 use Event::*;
@@ -78,6 +79,7 @@ impl Run {
             Loaded => LinkInput::SnapshotLoaded,
             LoadFailed => LinkInput::SnapshotFailed("Bad data"),
             Broken => LinkInput::StreamBroken,
+            TakeOver => return self.link.as_mut().expect("not stopped").ask_to_take_over(),
             Retarget | Stop => {
                 let (link, mut out) = (self.link.take().expect("not stopped"), Vec::new());
                 match event {
@@ -1175,4 +1177,100 @@ fn a_restored_data_set_is_guarded_against_an_empty_primary_only() {
         let run = run(&config, cached(), GREETING);
         assert!(matches!(run.link.expect("not stopped").state(), LinkState::AwaitPsync { .. }));
     }
+}
+
+/// Greeted by a replica of ours that is to take over, and asked.
+const ASKED: &[Event] = &[TakeOver, Connected, Bytes("+PONG\r\n"), Bytes("+OK\r\n+OK\r\n")];
+
+#[test]
+fn a_replica_takes_over() {
+    check_with(
+        &config(),
+        Resume::OwnHistory(position(A, 100)),
+        &ASKED[..3],
+        &[
+            ASKED[3],
+            Bytes("+CONTINUE bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n"),
+            Closed,
+            Connected,
+            GREETING[1],
+            GREETING[2],
+        ],
+        expect![[r#"
+            # Trying a partial resynchronization (request A:101).
+            > *4\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n$8\r\nFAILOVER\r\n
+            # Successful partial resynchronization with master.
+            TakeoverAnswered { accepted: true }
+            # Master replication ID changed to B
+            ShiftHistory { to: ReplId(B) }
+            DisconnectReplicas
+            ContinueFrom(Position { replid: ReplId(B), offset: 100 })
+            # MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.
+            # Connection with master lost.
+            # Caching the disconnected master state.
+            CachePrimary(Position { replid: ReplId(B), offset: 100 })
+            CloseConnection
+            # Reconnecting to MASTER 10.0.0.1:6379
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+            # Non blocking connect for SYNC fired the event.
+            > *1\r\n$4\r\nPING\r\n
+            # Master replied to PING, replication can continue...
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            # Trying a partial resynchronization (request B:101).
+            > *3\r\n$5\r\nPSYNC\r\n$40\r\nB\r\n$3\r\n101\r\n
+        "#]],
+    );
+}
+
+#[test]
+fn a_replica_refuses_to_take_over() {
+    for refusal in
+        ["-NOPERM no\r\n", "-LOADING busy\r\n", "-ERR PSYNC FAILOVER can't be sent to a master.\r\n"]
+    {
+        let events = [ASKED, &[Bytes(refusal)]].concat();
+        let run = run(&config(), Resume::OwnHistory(position(A, 100)), &events);
+        let ends: Vec<&str> = run.lines[run.lines.len() - 2..].iter().map(String::as_str).collect();
+        assert_eq!(ends, ["TakeoverAnswered { accepted: false }", "CloseConnection"], "{refusal}");
+    }
+}
+
+#[test]
+fn a_request_to_take_over_whose_answer_is_lost_may_have_been_followed() {
+    check_with(
+        &config(),
+        Resume::OwnHistory(position(A, 100)),
+        ASKED,
+        &[
+            Closed,
+            Pass(1000),
+            Connected,
+            GREETING[1],
+            GREETING[2],
+            Bytes("-ERR PSYNC FAILOVER can't be sent to a master.\r\n"),
+            Bytes("+CONTINUE bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n"),
+        ],
+        expect![[r#"
+            # Failed to read response from the server: Connection reset by peer
+            # Master did not reply to PSYNC, will try later
+            CloseConnection
+            # Connecting to MASTER 10.0.0.1:6379
+            open 10.0.0.1:6379
+            # MASTER <-> REPLICA sync started
+            # Non blocking connect for SYNC fired the event.
+            > *1\r\n$4\r\nPING\r\n
+            # Master replied to PING, replication can continue...
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            # Trying a partial resynchronization (request A:101).
+            > *4\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n$8\r\nFAILOVER\r\n
+            > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+            # Successful partial resynchronization with master.
+            TakeoverAnswered { accepted: true }
+            # Master replication ID changed to B
+            ShiftHistory { to: ReplId(B) }
+            DisconnectReplicas
+            ContinueFrom(Position { replid: ReplId(B), offset: 100 })
+            # MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.
+        "#]],
+    );
 }

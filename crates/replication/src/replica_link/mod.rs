@@ -55,6 +55,8 @@ pub struct SyncContext<'a> {
     pub log: Option<LogWindow>,
     /// Whether this server is a replica without a working link to its own primary.
     pub own_link_down: bool,
+    /// Whether this server is handing its place over ([`crate::Failover`]).
+    pub failing_over: bool,
     /// Whether replies to earlier commands of this session are still unsent.
     pub pending_output: bool,
 }
@@ -62,6 +64,7 @@ pub struct SyncContext<'a> {
 /// Why PSYNC or SYNC is answered with an error; its `Display` is the error as sent, without the leading `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncRefusal {
+    FailingOver,
     OwnLinkDown,
     PendingOutput,
     FilterNeedsEof,
@@ -453,7 +456,9 @@ impl ReplicaLink {
     }
 
     fn refuse(&self, context: &SyncContext<'_>) -> Option<SyncRefusal> {
-        if context.own_link_down {
+        if context.failing_over {
+            Some(SyncRefusal::FailingOver)
+        } else if context.own_link_down {
             Some(SyncRefusal::OwnLinkDown)
         } else if context.pending_output {
             Some(SyncRefusal::PendingOutput)
@@ -608,6 +613,7 @@ impl SyncRefusal {
 impl fmt::Display for SyncRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            SyncRefusal::FailingOver => "NOMASTERLINK Can't SYNC while failing over",
             SyncRefusal::OwnLinkDown => "NOMASTERLINK Can't SYNC while not connected with my master",
             SyncRefusal::PendingOutput => "ERR SYNC and PSYNC are invalid with pending output",
             SyncRefusal::FilterNeedsEof => "ERR Filtered replica requires EOF capability",

@@ -61,8 +61,13 @@ impl Run {
 
     fn sync(&mut self, request: SyncRequest, change: impl FnOnce(&mut SyncContext<'_>)) -> &mut Run {
         let history = history();
-        let mut context =
-            SyncContext { history: &history, log: Some(WINDOW), own_link_down: false, pending_output: false };
+        let mut context = SyncContext {
+            history: &history,
+            log: Some(WINDOW),
+            own_link_down: false,
+            failing_over: false,
+            pending_output: false,
+        };
         change(&mut context);
         let mut out = Vec::new();
         let link = self.link.take().expect("a link");
