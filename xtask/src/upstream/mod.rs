@@ -323,7 +323,7 @@ impl Suite<'_> {
         let base = self.ports.base + share * u16::try_from(worker)?;
         let (program, mut args) = match sentinel::unit(file) {
             Some(unit) => {
-                sentinel::move_ports(&dir, base, share)?;
+                sentinel::prepare(&dir, base, share, &self.left_out(file).collect::<Vec<_>>())?;
                 (sentinel::PROGRAM, vec!["--single".to_owned(), unit.to_owned()])
             }
             None => ("./runtest", self.runtest_args(file, base + RUNTEST_PORTS, share - RUNTEST_PORTS)),
@@ -353,6 +353,11 @@ impl Suite<'_> {
         Ok(run)
     }
 
+    /// Names, or /REGEXP.
+    fn left_out<'a>(&'a self, file: &'a str) -> impl Iterator<Item = &'a str> {
+        self.not_run.iter().filter(move |(of, _)| of == file).map(|(_, pattern)| pattern.as_str())
+    }
+
     fn runtest_args(&self, file: &str, baseport: u16, ports: u16) -> Vec<String> {
         let mut args: Vec<String> =
             ["--single", file, "--clients", "1", "--durable"].map(str::to_owned).to_vec();
@@ -360,8 +365,8 @@ impl Suite<'_> {
         for only in &self.options.only {
             args.extend(["--only".into(), only.clone()]);
         }
-        for (_, pattern) in self.not_run.iter().filter(|(of, _)| of == file) {
-            args.extend(["--skiptest".into(), pattern.clone()]);
+        for pattern in self.left_out(file) {
+            args.extend(["--skiptest".into(), pattern.to_owned()]);
         }
         if self.options.tls_free {
             args.extend(["--tags".into(), "-tls".into()]);
