@@ -1,18 +1,18 @@
 //! CPU time of the server per command, command by command: the everyday ones pipelined, and those over big collections.
 //!
-//! A case is a command for redis-benchmark and the commands that fill the server before. Both are written with
-//! `__rand_int__`, which is a random number to redis-benchmark and a running one in what fills: what exists and what is
-//! asked for are the same names.
+//! A case is a command and the commands that fill the server before. Both are written with `__rand_int__`, which is a random
+//! number in the load ([`super::saturate`]) and a running one in what fills: what exists and what is asked for are the same
+//! names.
 
 use std::borrow::Cow;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
+use super::saturate::saturate;
 use super::server::{Kind, Server};
 use super::table::{Better, Table};
-use super::throughput::redis_benchmark;
 use super::{Options, SERVER_CORE, traffic};
-use crate::client::{self, Reply};
+use crate::client;
 
 struct Case {
     name: &'static str,
@@ -24,7 +24,7 @@ struct Case {
     command: &'static str,
 }
 
-/// `count` commands. `__rand_int__` is the number of the command in 12 digits, as redis-benchmark writes it; `__spread__`
+/// `count` commands. `__rand_int__` is the number of the command in 12 digits; `__spread__`
 /// is a permutation of these numbers without an order; `__lon__` and `__lat__` are a place within 2° of 13° E 52° N.
 struct Fill {
     count: u64,
@@ -259,15 +259,8 @@ fn measure(case: &Case, kind: &Kind, requests: u64) -> Result<f64> {
         })?;
     }
     let command: Vec<&str> = case.command.split(' ').collect();
-    // redis-benchmark takes errors for replies.
-    let once: Vec<String> = command.iter().map(|arg| arg.replace("__rand_int__", "000000000000")).collect();
-    if let Reply::Error(error) =
-        server.client()?.call(&once.iter().map(String::as_str).collect::<Vec<_>>())?
-    {
-        bail!("{error}");
-    }
     let before = server.cpu_ns()?;
-    redis_benchmark(server.port, case.pipeline, case.range, requests, &command)?;
+    saturate(server.port, case.pipeline, case.range, requests, &command)?;
     Ok((server.cpu_ns()? - before) as f64 / 1000.0 / requests as f64)
 }
 

@@ -7,6 +7,7 @@ mod fullsync;
 mod memory;
 mod rdb_load;
 mod replicated;
+mod saturate;
 pub mod server;
 mod table;
 mod throughput;
