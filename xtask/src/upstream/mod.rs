@@ -86,6 +86,7 @@ const FILES: &[&str] = &[
     "sentinel/00-base",
     "sentinel/02-slaves-reconf",
     "sentinel/07-down-conditions",
+    "sentinel/12-master-reboot",
     "integration/psync2",
     "integration/replication-buffer",
     "integration/psync2-reg",
@@ -148,7 +149,6 @@ const FILES: &[&str] = &[
     "sentinel/09-acl-support",
     "sentinel/10-replica-priority",
     "sentinel/11-port-0",
-    "sentinel/12-master-reboot",
     "sentinel/13-info-command",
 ];
 
