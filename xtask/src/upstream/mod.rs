@@ -323,7 +323,7 @@ impl Suite<'_> {
         let base = self.ports.base + share * u16::try_from(worker)?;
         let (program, mut args) = match sentinel::unit(file) {
             Some(unit) => {
-                sentinel::prepare(&dir, base, share, &self.left_out(file).collect::<Vec<_>>())?;
+                sentinel::prepare(&dir, unit, base, share, &self.left_out(file).collect::<Vec<_>>())?;
                 (sentinel::PROGRAM, vec!["--single".to_owned(), unit.to_owned()])
             }
             None => ("./runtest", self.runtest_args(file, base + RUNTEST_PORTS, share - RUNTEST_PORTS)),

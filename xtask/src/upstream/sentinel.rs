@@ -18,6 +18,14 @@ const INSTANCES_TCL: &str = "tests/instances.tcl";
 /// Where a test begins in it.
 const TEST: &str = "proc test {descr code} {\n";
 
+/// How a unit begins.
+const INIT: &str = "source \"../tests/includes/init-tests.tcl\"\n";
+
+/// A unit that counts on what one before it has set: by default Sentinel asks for INFO every 10 s, and may see too late
+/// that the primary was restarted and loads.
+const NEEDS_EARLIER: (&str, &str) =
+    ("12-master-reboot", "foreach_sentinel_id id {\n    S $id sentinel debug info-period 100\n}\n");
+
 /// What the suite says at its end if nothing failed: no test, no instance that crashed, no file descriptor that a Sentinel
 /// passed on to its scripts. It counts as a test.
 const ALL_GOOD: &str = "GOOD! No errors.";
@@ -34,7 +42,7 @@ pub fn source(unit: &str) -> String {
 
 /// Moves the suite's ports, which are fixed, into `count` ports from `base` on, Sentinels in the lower half, and has it
 /// leave out the tests named, for which `runtest-sentinel` has no option.
-pub fn prepare(tree: &Path, base: u16, count: u16, left_out: &[&str]) -> Result<()> {
+pub fn prepare(tree: &Path, unit: &str, base: u16, count: u16, left_out: &[&str]) -> Result<()> {
     if let Some(name) = left_out.iter().find(|name| name.starts_with('/') || name.contains(['{', '}', '\\']))
     {
         bail!("not-run.txt: tests of the Sentinel suite are left out by their whole names: {name}");
@@ -58,7 +66,13 @@ pub fn prepare(tree: &Path, base: u16, count: u16, left_out: &[&str]) -> Result<
         }
         text = text.replace(from, &to);
     }
-    Ok(fs::write(path, text)?)
+    fs::write(path, text)?;
+    if unit == NEEDS_EARLIER.0 {
+        let unit = tree.join(source(unit));
+        let text = fs::read_to_string(&unit)?;
+        fs::write(unit, text.replacen(INIT, &format!("{INIT}{}", NEEDS_EARLIER.1), 1))?;
+    }
+    Ok(())
 }
 
 pub fn parse(output: &str) -> FileRun {
@@ -205,9 +219,13 @@ WARNING 1 test(s) failed.
         let ports =
             "set ::sentinel_base_port 20000\nset ::redis_base_port 30000\nset ::redis_port_count 1024\n";
         fs::write(&file, format!("{ports}{TEST}    body\n}}\n")).unwrap();
-        assert!(prepare(dir.path(), 12_100, 800, &["/(a|b)"]).is_err());
-        prepare(dir.path(), 12_100, 800, &["one (1)", "two"]).unwrap();
+        let unit = dir.path().join(source("12-master-reboot"));
+        fs::create_dir_all(unit.parent().unwrap()).unwrap();
+        fs::write(&unit, format!("{INIT}test\n")).unwrap();
+        assert!(prepare(dir.path(), "12-master-reboot", 12_100, 800, &["/(a|b)"]).is_err());
+        prepare(dir.path(), "12-master-reboot", 12_100, 800, &["one (1)", "two"]).unwrap();
         let changed = fs::read_to_string(&file).unwrap();
+        assert!(fs::read_to_string(&unit).unwrap().starts_with(&format!("{INIT}foreach_sentinel_id id")));
         for line in [
             "set ::sentinel_base_port 12100",
             "set ::redis_base_port 12500",
@@ -216,6 +234,6 @@ WARNING 1 test(s) failed.
         ] {
             assert!(changed.lines().any(|found| found == line), "{line} is not in\n{changed}");
         }
-        assert!(prepare(dir.path(), 12_100, 800, &[]).is_err());
+        assert!(prepare(dir.path(), "12-master-reboot", 12_100, 800, &[]).is_err());
     }
 }
