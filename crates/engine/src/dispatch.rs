@@ -304,18 +304,17 @@ fn state_gates(ctx: &mut Ctx<'_>) -> Result<(), CommandError> {
     let (session, core, flags) = (&*ctx.session, &*ctx.core, ctx.command.flags);
     let queued = session.multi.as_ref().filter(|_| ctx.command.command.name == "exec");
     let writes = flags.has(Flag::Write) || queued.is_some_and(|multi| multi.some.has(Flag::Write));
-    if writes && !core.is_replica() {
-        if core.refuses_writes_for_disk() {
-            return Err(CommandError::fixed(
-                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
-                 Commands that may modify the data set are disabled, because this instance is configured to report \
-                 errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check \
-                 the Redis logs for details about the RDB error.",
-            ));
-        }
-        if !core.has_enough_good_replicas() {
-            return Err(CommandError::fixed("NOREPLICAS Not enough good replicas to write."));
-        }
+    // PING too: by its reply Sentinel takes a primary that cannot save for one that is down.
+    if (writes || ctx.command.command.name == "ping") && core.refuses_writes_for_disk() {
+        return Err(CommandError::fixed(
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
+             Commands that may modify the data set are disabled, because this instance is configured to report \
+             errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check \
+             the Redis logs for details about the RDB error.",
+        ));
+    }
+    if writes && !core.is_replica() && !core.has_enough_good_replicas() {
+        return Err(CommandError::fixed("NOREPLICAS Not enough good replicas to write."));
     }
     if writes && core.is_replica() && core.config.replica_read_only {
         return Err(CommandError::fixed("READONLY You can't write against a read only replica."));

@@ -76,7 +76,7 @@ impl Counts {
         }
     }
 
-    pub fn rows(&mut self) -> [(&'static str, &mut u64); 17] {
+    pub fn rows(&mut self) -> [(&'static str, &mut u64); 19] {
         [
             ("commands", &mut self.commands),
             ("full syncs", &mut self.full_syncs),

@@ -2,6 +2,7 @@
 //! what each one measures and how to read it.
 
 mod commands;
+mod failover;
 mod fullsync;
 mod memory;
 mod rdb_load;
@@ -59,6 +60,7 @@ pub struct Options {
 enum What {
     Throughput,
     Commands,
+    Failover,
     Fullsync,
     Large,
     Memory,
@@ -95,6 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
         (What::Throughput, throughput::run),
         (What::Commands, commands::run),
         (What::Replicated, replicated::run),
+        (What::Failover, failover::run),
         (What::Memory, memory::run),
         (What::Load, rdb_load::run),
         (What::Large, fullsync::run_large),
@@ -163,7 +166,7 @@ fn machine() -> String {
     let rustc = process::output(Command::new("rustc").arg("--version")).unwrap_or_default();
     format!(
         "{model}, {cores} cores, {} GB, Linux {}, transparent huge pages {}, {}; load average {} at the end. \
-         Server on core {SERVER_CORE}, load on core {LOAD_CORE} (full sync and BGSAVE: nothing pinned).\n",
+         Server on core {SERVER_CORE}, load on core {LOAD_CORE} (full sync, BGSAVE and failover: nothing pinned).\n",
         memory_kib / 1_000_000,
         kernel.trim(),
         huge_pages.trim(),

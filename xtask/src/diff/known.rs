@@ -246,7 +246,8 @@ pub const KNOWN: &[Known] = &[
 /// Whether a known difference of a command that writes leaves the two sides with different data. It does not where both
 /// refused, or where the replies only print the same number otherwise.
 pub fn parts_data(kindred: &Value, peer: &Value) -> bool {
-    !(kindred.is_error() && peer.is_error()) && !near_numbers(kindred, peer, 1e-16)
+    let both_refuse = kindred.is_error() && peer.is_error();
+    !both_refuse && !near_numbers(kindred, peer, 1e-16)
 }
 
 /// The known difference that this one is.

@@ -6,6 +6,7 @@
 
 mod ratchet;
 mod runtest;
+mod sentinel;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -82,6 +83,10 @@ pub struct Counts {
 const FILES: &[&str] = &[
     "integration/replication",
     "integration/replication-psync",
+    "sentinel/00-base",
+    "sentinel/02-slaves-reconf",
+    "sentinel/07-down-conditions",
+    "sentinel/12-master-reboot",
     "integration/psync2",
     "integration/replication-buffer",
     "integration/psync2-reg",
@@ -148,6 +153,16 @@ const FILES: &[&str] = &[
     "unit/auth",
     "unit/quit",
     "unit/printver",
+    "sentinel/01-conf-update",
+    "sentinel/03-runtime-reconf",
+    "sentinel/04-slave-selection",
+    "sentinel/05-manual",
+    "sentinel/06-ckquorum",
+    "sentinel/08-hostname-conf",
+    "sentinel/09-acl-support",
+    "sentinel/10-replica-priority",
+    "sentinel/11-port-0",
+    "sentinel/13-info-command",
 ];
 
 /// Ports: each run of xtask holds one slot of this many, and each of its workers an equal share. They end below the kernel's
@@ -167,9 +182,13 @@ pub fn run(options: &Options) -> Result<Counts> {
         options.files.iter().map(String::as_str).collect()
     };
     for file in &files {
-        if !tree.join("tests").join(format!("{file}.tcl")).exists() {
+        let source = sentinel::unit(file).map_or_else(|| format!("tests/{file}.tcl"), sentinel::source);
+        if !tree.join(source).exists() {
             bail!("upstream has no test file {file}");
         }
+    }
+    if !options.only.is_empty() && files.iter().any(|file| sentinel::unit(file).is_some()) {
+        bail!("--only picks tests of ordinary files; the Sentinel suite runs whole units: name the files");
     }
     let dir = workspace::root().join("tests/upstream");
     let mut ratchet = Ratchet::load(&dir)?;
@@ -314,37 +333,30 @@ impl Suite<'_> {
             (1..).map(|n| self.work.join(format!("{label}.{n}"))).find(|dir| !dir.exists()).expect("endless");
         self.lay_out(&dir)?;
         let share = self.ports.count / u16::try_from(workers)?;
-        let baseport = self.ports.base + share * u16::try_from(worker)? + RUNTEST_PORTS;
-        let mut args: Vec<String> =
-            ["--single", file, "--clients", "1", "--durable"].map(str::to_owned).to_vec();
-        args.extend([
-            "--baseport".into(),
-            baseport.to_string(),
-            "--portcount".into(),
-            (share - RUNTEST_PORTS).to_string(),
-        ]);
-        for only in &self.options.only {
-            args.extend(["--only".into(), only.clone()]);
-        }
-        for (_, pattern) in self.not_run.iter().filter(|(of, _)| of == file) {
-            args.extend(["--skiptest".into(), pattern.clone()]);
-        }
-        if self.options.tls_free {
-            args.extend(["--tags".into(), "-tls".into()]);
-        }
+        let base = self.ports.base + share * u16::try_from(worker)?;
+        let (program, mut args) = match sentinel::unit(file) {
+            Some(unit) => {
+                sentinel::prepare(&dir, unit, base, share, &self.left_out(file).collect::<Vec<_>>())?;
+                (sentinel::PROGRAM, vec!["--single".to_owned(), unit.to_owned()])
+            }
+            None => ("./runtest", self.runtest_args(file, base + RUNTEST_PORTS, share - RUNTEST_PORTS)),
+        };
         if self.options.verbose {
-            args.extend(["--dump-logs".into(), "--dont-clean".into()]);
+            args.push("--dont-clean".into());
         }
         args.extend(self.options.runtest.iter().cloned());
         let log = dir.join("runtest.log");
         let limit = Duration::from_secs(self.options.limit);
-        let ended = process::run_limited("./runtest", &args, &dir, limit, &log)?;
+        let ended = process::run_limited(program, &args, &dir, limit, &log)?;
         // Logs may hold arbitrary bytes of the keys that the tests use.
         let output = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
         if self.options.verbose {
             print!("{output}");
         }
-        let mut run = runtest::parse(file, &output);
+        let mut run = match sentinel::unit(file) {
+            Some(_) => sentinel::parse(&output),
+            None => runtest::parse(file, &output),
+        };
         if ended == process::Ended::TimedOut {
             run.exception.get_or_insert_with(|| format!("took longer than {} s", self.options.limit));
         }
@@ -354,10 +366,34 @@ impl Suite<'_> {
         Ok(run)
     }
 
+    /// Names, or /REGEXP.
+    fn left_out<'a>(&'a self, file: &'a str) -> impl Iterator<Item = &'a str> {
+        self.not_run.iter().filter(move |(of, _)| of == file).map(|(_, pattern)| pattern.as_str())
+    }
+
+    fn runtest_args(&self, file: &str, baseport: u16, ports: u16) -> Vec<String> {
+        let mut args: Vec<String> =
+            ["--single", file, "--clients", "1", "--durable"].map(str::to_owned).to_vec();
+        args.extend(["--baseport".into(), baseport.to_string(), "--portcount".into(), ports.to_string()]);
+        for only in &self.options.only {
+            args.extend(["--only".into(), only.clone()]);
+        }
+        for pattern in self.left_out(file) {
+            args.extend(["--skiptest".into(), pattern.to_owned()]);
+        }
+        if self.options.tls_free {
+            args.extend(["--tags".into(), "-tls".into()]);
+        }
+        if self.options.verbose {
+            args.push("--dump-logs".into());
+        }
+        args
+    }
+
     /// The part of the tree that tests read, with our server and Debian's tools as the binaries in `src`.
     fn lay_out(&self, dir: &Path) -> Result<()> {
         fs::create_dir_all(dir.join("src"))?;
-        for part in ["tests", "utils", "runtest", "redis.conf", "sentinel.conf"] {
+        for part in ["tests", "utils", "runtest", "runtest-sentinel", "redis.conf", "sentinel.conf"] {
             let mut copy = Command::new("cp");
             process::output(copy.arg("--recursive").arg(self.tree.join(part)).arg(dir))?;
         }

@@ -112,7 +112,8 @@ fn strip_file(data: &str) -> &str {
     data.rsplit_once(" in tests/").map_or(data, |(name, _file)| name)
 }
 
-fn ordinal(name: &str, seen: &mut BTreeMap<String, usize>) -> String {
+/// Tells repeated names apart: the second is `NAME (2)`.
+pub fn ordinal(name: &str, seen: &mut BTreeMap<String, usize>) -> String {
     let count = seen.entry(name.to_owned()).or_insert(0);
     *count += 1;
     if *count == 1 { name.to_owned() } else { format!("{name} ({count})") }

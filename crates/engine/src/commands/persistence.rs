@@ -128,6 +128,26 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_save_refuses_writes_and_pings_in_both_roles() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET save \"1000 1000\"");
+        for role in ["REPLICAOF NO ONE", "REPLICAOF 127.0.0.1 1"] {
+            h.run(role);
+            h.run("BGSAVE");
+            h.node.snapshot_finished(Err("no such disk".into()));
+            h.node.before_sleep();
+            for refused in ["PING", "SET key value"] {
+                assert!(h.run(refused).starts_with("-MISCONF "), "{role}: {refused}");
+            }
+            assert_eq!(h.run("GET key"), r"$-1\r\n");
+            h.run("BGSAVE");
+            h.node.snapshot_finished(Ok(9));
+            h.node.before_sleep();
+            assert_eq!(h.run("PING"), r"+PONG\r\n");
+        }
+    }
+
+    #[test]
     fn one_background_save_at_a_time() {
         let mut h = Harness::new();
         assert_eq!(h.run("BGSAVE"), r"+Background saving started\r\n");

@@ -69,7 +69,7 @@ fn present(path: Option<PathBuf>, what: &str) -> Option<PathBuf> {
     path
 }
 
-type Process = Arc<Mutex<Child>>;
+pub(super) type Process = Arc<Mutex<Child>>;
 
 pub struct Bed {
     dir: tempfile::TempDir,
@@ -112,17 +112,13 @@ impl Bed {
     /// Starts a server with its defaults but for what keeps a test quick (no diskless delay, no save points), what lets
     /// it be looked into (DEBUG), a backlog that covers every cut, and `options`.
     pub fn start(&mut self, kind: Kind, options: &[(&str, &str)]) -> Server {
-        self.servers += 1;
-        let dir = self.dir.path().join(format!("{}-{}", self.servers, kind.name().replace(' ', "-")));
-        fs::create_dir(&dir).expect("a directory for the server");
+        let dir = self.new_dir(kind.name());
         self.start_in(kind, dir, options)
     }
 
     /// Starts a server on an RDB file.
     pub fn start_with_rdb(&mut self, kind: Kind, rdb: &Path, options: &[(&str, &str)]) -> Server {
-        self.servers += 1;
-        let dir = self.dir.path().join(format!("{}-{}", self.servers, kind.name().replace(' ', "-")));
-        fs::create_dir(&dir).expect("a directory for the server");
+        let dir = self.new_dir(kind.name());
         fs::copy(rdb, dir.join("dump.rdb")).expect("the RDB file can be copied");
         self.start_in(kind, dir, options)
     }
@@ -143,32 +139,52 @@ impl Bed {
         if let Some(rdb) = rdb {
             fs::copy(rdb, &file).expect("the RDB file can be copied");
         }
-        self.start_at(kind, &dir, port, options).expect("nobody has taken the port meanwhile")
+        self.start_on(kind, dir, port, options).expect("nobody has taken the port meanwhile")
+    }
+
+    /// Like [`Bed::restart`], on the old port: who knows the server by its address finds it again.
+    pub fn revive(&mut self, ended: Server, options: &[(&str, &str)]) -> Server {
+        let (kind, dir, port) = (ended.kind, ended.dir.clone(), ended.port);
+        ended.end();
+        self.start_on(kind, dir, port, options).expect("nobody took the server's port")
     }
 
     fn start_in(&mut self, kind: Kind, dir: PathBuf, options: &[(&str, &str)]) -> Server {
         for _ in 0..20 {
             let port = self.free_port();
-            if let Some(server) = self.start_at(kind, &dir, port, options) {
+            if let Some(server) = self.start_on(kind, dir.clone(), port, options) {
                 return server;
             }
         }
         panic!("{} found no free port in 20 attempts", kind.name());
     }
 
-    /// Nothing if the port is taken.
-    fn start_at(&mut self, kind: Kind, dir: &Path, port: u16, options: &[(&str, &str)]) -> Option<Server> {
-        let options: Vec<(String, String)> =
-            options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let process = Arc::new(Mutex::new(spawn(kind, dir, port, &options)));
-        self.processes.lock().expect("no thread panics with the list").push(Arc::clone(&process));
-        let password = options.iter().find(|(name, _)| name == "requirepass").map(|(_, word)| word.clone());
-        let server = Server { kind, port, dir: dir.to_owned(), process, password };
+    /// `None` if the port was taken.
+    fn start_on(&mut self, kind: Kind, dir: PathBuf, port: u16, options: &[(&str, &str)]) -> Option<Server> {
+        let process = self.keep(spawn(kind, &dir, port, options));
+        let password = options.iter().find(|(name, _)| *name == "requirepass");
+        let password = password.map(|(_, word)| (*word).to_owned());
+        let server = Server { kind, port, dir, process, password };
         server.wait_until_ready().then_some(server)
     }
 
+    /// The process ends with the bed, or at its limit.
+    pub(super) fn keep(&mut self, child: Child) -> Process {
+        let process = Arc::new(Mutex::new(child));
+        self.processes.lock().expect("no thread panics with the list").push(Arc::clone(&process));
+        process
+    }
+
+    /// A directory of its own for a process.
+    pub(super) fn new_dir(&mut self, name: &str) -> PathBuf {
+        self.servers += 1;
+        let dir = self.dir.path().join(format!("{}-{}", self.servers, name.replace(' ', "-")));
+        fs::create_dir(&dir).expect("a directory for the process");
+        dir
+    }
+
     /// A port that nobody listens on, below the range from which the kernel takes ports for outgoing connections.
-    fn free_port(&mut self) -> u16 {
+    pub(super) fn free_port(&mut self) -> u16 {
         loop {
             let port = self.random.between(12_000, 32_000) as u16;
             if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -192,7 +208,7 @@ impl Drop for Bed {
     }
 }
 
-fn spawn(kind: Kind, dir: &Path, port: u16, options: &[(String, String)]) -> Child {
+fn spawn(kind: Kind, dir: &Path, port: u16, options: &[(&str, &str)]) -> Child {
     let program = kind.program().expect("Bed::new has seen the program");
     let log = File::create(dir.join(LOG)).expect("a log file");
     let mut command = Command::new(program);
@@ -206,7 +222,7 @@ fn spawn(kind: Kind, dir: &Path, port: u16, options: &[(String, String)]) -> Chi
         ("repl-diskless-sync-delay", "0"),
         ("repl-backlog-size", "268435456"),
     ] {
-        if !options.iter().any(|(given, _)| given == name) {
+        if !options.iter().any(|(given, _)| *given == name) {
             command.args([&format!("--{name}"), value]);
         }
     }

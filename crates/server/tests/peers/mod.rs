@@ -18,6 +18,7 @@ pub mod client;
 pub mod dataset;
 pub mod proxy;
 pub mod random;
+pub mod sentinel;
 pub mod writes;
 
 pub use bed::{Bed, Kind, Server};
