@@ -22,8 +22,10 @@ use super::random::Random;
 /// How often a connection looks whether it is to change, and the listener whether to end.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The handshake's replies are some 120 bytes; the reply to PSYNC lies within.
-const HANDSHAKE_BYTES: usize = 512;
+/// The handshake's replies are some 120 bytes.
+const GREETINGS_BYTES: u64 = 160;
+/// The same with the reply to INFO, which Kindred asks for when it comes back; the reply to PSYNC lies within.
+const HANDSHAKE_BYTES: u64 = 8_000;
 
 pub struct Proxy {
     pub port: u16,
@@ -48,6 +50,8 @@ struct Shared {
 struct Fate {
     /// Bytes from the primary until the cut.
     cut_after: Option<u64>,
+    /// What is counted until the cut and the pause begins behind the reply to PSYNC.
+    in_stream: bool,
     reset: bool,
     /// Bytes from the primary until a pause.
     stall_after: Option<u64>,
@@ -58,13 +62,15 @@ struct Fate {
 
 impl Fate {
     fn random(random: &mut Random) -> Fate {
-        let cut_after = match random.below(100) {
-            0..15 => random.below(160),
-            15..60 => 160 + random.below(4_000),
-            _ => 160 + random.below(60_000),
+        let (in_stream, cut_after) = match random.below(100) {
+            0..8 => (false, random.below(GREETINGS_BYTES)),
+            8..15 => (false, random.below(HANDSHAKE_BYTES)),
+            15..60 => (true, random.below(4_000)),
+            _ => (true, random.below(60_000)),
         };
         Fate {
             cut_after: Some(cut_after),
+            in_stream,
             reset: random.chance(50),
             stall_after: random.chance(25).then(|| random.below(cut_after + 1)),
             stall: Duration::from_millis(random.below(150)),
@@ -189,17 +195,20 @@ fn pass(mut replica: &TcpStream, mut primary: &TcpStream, shared: &Shared) -> io
             continue;
         }
         let mut room = buffer.len();
-        for end in [fate.cut_after, fate.stall_after].into_iter().flatten() {
-            room = room.min(end as usize);
-        }
-        if fate.stall_after == Some(0) {
-            fate.stall_after = None;
-            thread::sleep(fate.stall);
-            continue;
-        }
-        if fate.cut_after == Some(0) {
-            shared.cuts.fetch_add(1, Ordering::SeqCst);
-            return Ok(if fate.reset { End::Reset } else { End::Close });
+        let counts = head.is_none() || !fate.in_stream;
+        if counts {
+            for end in [fate.cut_after, fate.stall_after].into_iter().flatten() {
+                room = room.min(end as usize);
+            }
+            if fate.stall_after == Some(0) {
+                fate.stall_after = None;
+                thread::sleep(fate.stall);
+                continue;
+            }
+            if fate.cut_after == Some(0) {
+                shared.cuts.fetch_add(1, Ordering::SeqCst);
+                return Ok(if fate.reset { End::Reset } else { End::Close });
+            }
         }
         let len = primary.read(&mut buffer[..room])?;
         if len == 0 {
@@ -207,12 +216,14 @@ fn pass(mut replica: &TcpStream, mut primary: &TcpStream, shared: &Shared) -> io
         }
         let bytes = &buffer[..len];
         if let Some(head) = &mut head {
-            head.extend_from_slice(&bytes[..len.min(HANDSHAKE_BYTES)]);
+            head.extend_from_slice(&bytes[..len.min(HANDSHAKE_BYTES as usize)]);
         }
         send(replica, bytes, &mut fate.single_bytes)?;
         note_psync_reply(&mut head, shared);
-        for end in [&mut fate.cut_after, &mut fate.stall_after].into_iter().flatten() {
-            *end -= len as u64;
+        if counts {
+            for end in [&mut fate.cut_after, &mut fate.stall_after].into_iter().flatten() {
+                *end -= len as u64;
+            }
         }
     }
     Ok(End::Close)
@@ -240,7 +251,7 @@ fn note_psync_reply(head: &mut Option<Vec<u8>>, shared: &Shared) {
     if let Some(counter) = found {
         counter.fetch_add(1, Ordering::SeqCst);
     }
-    if found.is_some() || bytes.len() > HANDSHAKE_BYTES {
+    if found.is_some() || bytes.len() > HANDSHAKE_BYTES as usize {
         *head = None;
     }
 }
