@@ -15,18 +15,20 @@
 mod batch;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use structures::copying::{Copying, Intervals};
 use structures::hash::hash;
 use structures::record::{ValueMut, ValueRef};
 use structures::table::Table;
 
-pub use batch::{Batch, Body, Elements, Item, Items, ListNode, Shape, StreamCopy, StreamPiece, Value};
-pub(crate) use batch::{HASH, HASH_TTL, LIST, SET, STREAM, ZSET, stream_foot};
+pub use batch::{Batch, Body, Elements, Item, Items, ListNode, Shape, Value};
+pub(crate) use batch::{HASH, HASH_TTL, LIST, SET, STREAM, ZSET};
 pub(crate) use batch::{write_bytes, write_field, write_node, write_scored, write_stream_node};
 
 use crate::entry::Entry;
 use crate::large::AtOnce;
+use crate::stream::Foot;
 
 /// The progress of a snapshot over one database.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ struct Large {
     /// The item that begins it, until that was handed on.
     begin: Vec<u8>,
     tag: u8,
+    /// What ends it, if it is a stream.
+    foot: Option<Arc<Foot>>,
     copying: Copying,
 }
 
@@ -133,8 +137,11 @@ impl Walk {
         // Where it is not found, it was deleted, and is completed by whoever frees it.
         let parts = large.copying.take();
         out.push_part(large.tag, &parts);
-        if parts.complete {
-            self.large.pop_front();
+        if parts.complete
+            && let Some(large) = self.large.pop_front()
+            && let Some(foot) = large.foot
+        {
+            out.push_foot(foot);
         }
         parts.complete
     }
@@ -169,5 +176,11 @@ fn copy_entry(entry: &mut Entry, at_once: AtOnce, out: &mut Batch, large: &mut V
     };
     let copy = object.begin_copy();
     let begin = Batch::begin(entry, &copy);
-    large.push_back(Large { key: entry.key().into(), begin, tag: copy.tag, copying: copy.copying });
+    large.push_back(Large {
+        key: entry.key().into(),
+        begin,
+        tag: copy.tag,
+        foot: copy.foot,
+        copying: copy.copying,
+    });
 }
