@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use structures::copying::Copying;
+use structures::copying::{Copying, Order};
 use structures::record::Record;
 
 use crate::object::Object;
@@ -114,15 +114,20 @@ impl Object {
         }
     }
 
+    /// The copy that is being taken, unless nobody waits for it.
+    pub fn copy_order(&self) -> Option<&Order> {
+        match self {
+            Object::List(list) => list.as_quick()?.copy_order(),
+            Object::Set(Set::Table(table)) => table.copy_order(),
+            Object::Hash(Hash::Table(fields)) => fields.copy_order(),
+            Object::ZSet(ZSet::Ordered(set)) => set.copy_order(),
+            Object::Stream(stream) => stream.copy_order(),
+            _ => None,
+        }
+    }
+
     /// True if this is the value that `copying` is being taken of.
     pub fn is_copied_by(&self, copying: &Copying) -> bool {
-        match self {
-            Object::List(list) => list.as_quick().is_some_and(|quick| quick.is_copied_by(copying)),
-            Object::Set(Set::Table(table)) => table.is_copied_by(copying),
-            Object::Hash(Hash::Table(fields)) => fields.is_copied_by(copying),
-            Object::ZSet(ZSet::Ordered(set)) => set.is_copied_by(copying),
-            Object::Stream(stream) => stream.is_copied_by(copying),
-            _ => false,
-        }
+        self.copy_order().is_some_and(|order| order.is_of(copying))
     }
 }

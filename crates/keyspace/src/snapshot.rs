@@ -17,7 +17,7 @@ mod batch;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use structures::copying::{Copying, Intervals};
+use structures::copying::{Copying, Intervals, Order};
 use structures::hash::hash;
 use structures::record::{ValueMut, ValueRef};
 use structures::table::Table;
@@ -76,25 +76,15 @@ impl Walk {
         }
     }
 
-    /// An entry has come under a new name: a value that is copied in parts is looked for there from now on.
-    pub fn follow(&mut self, entry: &Entry) {
-        if self.large.is_empty() {
-            return;
-        }
-        let ValueRef::Payload(object) = entry.value() else { return };
-        if let Some(large) = self.large.iter_mut().find(|large| object.is_copied_by(&large.copying)) {
-            large.key = entry.key().into();
-        }
-    }
-
-    /// Copies what is left of a value that is copied in parts: before it goes where [`Walk::follow`] does not see it.
-    pub fn finish_value(&mut self, table: &mut Table<Entry>, hash: u64, key: &[u8]) {
-        if !self.large.is_empty()
-            && let Some(entry) = table.get_mut(hash, key)
-            && let ValueMut::Payload(object) = entry.value_mut()
-        {
-            object.copy_more(usize::MAX);
-        }
+    /// The value of an entry that has come under a new name is being copied in parts: if it is for this walk, it is
+    /// looked for there from now on.
+    pub fn follow(&mut self, entry: &Entry) -> bool {
+        let ValueRef::Payload(object) = entry.value() else { return false };
+        let Some(large) = self.large.iter_mut().find(|large| object.is_copied_by(&large.copying)) else {
+            return false;
+        };
+        large.key = entry.key().into();
+        true
     }
 
     /// Copies further intervals until `budget_bytes` more are in `out`; true when all are done.
@@ -134,7 +124,8 @@ impl Walk {
         {
             object.copy_more(budget);
         }
-        // Where it is not found, it was deleted, and is completed by whoever frees it.
+        // Where it is not found, it was deleted, and is completed by whoever frees it; or it is in another database,
+        // which copies it (`Guests`).
         let parts = large.copying.take();
         out.push_part(large.tag, &parts);
         if parts.complete
@@ -163,6 +154,46 @@ impl Walk {
     pub fn pending_bytes(&self) -> usize {
         let large: usize = self.large.iter().map(|large| large.copying.pending_bytes()).sum();
         self.pending.weight() + large
+    }
+}
+
+/// Names of values that the walk of another database copies: they were moved here. Their parts go to that walk, but
+/// only the database that they are in finds them.
+#[derive(Debug, Default)]
+pub struct Guests {
+    keys: Vec<Box<[u8]>>,
+}
+
+impl Guests {
+    pub const fn new() -> Guests {
+        Guests { keys: Vec::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The value of `entry`, which is being copied, has come here, or has a new name here.
+    pub fn add(&mut self, entry: &Entry) {
+        self.keys.push(entry.key().into());
+    }
+
+    /// Copies about `budget_bytes` more of those whose parts have been taken; what is left of the budget.
+    pub fn copy_more(&mut self, table: &mut Table<Entry>, budget_bytes: usize) -> usize {
+        let mut left = budget_bytes;
+        // A key whose value is not being copied any more is forgotten: it is complete, or has gone.
+        self.keys.retain(|key| {
+            let Some(entry) = table.get_mut(hash(key), key) else { return false };
+            let ValueMut::Payload(object) = entry.value_mut() else { return false };
+            let Some(before) = object.copy_order().map(Order::pending_bytes) else { return false };
+            if before < budget_bytes && left > 0 {
+                object.copy_more(left);
+                let now = object.copy_order().map_or(0, Order::pending_bytes);
+                left = left.saturating_sub(now.saturating_sub(before).max(1));
+            }
+            true
+        });
+        left
     }
 }
 

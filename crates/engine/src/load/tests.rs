@@ -196,7 +196,7 @@ fn disturb(h: &mut Harness, random: &mut u64) {
         19 => format!("LMOVE l{m} l{} LEFT RIGHT", below(4)),
         20 => format!("RENAME {0}{m} {0}{1}", ["s", "h", "z", "l", "x"][below(5) as usize], below(6)),
         21 => format!("COPY {0}{m} {0}{1} REPLACE", ["s", "h", "z", "l", "x"][below(5) as usize], below(6)),
-        22 => format!("MOVE {}{m} 1", ["s", "h", "z", "l", "x"][below(5) as usize]),
+        22 => format!("MOVE {}{m} {}", ["s", "h", "z", "l", "x"][below(5) as usize], below(3)),
         23 => {
             format!(
                 "{} {}{m}",
@@ -224,9 +224,10 @@ fn disturb(h: &mut Harness, random: &mut u64) {
             1 => format!("XGROUP CREATE x{m} g {n}-0"),
             _ => format!("XGROUP CREATE x{m} g1 $"),
         },
-        _ => match below(12) {
-            0 => "SWAPDB 0 1".to_owned(),
-            1 => "FLUSHDB".to_owned(),
+        _ => match below(16) {
+            0..=1 => format!("SWAPDB {} {}", below(3), below(3)),
+            2 => "FLUSHDB".to_owned(),
+            3..=6 => format!("SELECT {}", below(3)),
             _ => format!("EXPIRE {}{m} 100", ["s", "h", "z", "l", "x"][below(5) as usize]),
         },
     };
@@ -274,6 +275,47 @@ fn values_that_are_copied_in_parts_are_of_one_moment() {
         writer.end(&mut bytes);
         let loaded = load(&bytes, 4096).expect("the snapshot is whole");
         assert!(content(&loaded.node.store) == before, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_copy_of_a_value_follows_it_to_another_database() {
+    let steps: [&[&str]; 6] = [
+        &["MOVE k 2"],
+        &["MOVE k 2", "SELECT 2", "RENAME k other", "MOVE other 1"],
+        &["MOVE k 1", "SWAPDB 1 2", "SWAPDB 0 1"],
+        &["MOVE k 2", "SELECT 2", "FLUSHDB ASYNC"],
+        &["MOVE k 1", "FLUSHDB"],
+        &["MOVE k 2", "SELECT 2", "MOVE k 0", "SELECT 0", "RENAME k back"],
+    ];
+    for fill in ["SADD k m{}", "HSET k f{} v", "ZADD k {} m{}", "RPUSH k e{}", "XADD k {}-1 f v"] {
+        for steps in steps {
+            let mut h = Harness::new();
+            h.run("CONFIG SET list-max-listpack-size 5 stream-node-max-entries 5");
+            for n in 1..=2000 {
+                h.run(&fill.replace("{}", &n.to_string()));
+            }
+            h.node.core.snapshots.at_once = AtOnce { elements: 100, bytes: usize::MAX, nodes: 3 };
+            let before = content(&h.node.store);
+            h.node.begin_snapshot(Purpose::Background);
+            let mut writer = RdbWriter::new(&h.node.snapshot_plan(Sink::Stream));
+            let mut bytes = Vec::new();
+            writer.begin(&mut bytes);
+            (0..3).for_each(|_| assert!(pull(&mut h, &mut writer, &mut bytes, 100)));
+            for step in steps {
+                let reply = h.run(step);
+                assert!(reply == r":1\r\n" || reply == r"+OK\r\n", "{step}: {reply}");
+                // Freeing it copies the rest.
+                if !step.starts_with("FLUSH") {
+                    let waits = h.node.snapshot_pending_bytes();
+                    assert!(waits < 2000, "{fill} {step}: copied on the spot, {waits} bytes");
+                }
+                assert!(pull(&mut h, &mut writer, &mut bytes, 100));
+            }
+            pull_all(&mut h, &mut writer, &mut bytes, 300);
+            assert!(content(&load(&bytes, 4096).unwrap().node.store) == before, "{fill} {steps:?}");
+            assert!(h.node.store.orphans.is_empty());
+        }
     }
 }
 

@@ -44,9 +44,9 @@ impl Stream {
         copy.finish();
     }
 
-    /// True if this is the stream that `copying` is being taken of.
-    pub fn is_copied_by(&self, copying: &Copying) -> bool {
-        self.copy.0.as_ref().is_some_and(|copy| copy.order.is_of(copying))
+    /// The copy that is being taken, unless nobody waits for it.
+    pub fn copy_order(&self) -> Option<&Order> {
+        self.copy.0.as_ref().map(|copy| &copy.order).filter(|order| !order.is_void())
     }
 
     /// Before the node with this key changes or goes.
