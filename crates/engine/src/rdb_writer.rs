@@ -5,8 +5,9 @@
 //! begin → batch* → end        each appends to the caller's buffer, which may be taken away between any two calls
 //! ```
 
-use keyspace::snapshot::{Batch, Body, ListNode, Shape, StreamCopy, StreamPiece, Value};
-use keyspace::{AccessClock, Entry, StreamId};
+use keyspace::snapshot::{Batch, Body, Elements, ListNode, Shape, Value};
+use keyspace::stream::{Foot, StreamId};
+use keyspace::{AccessClock, Entry};
 use rdb::{Crc64, EncodeError, Encoder, EncoderOptions, EntryId, Node, StrRef, StreamHistory, TtlFields};
 
 use crate::snapshot::Plan;
@@ -64,7 +65,7 @@ impl RdbWriter {
         let from = out.len();
         for item in batch.items() {
             match item.body {
-                _ if self.in_parts.is_some() && !matches!(item.body, Body::Part(_)) => {
+                _ if self.in_parts.is_some() && !matches!(item.body, Body::Part(_) | Body::Foot(_)) => {
                     return Err("a value has fewer elements than it began with".into());
                 }
                 Body::Sizes { db, keys, expires } => self.open(db, keys, expires, out),
@@ -81,16 +82,26 @@ impl RdbWriter {
                     self.in_parts = Some((begun.map_err(|error| at_key(key, error))?, items));
                 }
                 Body::Part(elements) => {
-                    let (begun, left) = self.in_parts.take().ok_or("elements of no value")?;
-                    let count = push_elements(&mut self.encoder, &begun, &elements, out)
+                    let (begun, _) = self.in_parts.as_ref().ok_or("elements of no value")?;
+                    let count = push_elements(&mut self.encoder, begun, &elements, out)
                         .map_err(|error| error.to_string())?;
-                    let left =
-                        left.checked_sub(count).ok_or("a value has more elements than it began with")?;
-                    self.in_parts = (left > 0).then_some((begun, left));
+                    self.written(count)?;
+                }
+                Body::Foot(foot) => {
+                    push_foot(&mut self.encoder, foot, out);
+                    self.written(1)?;
                 }
             }
         }
         self.sum_up(&out[from..]);
+        Ok(())
+    }
+
+    /// So many items more of the value in parts were written.
+    fn written(&mut self, items: u64) -> Result<(), &'static str> {
+        let (begun, left) = self.in_parts.take().ok_or("elements of no value")?;
+        let left = left.checked_sub(items).ok_or("a value has more elements than it began with")?;
+        self.in_parts = (left > 0).then_some((begun, left));
         Ok(())
     }
 
@@ -140,7 +151,7 @@ pub fn dump(entry: &Entry, compress: bool) -> Result<Vec<u8>, EncodeError> {
     let Body::Key { value, .. } = item.body else { unreachable!("an entry is pushed as a key") };
     let features = rdb::Features {
         hash_field_ttl: matches!(value, Value::HashTtl(_)),
-        streams: matches!(value, Value::Stream(_)),
+        streams: matches!(value, Value::Stream { .. }),
         ..rdb::Features::default()
     };
     let target = rdb::oldest_version_for(features, rdb::Dialect::Redis);
@@ -211,9 +222,9 @@ fn push_elements(
             members.scored().for_each(|(member, score)| encoder.scored(out, member, score));
             members
         }
-        Value::Stream(stream) => {
-            push_stream(encoder, None, stream, out)?;
-            return Ok(stream.items as u64);
+        Value::StreamNodes(nodes) => {
+            push_stream_nodes(encoder, nodes, out);
+            nodes
         }
         _ => unreachable!("what has elements is written one by one"),
     };
@@ -231,7 +242,7 @@ fn push_value(
             encoder.string(out, key, StrRef::Int(*int));
             return Ok(());
         }
-        Value::Str(text) | Value::Shared { text, .. } => {
+        Value::Str(text) | Value::Shared(text) => {
             encoder.string(out, key, StrRef::Bytes(text));
             return Ok(());
         }
@@ -251,44 +262,47 @@ fn push_value(
             (Shape::HashTtl { soonest_ms }, fields)
         }
         Value::ZSet(members) => (Shape::ZSet, members),
-        Value::Stream(stream) => return push_stream(encoder, key, stream, out),
+        Value::Stream { nodes, foot } => {
+            encoder.stream_begin(out, key, nodes.count as u64);
+            push_stream_nodes(encoder, nodes, out);
+            push_foot(encoder, foot, out);
+            return Ok(());
+        }
+        Value::StreamNodes(_) => unreachable!("a key that is copied at once has its value whole"),
     };
     let begun = begin_value(encoder, key, shape, elements.count as u64, out)?;
     push_elements(encoder, &begun, value, out).map(drop)
 }
 
-fn push_stream(
-    encoder: &mut Encoder,
-    key: Option<&[u8]>,
-    stream: &StreamCopy<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let entry = |id: StreamId| -> EntryId { (id.ms, id.seq) };
-    stream.visit(|piece| {
-        match piece {
-            StreamPiece::Nodes(count) => encoder.stream_begin(out, key, count),
-            StreamPiece::Node { key, bytes } => encoder.stream_node(out, entry(key), bytes),
-            StreamPiece::Counters { counters, groups } => {
-                let history = StreamHistory {
-                    first_id: entry(counters.first_id),
-                    max_deleted_id: entry(counters.max_deleted_id),
-                    entries_added: counters.entries_added,
-                };
-                encoder.stream_counters(out, counters.length, entry(counters.last_id), &history, groups);
-            }
-            StreamPiece::Group { name, last_id, entries_read, pending } => {
-                let entries_read = entries_read.map_or(-1, |read| read as i64);
-                encoder.group(out, name, entry(last_id), entries_read, pending);
-            }
-            StreamPiece::Pending { id, delivered_ms, deliveries } => {
-                encoder.pending(out, entry(id), delivered_ms, deliveries);
-            }
-            StreamPiece::Consumers(count) => encoder.consumers(out, count),
-            StreamPiece::Consumer { name, seen_ms, active_ms, pending } => {
-                encoder.consumer(out, name, seen_ms, active_ms, pending);
-            }
-            StreamPiece::Owned(id) => encoder.owned(out, entry(id)),
+fn push_stream_nodes(encoder: &mut Encoder, nodes: &Elements<'_>, out: &mut Vec<u8>) {
+    nodes.stream_nodes().for_each(|(key, bytes)| encoder.stream_node(out, entry_id(key), bytes));
+}
+
+/// Counters and groups: the end of a stream.
+fn push_foot(encoder: &mut Encoder, foot: &Foot, out: &mut Vec<u8>) {
+    let counters = &foot.counters;
+    let history = StreamHistory {
+        first_id: entry_id(counters.first_id),
+        max_deleted_id: entry_id(counters.max_deleted_id),
+        entries_added: counters.entries_added,
+    };
+    let groups = foot.groups().len() as u64;
+    encoder.stream_counters(out, counters.length, entry_id(counters.last_id), &history, groups);
+    for (name, group) in foot.groups() {
+        let entries_read = group.entries_read.map_or(-1, |read| read as i64);
+        encoder.group(out, name, entry_id(group.last_id), entries_read, group.pending().len() as u64);
+        for (id, pending) in group.pending().iter() {
+            encoder.pending(out, entry_id(id), pending.delivered_ms, pending.deliveries);
         }
-        Ok(())
-    })
+        encoder.consumers(out, group.consumers().len() as u64);
+        for consumer in group.consumers() {
+            let owned = consumer.pending();
+            encoder.consumer(out, consumer.name(), consumer.seen_ms, consumer.active_ms, owned.len() as u64);
+            owned.keys().for_each(|id| encoder.owned(out, entry_id(id)));
+        }
+    }
+}
+
+fn entry_id(id: StreamId) -> EntryId {
+    (id.ms, id.seq)
 }

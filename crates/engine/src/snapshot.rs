@@ -204,6 +204,13 @@ impl Node {
         let running = self.core.snapshots.running.as_mut().filter(|running| !running.walked)?;
         running.orphans.append(&mut self.store.orphans);
         let mut batch = Batch::default();
+        let mut left = budget_bytes;
+        for index in 0..self.store.databases() {
+            left = self.store.db_at_mut(index).copy_guests(left);
+        }
+        for orphan in &mut running.orphans {
+            left = orphan.copy_guests(left);
+        }
         // The parts of a value follow each other: whoever has begun one goes on first.
         let within =
             (0..self.store.databases()).find(|index| self.store.db_at(*index).is_walk_within_value());

@@ -495,12 +495,6 @@ impl Store {
         }
     }
 
-    /// Like [`Store::take`], for an entry that goes to another database.
-    pub fn take_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
-        self.key_waits.signal_gone(self.selected as u32, key.bytes);
-        self.dbs[self.selected].remove_for_another(key)
-    }
-
     /// Sets or clears the expiry of a key; false if there is none.
     pub fn set_expire(&mut self, key: Key<'_>, at_ms: Option<i64>) -> bool {
         if let (Expiry::Hide, Some(at)) = (self.expiry, at_ms) {

@@ -18,7 +18,7 @@ use crate::entry::{Entry, EntryExt, new_str};
 use crate::expires::Expires;
 use crate::large::AtOnce;
 use crate::object::Object;
-use crate::snapshot::{Batch, Walk};
+use crate::snapshot::{Batch, Guests, Walk};
 
 /// Buckets that a sample looks at before it gives up on finding enough.
 const SAMPLED_BUCKETS_MAX: usize = 16;
@@ -71,6 +71,7 @@ pub struct Db {
     /// How many of the values are streams.
     streams: usize,
     walk: Option<Walk>,
+    guests: Guests,
 }
 
 /// The contents of a database taken out of it, by `FLUSHDB` or when it is replaced: for lazy freeing, and for a
@@ -79,6 +80,7 @@ pub struct Db {
 pub struct Detached {
     table: Table<Entry>,
     walk: Option<Walk>,
+    guests: Guests,
 }
 
 impl Db {
@@ -89,6 +91,7 @@ impl Db {
             field_expires: Expires::new(),
             streams: 0,
             walk: None,
+            guests: Guests::new(),
         }
     }
 
@@ -155,8 +158,10 @@ impl Db {
     /// Adds `entry` under its own key, which must be absent.
     pub fn insert(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         self.save_preimage(hash);
-        if let Some(walk) = &mut self.walk {
-            walk.follow(&entry);
+        if let ValueRef::Payload(object) = entry.value()
+            && object.copy_order().is_some()
+        {
+            self.follow_copy(&entry);
         }
         if let Some(at) = entry.expire_at() {
             self.expires.add(at, hash);
@@ -165,6 +170,14 @@ impl Db {
         self.streams += usize::from(matches!(entry.value(), ValueRef::Payload(Object::Stream(_))));
         settle(&mut self.field_expires, entry, hash);
         entry
+    }
+
+    /// A value that a snapshot copies in parts has come under a new name, perhaps from another database.
+    #[cold]
+    fn follow_copy(&mut self, entry: &Entry) {
+        if !self.walk.as_mut().is_some_and(|walk| walk.follow(entry)) {
+            self.guests.add(entry);
+        }
     }
 
     pub fn remove(&mut self, key: Key<'_>) -> Option<Entry> {
@@ -343,7 +356,11 @@ impl Db {
         self.expires = Expires::new();
         self.field_expires = Expires::new();
         self.streams = 0;
-        Detached { table: std::mem::take(&mut self.table), walk: self.walk.take() }
+        Detached {
+            table: std::mem::take(&mut self.table),
+            walk: self.walk.take(),
+            guests: std::mem::take(&mut self.guests),
+        }
     }
 
     /// Starts a point-in-time walk; the database is number `index` in the snapshot.
@@ -369,13 +386,9 @@ impl Db {
         self.walk.as_ref().is_some_and(Walk::is_within_value)
     }
 
-    /// Like [`Db::remove`], for an entry that goes to another database: a snapshot of this one is done with it then.
-    pub fn remove_for_another(&mut self, key: Key<'_>) -> Option<Entry> {
-        self.save_preimage(key.hash);
-        if let Some(walk) = &mut self.walk {
-            walk.finish_value(&mut self.table, key.hash, key.bytes);
-        }
-        self.remove(key)
+    /// Copies about `budget_bytes` more of values that the walk of another database waits for; what is left of the budget.
+    pub fn copy_guests(&mut self, budget_bytes: usize) -> usize {
+        self.guests.copy_more(&mut self.table, budget_bytes)
     }
 
     /// Bytes of pre-images that wait to be drained.
@@ -385,6 +398,7 @@ impl Db {
 
     pub fn abandon_walk(&mut self) {
         self.walk = None;
+        self.guests = Guests::new();
     }
 
     #[inline]
@@ -403,7 +417,12 @@ impl Detached {
 
     /// True while a snapshot still has to read from it.
     pub fn is_walked(&self) -> bool {
-        self.walk.is_some()
+        self.walk.is_some() || !self.guests.is_empty()
+    }
+
+    /// As [`Db::copy_guests`].
+    pub fn copy_guests(&mut self, budget_bytes: usize) -> usize {
+        self.guests.copy_more(&mut self.table, budget_bytes)
     }
 
     pub fn step_walk(&mut self, budget_bytes: usize, out: &mut Batch) -> bool {
@@ -412,6 +431,7 @@ impl Detached {
 
     pub fn abandon_walk(&mut self) {
         self.walk = None;
+        self.guests = Guests::new();
     }
 
     /// Number of keys that dropping it frees.

@@ -11,7 +11,7 @@
 
 use std::ops::Deref;
 
-use structures::copying::Copying;
+use structures::copying::{Copying, Order};
 use structures::hash::hash;
 use structures::listpack::{self, Entry, Listpack, Pack, Pos};
 use structures::number::parse_i64;
@@ -424,9 +424,9 @@ impl Fields {
         self.table.copy_more(budget_bytes);
     }
 
-    /// As [`Table::is_copied_by`].
-    pub fn is_copied_by(&self, copying: &Copying) -> bool {
-        self.table.is_copied_by(copying)
+    /// As [`Table::copy_order`].
+    pub fn copy_order(&self) -> Option<&Order> {
+        self.table.copy_order()
     }
 
     /// The records of all fields, also of those whose time has run out.

@@ -3,11 +3,14 @@
 //! The parts of a set, hash or sorted set are intervals of its table, those of a list or a stream its nodes; `structures::copying`
 //! says how they stay those of one moment while commands change the value.
 
-use structures::copying::Copying;
+use std::sync::Arc;
+
+use structures::copying::{Copying, Order};
 use structures::record::Record;
 
 use crate::object::Object;
 use crate::snapshot::{self, write_bytes, write_field, write_node, write_scored, write_stream_node};
+use crate::stream::Foot;
 use crate::{Hash, Set, ZSet};
 
 /// What a value may have to be copied at once: copying as much takes the writer some ten microseconds.
@@ -38,6 +41,8 @@ pub struct LargeCopy {
     pub count: u64,
     /// For fields with expiries: no field's time runs out earlier.
     pub soonest_ms: Option<i64>,
+    /// For streams: what follows the nodes.
+    pub foot: Option<Arc<Foot>>,
     pub copying: Copying,
 }
 
@@ -63,19 +68,19 @@ impl Object {
             Object::List(list) => {
                 let count = list.node_count() as u64;
                 let copying = list.quick().begin_copy(|node, out| write_node(node.into(), out));
-                LargeCopy { tag: snapshot::LIST, count, soonest_ms: None, copying }
+                LargeCopy { tag: snapshot::LIST, count, soonest_ms: None, foot: None, copying }
             }
             Object::Set(Set::Table(table)) => {
                 let count = table.len() as u64;
                 let copying = table.begin_copy(|member, out| write_bytes(member.key(), out));
-                LargeCopy { tag: snapshot::SET, count, soonest_ms: None, copying }
+                LargeCopy { tag: snapshot::SET, count, soonest_ms: None, foot: None, copying }
             }
             Object::Hash(Hash::Table(fields)) => {
                 let soonest_ms = fields.has_ttl().then(|| fields.soonest_ms());
                 let (count, with_expiry) = (fields.len() as u64, soonest_ms.is_some());
                 let copying = fields.begin_copy(move |field, out| write_field(field, with_expiry, out));
                 let tag = if with_expiry { snapshot::HASH_TTL } else { snapshot::HASH };
-                LargeCopy { tag, count, soonest_ms, copying }
+                LargeCopy { tag, count, soonest_ms, foot: None, copying }
             }
             Object::ZSet(ZSet::Ordered(set)) => {
                 let count = set.len() as u64;
@@ -83,14 +88,15 @@ impl Object {
                     tag: snapshot::ZSET,
                     count,
                     soonest_ms: None,
+                    foot: None,
                     copying: set.begin_copy(write_scored),
                 }
             }
             Object::Stream(stream) => {
                 let count = stream.node_count() as u64;
-                let foot = snapshot::stream_foot(stream);
-                let copying = stream.begin_copy(write_stream_node, foot);
-                LargeCopy { tag: snapshot::STREAM, count, soonest_ms: None, copying }
+                let foot = Some(Arc::new(stream.foot()));
+                let copying = stream.begin_copy(write_stream_node);
+                LargeCopy { tag: snapshot::STREAM, count, soonest_ms: None, foot, copying }
             }
             _ => unreachable!("only collections of many elements are large"),
         }
@@ -108,15 +114,20 @@ impl Object {
         }
     }
 
+    /// The copy that is being taken, unless nobody waits for it.
+    pub fn copy_order(&self) -> Option<&Order> {
+        match self {
+            Object::List(list) => list.as_quick()?.copy_order(),
+            Object::Set(Set::Table(table)) => table.copy_order(),
+            Object::Hash(Hash::Table(fields)) => fields.copy_order(),
+            Object::ZSet(ZSet::Ordered(set)) => set.copy_order(),
+            Object::Stream(stream) => stream.copy_order(),
+            _ => None,
+        }
+    }
+
     /// True if this is the value that `copying` is being taken of.
     pub fn is_copied_by(&self, copying: &Copying) -> bool {
-        match self {
-            Object::List(list) => list.as_quick().is_some_and(|quick| quick.is_copied_by(copying)),
-            Object::Set(Set::Table(table)) => table.is_copied_by(copying),
-            Object::Hash(Hash::Table(fields)) => fields.is_copied_by(copying),
-            Object::ZSet(ZSet::Ordered(set)) => set.is_copied_by(copying),
-            Object::Stream(stream) => stream.is_copied_by(copying),
-            _ => false,
-        }
+        self.copy_order().is_some_and(|order| order.is_of(copying))
     }
 }

@@ -15,18 +15,20 @@
 mod batch;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use structures::copying::{Copying, Intervals};
+use structures::copying::{Copying, Intervals, Order};
 use structures::hash::hash;
 use structures::record::{ValueMut, ValueRef};
 use structures::table::Table;
 
-pub use batch::{Batch, Body, Elements, Item, Items, ListNode, Shape, StreamCopy, StreamPiece, Value};
-pub(crate) use batch::{HASH, HASH_TTL, LIST, SET, STREAM, ZSET, stream_foot};
+pub use batch::{Batch, Body, Elements, Item, Items, ListNode, Shape, Value};
+pub(crate) use batch::{HASH, HASH_TTL, LIST, SET, STREAM, ZSET};
 pub(crate) use batch::{write_bytes, write_field, write_node, write_scored, write_stream_node};
 
 use crate::entry::Entry;
 use crate::large::AtOnce;
+use crate::stream::Foot;
 
 /// The progress of a snapshot over one database.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ struct Large {
     /// The item that begins it, until that was handed on.
     begin: Vec<u8>,
     tag: u8,
+    /// What ends it, if it is a stream.
+    foot: Option<Arc<Foot>>,
     copying: Copying,
 }
 
@@ -72,25 +76,15 @@ impl Walk {
         }
     }
 
-    /// An entry has come under a new name: a value that is copied in parts is looked for there from now on.
-    pub fn follow(&mut self, entry: &Entry) {
-        if self.large.is_empty() {
-            return;
-        }
-        let ValueRef::Payload(object) = entry.value() else { return };
-        if let Some(large) = self.large.iter_mut().find(|large| object.is_copied_by(&large.copying)) {
-            large.key = entry.key().into();
-        }
-    }
-
-    /// Copies what is left of a value that is copied in parts: before it goes where [`Walk::follow`] does not see it.
-    pub fn finish_value(&mut self, table: &mut Table<Entry>, hash: u64, key: &[u8]) {
-        if !self.large.is_empty()
-            && let Some(entry) = table.get_mut(hash, key)
-            && let ValueMut::Payload(object) = entry.value_mut()
-        {
-            object.copy_more(usize::MAX);
-        }
+    /// The value of an entry that has come under a new name is being copied in parts: if it is for this walk, it is
+    /// looked for there from now on.
+    pub fn follow(&mut self, entry: &Entry) -> bool {
+        let ValueRef::Payload(object) = entry.value() else { return false };
+        let Some(large) = self.large.iter_mut().find(|large| object.is_copied_by(&large.copying)) else {
+            return false;
+        };
+        large.key = entry.key().into();
+        true
     }
 
     /// Copies further intervals until `budget_bytes` more are in `out`; true when all are done.
@@ -130,11 +124,15 @@ impl Walk {
         {
             object.copy_more(budget);
         }
-        // Where it is not found, it was deleted, and is completed by whoever frees it.
+        // Where it is not found, it was deleted, and is completed by whoever frees it; or it is in another database,
+        // which copies it (`Guests`).
         let parts = large.copying.take();
         out.push_part(large.tag, &parts);
-        if parts.complete {
-            self.large.pop_front();
+        if parts.complete
+            && let Some(large) = self.large.pop_front()
+            && let Some(foot) = large.foot
+        {
+            out.push_foot(foot);
         }
         parts.complete
     }
@@ -159,6 +157,46 @@ impl Walk {
     }
 }
 
+/// Names of values that the walk of another database copies: they were moved here. Their parts go to that walk, but
+/// only the database that they are in finds them.
+#[derive(Debug, Default)]
+pub struct Guests {
+    keys: Vec<Box<[u8]>>,
+}
+
+impl Guests {
+    pub const fn new() -> Guests {
+        Guests { keys: Vec::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The value of `entry`, which is being copied, has come here, or has a new name here.
+    pub fn add(&mut self, entry: &Entry) {
+        self.keys.push(entry.key().into());
+    }
+
+    /// Copies about `budget_bytes` more of those whose parts have been taken; what is left of the budget.
+    pub fn copy_more(&mut self, table: &mut Table<Entry>, budget_bytes: usize) -> usize {
+        let mut left = budget_bytes;
+        // A key whose value is not being copied any more is forgotten: it is complete, or has gone.
+        self.keys.retain(|key| {
+            let Some(entry) = table.get_mut(hash(key), key) else { return false };
+            let ValueMut::Payload(object) = entry.value_mut() else { return false };
+            let Some(before) = object.copy_order().map(Order::pending_bytes) else { return false };
+            if before < budget_bytes && left > 0 {
+                object.copy_more(left);
+                let now = object.copy_order().map_or(0, Order::pending_bytes);
+                left = left.saturating_sub(now.saturating_sub(before).max(1));
+            }
+            true
+        });
+        left
+    }
+}
+
 /// Copies an entry, or begins to if it is large.
 fn copy_entry(entry: &mut Entry, at_once: AtOnce, out: &mut Batch, large: &mut VecDeque<Large>) {
     if !matches!(entry.value(), ValueRef::Payload(object) if object.is_large(at_once)) {
@@ -169,5 +207,11 @@ fn copy_entry(entry: &mut Entry, at_once: AtOnce, out: &mut Batch, large: &mut V
     };
     let copy = object.begin_copy();
     let begin = Batch::begin(entry, &copy);
-    large.push_back(Large { key: entry.key().into(), begin, tag: copy.tag, copying: copy.copying });
+    large.push_back(Large {
+        key: entry.key().into(),
+        begin,
+        tag: copy.tag,
+        foot: copy.foot,
+        copying: copy.copying,
+    });
 }

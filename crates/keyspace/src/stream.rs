@@ -394,6 +394,11 @@ impl Stream {
         self.groups.remove(name).is_some()
     }
 
+    /// What follows the nodes, as it is now.
+    pub fn foot(&self) -> Foot {
+        Foot { counters: self.counters(), groups: self.groups.clone() }
+    }
+
     pub fn counters(&self) -> Counters {
         Counters {
             length: self.length,
@@ -523,6 +528,26 @@ impl Stream {
 
     fn find_first_id(&mut self) {
         self.first_id = self.iter().next().map_or(StreamId::MAX, |head| head.id);
+    }
+}
+
+/// Counters and groups of one moment; what is pending is shared with the stream that goes on changing.
+#[derive(Debug)]
+pub struct Foot {
+    pub counters: Counters,
+    groups: BTreeMap<Box<[u8]>, Group>,
+}
+
+impl Foot {
+    /// Bytes of what is pending.
+    pub fn pending_bytes(&self) -> usize {
+        let pending: usize = self.groups.values().map(|group| group.pending().len()).sum();
+        pending * size_of::<(StreamId, Pending)>()
+    }
+
+    /// The groups by name.
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = (&[u8], &Group)> {
+        self.groups.iter().map(|(name, group)| (&**name, group))
     }
 }
 

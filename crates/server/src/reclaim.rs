@@ -13,7 +13,7 @@ const ALLOCATIONS_MIN: usize = 64;
 
 enum Garbage {
     Object(Object),
-    Database(Detached),
+    Database(Box<Detached>),
 }
 
 /// Hands what is big to the freeing thread.
@@ -78,7 +78,7 @@ impl Reclaim for Reclaimer {
 
     fn database(&mut self, contents: Detached, lazily: bool) {
         if lazily && !contents.is_empty() {
-            self.hand_over(Garbage::Database(contents));
+            self.hand_over(Garbage::Database(Box::new(contents)));
         }
     }
 

@@ -25,6 +25,10 @@ use crate::report::{Report, Reporter};
 const BATCHES_MAX: usize = 4;
 /// Encoded bytes are handed on in pieces of at least this size.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// One batch may become more than a chunk: a stream comes with all that is pending. What the loop has to free when a
+/// replica has got it is no larger than this.
+const PIECE_BYTES_MAX: usize = 1024 * 1024;
 /// A file is flushed to the disk each time so much was written, so that the end is not one long flush.
 const FLUSH_BYTES: usize = 4 << 20;
 
@@ -202,7 +206,12 @@ impl<'a> Encoding<'a> {
             None if self.chunk.is_empty() => {}
             None => {
                 let bytes = std::mem::replace(&mut self.chunk, Vec::with_capacity(2 * CHUNK_BYTES));
-                self.reporter.send(Report::SnapshotChunk { snapshot: self.number, bytes });
+                let send = |bytes| self.reporter.send(Report::SnapshotChunk { snapshot: self.number, bytes });
+                if bytes.len() <= PIECE_BYTES_MAX {
+                    send(bytes);
+                } else {
+                    bytes.chunks(PIECE_BYTES_MAX).for_each(|piece| send(piece.to_vec()));
+                }
             }
         }
         Ok(())

@@ -64,15 +64,11 @@ pub fn value(entry: &Entry) -> u64 {
             scored(&pair[0], score.expect("a score of ours is a number"))
         })),
         Value::ZSet(members) => sum(members.scored().map(|(member, score)| scored(member, score))),
-        Value::Stream(stream) => {
-            let mut pieces = Vec::new();
-            let pushed: Result<(), ()> = stream.visit(|piece| {
-                pieces.push(format!("{piece:?}").into_bytes());
-                Ok(())
-            });
-            pushed.expect("nothing refuses a piece");
-            sequence(pieces)
+        Value::Stream { nodes, foot } => {
+            let nodes = nodes.stream_nodes().map(|node| format!("{node:?}"));
+            sequence(nodes.chain([format!("{foot:?}")]).map(String::into_bytes))
         }
+        Value::StreamNodes(_) => unreachable!("an entry is copied at once"),
     }
 }
 

@@ -61,6 +61,11 @@ impl Order {
         Arc::ptr_eq(&self.parts, &copying.parts)
     }
 
+    /// Bytes that wait to be taken.
+    pub fn pending_bytes(&self) -> usize {
+        self.parts().bytes.len()
+    }
+
     /// To put parts in.
     pub fn parts(&self) -> MutexGuard<'_, Parts> {
         lock(&self.parts)

@@ -5,6 +5,7 @@ pub mod arena;
 pub mod bits;
 pub mod blob;
 pub mod copying;
+pub mod cow_map;
 pub mod geo;
 pub mod glob;
 pub mod hash;

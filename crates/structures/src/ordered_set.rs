@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 use std::ops;
 use std::ptr::NonNull;
 
-use crate::copying::Copying;
+use crate::copying::{Copying, Order};
 use crate::hash::hash;
 use crate::record::{Record, ValueMut, ValueRef, prefetch_line};
 use crate::table::{Prepare, Table};
@@ -259,9 +259,9 @@ impl OrderedSet {
         self.members.copy_more(budget_bytes);
     }
 
-    /// As [`Table::is_copied_by`].
-    pub fn is_copied_by(&self, copying: &Copying) -> bool {
-        self.members.is_copied_by(copying)
+    /// As [`Table::copy_order`].
+    pub fn copy_order(&self) -> Option<&Order> {
+        self.members.copy_order()
     }
 
     fn remove_at(&mut self, rank: usize) -> Option<(Record<()>, f64)> {

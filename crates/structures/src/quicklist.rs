@@ -451,9 +451,7 @@ impl Quicklist {
     /// Before a change of the nodes from `first` to `last` and what joining small nodes may reach from there.
     #[inline]
     fn before_changes_around(&mut self, first: usize, last: usize) -> Option<copy::Change> {
-        if !self.is_copied() {
-            return None;
-        }
+        self.copy_order()?;
         self.before_change(first.saturating_sub(JOINED_MAX)..=last.saturating_add(JOINED_MAX))
     }
 

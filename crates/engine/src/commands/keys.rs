@@ -371,7 +371,7 @@ fn move_key(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     if moves {
         ctx.store.select(source);
-        let entry = ctx.store.take_for_another(key).expect("the key was found above");
+        let entry = ctx.store.take(key).expect("the key was found above");
         ctx.store.modified(key.bytes);
         ctx.store.select(target);
         let clock = entry.clock();

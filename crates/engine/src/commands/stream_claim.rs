@@ -143,15 +143,14 @@ fn xpending(ctx: &mut Ctx<'_>) -> CmdResult {
 fn reply_pending_summary(reply: &mut Reply<'_>, group: &StreamGroup) {
     reply.array(4);
     reply.int(group.pending().len() as i64);
-    let mut ids = group.pending().keys();
-    let Some(first) = ids.next() else {
+    let (Some(first), Some(last)) = (group.pending().first_key(), group.pending().last_key()) else {
         reply.null();
         reply.null();
         reply.null_array();
         return;
     };
-    reply_id(reply, *first);
-    reply_id(reply, *ids.next_back().unwrap_or(first));
+    reply_id(reply, first);
+    reply_id(reply, last);
     let owners = || group.consumers().filter(|consumer| !consumer.pending().is_empty());
     reply.array(owners().count());
     for consumer in owners() {
@@ -185,10 +184,12 @@ fn reply_pending(reply: &mut Reply<'_>, group: &StreamGroup, range: &PendingRang
     let bounds = (Bound::Included(range.start), Bound::Included(range.end));
     if range.start <= range.end && range.count > 0 {
         match owner {
-            None => drop(group.pending().range(bounds).all(|(id, pending)| give(*id, pending))),
+            None => drop(group.pending().range(bounds).all(|(id, pending)| give(id, pending))),
             Some(owner) => {
                 let ids = &mut group.consumer(owner).pending().range(bounds);
-                ids.all(|id| give(*id, &group.pending()[id]));
+                ids.all(|(id, ())| {
+                    give(id, group.pending().get(id).expect("what a consumer has pending, its group has"))
+                });
             }
         }
     }
@@ -368,7 +369,7 @@ impl Claim<'_> {
         effects: &mut Effects,
         reply: &mut Reply<'_>,
     ) -> Outcome {
-        let before = group.pending().get(&id).copied();
+        let before = group.pending().get(id).copied();
         let mut cursor = entries.range(id, id);
         // The cursor is used for the reply, if the entry is there.
         if cursor.clone().next().is_none() {
@@ -531,7 +532,7 @@ fn xautoclaim(ctx: &mut Ctx<'_>) -> CmdResult {
         let mut attempts = count.saturating_mul(ATTEMPTS);
         let mut from = Some(start);
         let following = |group: &StreamGroup, from: Option<StreamId>| {
-            from.and_then(|from| group.pending().range(from..).next().map(|(id, _)| *id))
+            from.and_then(|from| group.pending().range(from..).next().map(|(id, _)| id))
         };
         while attempts > 0 && claimed + (cleared.len() as u64) < count {
             attempts -= 1;

@@ -175,7 +175,7 @@ fn reply_full(reply: &mut Reply<'_>, stream: &Stream, limit: usize) {
         reply.array(group.pending().len().min(limit));
         for (id, pending) in group.pending().iter().take(limit) {
             reply.array(4);
-            reply_id(reply, *id);
+            reply_id(reply, id);
             reply.bulk(group.consumer(pending.owner).name());
             reply.int(pending.delivered_ms);
             reply.int(pending.deliveries as i64);
@@ -192,10 +192,10 @@ fn reply_full(reply: &mut Reply<'_>, stream: &Stream, limit: usize) {
             reply.int(consumer.pending().len() as i64);
             reply.bulk(b"pending");
             reply.array(consumer.pending().len().min(limit));
-            for id in consumer.pending().iter().take(limit) {
-                let pending = &group.pending()[id];
+            for id in consumer.pending().keys().take(limit) {
+                let pending = group.pending().get(id).expect("what a consumer has pending, its group has");
                 reply.array(3);
-                reply_id(reply, *id);
+                reply_id(reply, id);
                 reply.int(pending.delivered_ms);
                 reply.int(pending.deliveries as i64);
             }

@@ -402,7 +402,7 @@ impl Delivery<'_> {
         let mut from = Some(after.next().unwrap_or(StreamId::MIN));
         while count < self.limit
             && let Some(start) = from
-            && let Some(id) = group.consumer(consumer).pending().range(start..).next().copied()
+            && let Some(id) = group.consumer(consumer).next_pending(start)
         {
             count += 1;
             from = id.next();

@@ -7,8 +7,10 @@
 //! KEY     u8 value tag, u8 has expiry, u32 access clock, [i64 expiry ms], bytes key, value
 //! BEGIN   as KEY, but u64 elements instead of the value, and with HASH_TTL i64 a bound of the expiries
 //! PART    u8 value tag, u32 elements, u64 length, elements      of the value that was begun last
+//! FOOT    u32 reference                        counters and groups of the stream that was begun last, which it ends
 //! ```
-//! Long strings are not copied: the batch holds a reference to them.
+//! Long strings and the groups of streams are not copied: the batch holds references to them, of which an item has one at
+//! most, its last four bytes.
 
 use std::sync::Arc;
 
@@ -18,16 +20,23 @@ use structures::record::ValueRef;
 
 use crate::entry::{Entry, EntryExt, Str, Value as Content};
 use crate::large::LargeCopy;
-use crate::stream::{Counters, Group};
-use crate::{Hash, Set, Stream, StreamId, ZSet};
+use crate::stream::Foot;
+use crate::{Hash, Set, StreamId, ZSet};
 
 /// Entries copied out of the keyspace: what crosses from the writer to the thread that encodes a snapshot.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    shared: Vec<Arc<Vec<u8>>>,
+    shared: Vec<Shared>,
     shared_bytes: usize,
     selected: Option<u32>,
+}
+
+/// What is referred to.
+#[derive(Debug)]
+enum Shared {
+    Text(Arc<Vec<u8>>),
+    Foot(Arc<Foot>),
 }
 
 const SIZES: u8 = 0;
@@ -35,6 +44,7 @@ const SELECT: u8 = 1;
 const KEY: u8 = 2;
 const BEGIN: u8 = 3;
 const PART: u8 = 4;
+const FOOT: u8 = 5;
 
 const INT: u8 = 0;
 const STR: u8 = 1;
@@ -50,20 +60,14 @@ pub(crate) const ZSET: u8 = 10;
 /// A hash that has a field with an expiry: an i64 follows each value.
 pub(crate) const HASH_TTL: u8 = 11;
 
-/// A u64 length comes first, then u32 nodes, then as many nodes and one foot as [`StreamCopy`] reads them.
+/// Elements are nodes; a whole stream has a reference to its foot behind them.
 pub(crate) const STREAM: u8 = 12;
 
 /// The expiry of a field that has none.
 const NO_EXPIRY: i64 = i64::MIN;
 
-/// What a group has read, if that is not known.
-const NOT_KNOWN: u64 = u64::MAX;
-
 const PACKED_NODE: u8 = 0;
 const PLAIN_NODE: u8 = 1;
-
-const STREAM_NODE: u8 = 0;
-const STREAM_FOOT: u8 = 1;
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
@@ -145,9 +149,7 @@ impl Batch {
                 STR
             }
             Content::Str(Str::Shared(text)) => {
-                self.push_u32(self.shared.len() as u32);
-                self.shared_bytes += text.len();
-                self.shared.push(Arc::clone(text));
+                self.push_shared(Shared::Text(Arc::clone(text)), text.len());
                 SHARED
             }
             Content::List(list) => {
@@ -191,58 +193,29 @@ impl Batch {
                 ZSET
             }
             Content::Stream(stream) => {
-                self.push_stream(stream);
+                self.push_u32(stream.node_count() as u32);
+                stream.nodes().for_each(|node| write_stream_node(node, &mut self.bytes));
+                self.push_foot_reference(Arc::new(stream.foot()));
                 STREAM
             }
         }
     }
 
-    fn push_stream(&mut self, stream: &Stream) {
-        let length_at = self.bytes.len();
-        self.push_u64(0);
-        self.push_u32(stream.node_count() as u32);
-        stream.nodes().for_each(|node| write_stream_node(node, &mut self.bytes));
-        self.push_stream_foot(stream);
-        let length = (self.bytes.len() - length_at - 8) as u64;
-        self.bytes[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
+    /// Ends the stream that was begun last.
+    pub(super) fn push_foot(&mut self, foot: Arc<Foot>) {
+        self.bytes.push(FOOT);
+        self.push_foot_reference(foot);
     }
 
-    fn push_stream_foot(&mut self, stream: &Stream) {
-        self.bytes.push(STREAM_FOOT);
-        let counters = stream.counters();
-        self.push_u64(counters.length);
-        self.push_id(counters.last_id);
-        self.push_id(counters.first_id);
-        self.push_id(counters.max_deleted_id);
-        self.push_u64(counters.entries_added);
-        self.push_u32(stream.groups().len() as u32);
-        for (name, group) in stream.groups() {
-            self.push_group(name, group);
-        }
+    fn push_foot_reference(&mut self, foot: Arc<Foot>) {
+        let bytes = foot.pending_bytes();
+        self.push_shared(Shared::Foot(foot), bytes);
     }
 
-    fn push_group(&mut self, name: &[u8], group: &Group) {
-        self.push_bytes(name);
-        self.push_id(group.last_id);
-        self.push_u64(group.entries_read.unwrap_or(NOT_KNOWN));
-        self.push_u32(group.pending().len() as u32);
-        for (id, pending) in group.pending() {
-            self.push_id(*id);
-            self.push_u64(pending.delivered_ms as u64);
-            self.push_u64(pending.deliveries);
-        }
-        self.push_u32(group.consumers().len() as u32);
-        for consumer in group.consumers() {
-            self.push_bytes(consumer.name());
-            self.push_u64(consumer.seen_ms as u64);
-            self.push_u64(consumer.active_ms as u64);
-            self.push_u32(consumer.pending().len() as u32);
-            consumer.pending().iter().for_each(|id| self.push_id(*id));
-        }
-    }
-
-    fn push_id(&mut self, id: StreamId) {
-        self.bytes.extend_from_slice(&id.to_bytes());
+    fn push_shared(&mut self, shared: Shared, bytes: usize) {
+        self.push_u32(self.shared.len() as u32);
+        self.shared_bytes += bytes;
+        self.shared.push(shared);
     }
 
     fn push_u64(&mut self, value: u64) {
@@ -275,8 +248,7 @@ impl Batch {
             other.clear();
             return;
         }
-        // Indexes of shared strings are relative to their own batch: renumbering would mean parsing, so batches with
-        // shared strings are only ever appended to one that has none.
+        // References are relative to their own batch, and to renumber them means to parse.
         if other.shared.is_empty() {
             self.bytes.extend_from_slice(&other.bytes);
         } else {
@@ -292,12 +264,10 @@ impl Batch {
     }
 
     fn push_item(&mut self, item: &Item<'_>, shared_base: u32) {
-        let start = self.bytes.len();
         self.bytes.extend_from_slice(item.raw);
-        if let Body::Key { value: Value::Shared { index, .. }, .. } = &item.body {
-            let at = self.bytes.len() - 4;
-            debug_assert!(at > start);
-            self.bytes[at..].copy_from_slice(&(index + shared_base).to_le_bytes());
+        if let Body::Foot(_) | Body::Key { value: Value::Shared(_) | Value::Stream { .. }, .. } = item.body {
+            let reference = self.bytes.last_chunk_mut().expect("such an item ends with a reference");
+            *reference = (u32::from_le_bytes(*reference) + shared_base).to_le_bytes();
         }
     }
 
@@ -365,16 +335,8 @@ pub(crate) fn write_field(field: &crate::hash::Field, with_expiry: bool, out: &m
 }
 
 pub(crate) fn write_stream_node(node: &crate::stream::Node, out: &mut Vec<u8>) {
-    out.push(STREAM_NODE);
     out.extend_from_slice(&node.key().to_bytes());
     write_bytes(node.bytes(), out);
-}
-
-/// What follows the nodes of a stream: counters and groups.
-pub(crate) fn stream_foot(stream: &Stream) -> Vec<u8> {
-    let mut foot = Batch::default();
-    foot.push_stream_foot(stream);
-    foot.bytes
 }
 
 pub(crate) fn write_scored(member: &[u8], score: f64, out: &mut Vec<u8>) {
@@ -417,6 +379,8 @@ pub enum Body<'a> {
     },
     /// Some elements of the value that was begun last.
     Part(Value<'a>),
+    /// The stream that was begun last is complete.
+    Foot(&'a Foot),
 }
 
 /// What the elements of a value in parts are.
@@ -439,10 +403,7 @@ pub enum Shape {
 pub enum Value<'a> {
     Int(i64),
     Str(&'a [u8]),
-    Shared {
-        text: &'a [u8],
-        index: u32,
-    },
+    Shared(&'a [u8]),
     List(Elements<'a>),
     Intset(&'a [u8]),
     SetListpack(&'a [u8]),
@@ -453,108 +414,12 @@ pub enum Value<'a> {
     HashTtl(Elements<'a>),
     ZSetListpack(&'a [u8]),
     ZSet(Elements<'a>),
-    Stream(StreamCopy<'a>),
-}
-
-/// A copied stream, or a part of one: nodes, and at the end counters and groups, as snapshots hold them.
-#[derive(Debug, Clone)]
-pub struct StreamCopy<'a> {
-    /// Number of the nodes, unless this is a part.
-    nodes: Option<u32>,
-    /// Nodes here, and the end.
-    pub items: usize,
-    rest: Reader<'a>,
-}
-
-/// A piece of a copied stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamPiece<'a> {
-    /// So many nodes follow.
-    Nodes(u64),
-    Node {
-        key: StreamId,
-        bytes: &'a [u8],
+    Stream {
+        nodes: Elements<'a>,
+        foot: &'a Foot,
     },
-    /// So many groups follow.
-    Counters {
-        counters: Counters,
-        groups: u64,
-    },
-    /// So many pending entries of it follow.
-    Group {
-        name: &'a [u8],
-        last_id: StreamId,
-        entries_read: Option<u64>,
-        pending: u64,
-    },
-    Pending {
-        id: StreamId,
-        delivered_ms: i64,
-        deliveries: u64,
-    },
-    /// So many consumers of the group follow.
-    Consumers(u64),
-    /// So many of its pending entries follow.
-    Consumer {
-        name: &'a [u8],
-        seen_ms: i64,
-        active_ms: i64,
-        pending: u64,
-    },
-    Owned(StreamId),
-}
-
-impl<'a> StreamCopy<'a> {
-    /// Hands out the pieces in order.
-    pub fn visit<E>(&self, mut visit: impl FnMut(StreamPiece<'a>) -> Result<(), E>) -> Result<(), E> {
-        let mut rest = self.rest.clone();
-        if let Some(nodes) = self.nodes {
-            visit(StreamPiece::Nodes(u64::from(nodes)))?;
-        }
-        for _ in 0..self.items {
-            match rest.u8() {
-                STREAM_NODE => visit(StreamPiece::Node { key: rest.id(), bytes: rest.bytes() })?,
-                _ => Self::visit_foot(&mut rest, &mut visit)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_foot<E>(
-        rest: &mut Reader<'a>,
-        visit: &mut impl FnMut(StreamPiece<'a>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let counters = Counters {
-            length: rest.u64(),
-            last_id: rest.id(),
-            first_id: rest.id(),
-            max_deleted_id: rest.id(),
-            entries_added: rest.u64(),
-        };
-        let groups = rest.u32();
-        visit(StreamPiece::Counters { counters, groups: u64::from(groups) })?;
-        for _ in 0..groups {
-            let (name, last_id, read) = (rest.bytes(), rest.id(), rest.u64());
-            let entries_read = (read != NOT_KNOWN).then_some(read);
-            let pending = rest.u32();
-            visit(StreamPiece::Group { name, last_id, entries_read, pending: u64::from(pending) })?;
-            for _ in 0..pending {
-                let (id, delivered_ms, deliveries) = (rest.id(), rest.u64() as i64, rest.u64());
-                visit(StreamPiece::Pending { id, delivered_ms, deliveries })?;
-            }
-            let consumers = rest.u32();
-            visit(StreamPiece::Consumers(u64::from(consumers)))?;
-            for _ in 0..consumers {
-                let (name, seen_ms, active_ms) = (rest.bytes(), rest.u64() as i64, rest.u64() as i64);
-                let owned = rest.u32();
-                visit(StreamPiece::Consumer { name, seen_ms, active_ms, pending: u64::from(owned) })?;
-                for _ in 0..owned {
-                    visit(StreamPiece::Owned(rest.id()))?;
-                }
-            }
-        }
-        Ok(())
-    }
+    /// A part of a stream.
+    StreamNodes(Elements<'a>),
 }
 
 /// The elements of a collection; read them with the method of their kind.
@@ -578,6 +443,12 @@ impl<'a> Elements<'a> {
             PACKED_NODE => ListNode::Packed(rest.bytes()),
             _ => ListNode::Plain(rest.bytes()),
         })
+    }
+
+    /// Key and bytes of the nodes of a stream.
+    pub fn stream_nodes(&self) -> impl Iterator<Item = (StreamId, &'a [u8])> {
+        let mut rest = self.rest.clone();
+        (0..self.count).map(move |_| (rest.id(), rest.bytes()))
     }
 
     pub fn members(&self) -> impl Iterator<Item = &'a [u8]> {
@@ -632,6 +503,7 @@ impl<'a> Iterator for Items<'a> {
                 let elements = Elements { count, rest: Reader { rest: reader.take(length) } };
                 Body::Part(elements_of(tag, elements))
             }
+            FOOT => Body::Foot(self.foot(&mut reader)),
             item => self.key(item == BEGIN, &mut reader),
         };
         self.rest = reader.rest;
@@ -662,22 +534,29 @@ impl<'a> Items<'a> {
             INT => Value::Int(i64::from_le_bytes(reader.array())),
             STR => Value::Str(reader.bytes()),
             SHARED => {
-                let index = reader.u32();
-                Value::Shared { text: &self.batch.shared[index as usize], index }
+                let Shared::Text(text) = self.shared(reader) else { unreachable!("a string is a text") };
+                Value::Shared(text)
             }
             INTSET => Value::Intset(reader.bytes()),
             SET_LISTPACK => Value::SetListpack(reader.bytes()),
             HASH_LISTPACK => Value::HashListpack(reader.bytes()),
             ZSET_LISTPACK => Value::ZSetListpack(reader.bytes()),
             STREAM => {
-                let length = reader.u64() as usize;
-                let mut rest = Reader { rest: reader.take(length) };
-                let nodes = rest.u32();
-                Value::Stream(StreamCopy { nodes: Some(nodes), items: nodes as usize + 1, rest })
+                let nodes = reader.elements(tag);
+                Value::Stream { nodes, foot: self.foot(reader) }
             }
             tag => elements_of(tag, reader.elements(tag)),
         };
         Body::Key { key, expire_at_ms, clock, value }
+    }
+
+    fn shared(&self, reader: &mut Reader<'a>) -> &'a Shared {
+        &self.batch.shared[reader.u32() as usize]
+    }
+
+    fn foot(&self, reader: &mut Reader<'a>) -> &'a Foot {
+        let Shared::Foot(foot) = self.shared(reader) else { unreachable!("a stream ends with a foot") };
+        foot
     }
 }
 
@@ -731,8 +610,10 @@ impl<'a> Reader<'a> {
         let count = self.u32() as usize;
         let rest = self.clone();
         for _ in 0..count {
-            if tag == LIST {
-                self.u8();
+            match tag {
+                LIST => drop(self.u8()),
+                STREAM => drop(self.id()),
+                _ => {}
             }
             self.bytes();
             match tag {
@@ -756,7 +637,7 @@ fn elements_of(tag: u8, elements: Elements<'_>) -> Value<'_> {
         HASH => Value::Hash(elements),
         HASH_TTL => Value::HashTtl(elements),
         ZSET => Value::ZSet(elements),
-        STREAM => Value::Stream(StreamCopy { nodes: None, items: elements.count, rest: elements.rest }),
+        STREAM => Value::StreamNodes(elements),
         other => unreachable!("a batch holds only what was pushed, not tag {other}"),
     }
 }

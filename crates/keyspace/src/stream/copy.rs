@@ -2,7 +2,7 @@
 //!
 //! As with a list, what was not copied yet is one run of nodes; here its ends are keys, since nodes are never moved. A
 //! change copies, from the end of the run that is nearer by time, up to the node that it is about to touch: entries are
-//! added at one end and trimmed at the other. Counters and groups are copied when the copy begins, and come last.
+//! added at one end and trimmed at the other. Counters and groups are no part of it: [`Stream::foot`].
 
 use structures::copying::{self, Copying, Order};
 
@@ -16,19 +16,16 @@ pub(super) struct StreamCopy {
     end: StreamId,
     /// Copied from the back: the last node first.
     behind: Vec<Vec<u8>>,
-    /// What follows the nodes.
-    foot: Vec<u8>,
     order: Order,
     write: fn(&Node, &mut Vec<u8>),
 }
 
 impl Stream {
-    /// Orders a copy of the nodes as they are now, written by `write`, with `foot` behind them as one item more; an
-    /// earlier order becomes void.
-    pub fn begin_copy(&mut self, write: fn(&Node, &mut Vec<u8>), foot: Vec<u8>) -> Copying {
+    /// Orders a copy of the nodes as they are now, written by `write`; an earlier order becomes void.
+    pub fn begin_copy(&mut self, write: fn(&Node, &mut Vec<u8>)) -> Copying {
         let (order, copying) = copying::order();
         let end = self.nodes().next_back().and_then(|last| last.key().next()).unwrap_or(StreamId::MAX);
-        let copy = StreamCopy { next: StreamId::MIN, end, behind: Vec::new(), foot, order, write };
+        let copy = StreamCopy { next: StreamId::MIN, end, behind: Vec::new(), order, write };
         self.copy.0 = Some(Box::new(copy));
         copying
     }
@@ -47,9 +44,9 @@ impl Stream {
         copy.finish();
     }
 
-    /// True if this is the stream that `copying` is being taken of.
-    pub fn is_copied_by(&self, copying: &Copying) -> bool {
-        self.copy.0.as_ref().is_some_and(|copy| copy.order.is_of(copying))
+    /// The copy that is being taken, unless nobody waits for it.
+    pub fn copy_order(&self) -> Option<&Order> {
+        self.copy.0.as_ref().map(|copy| &copy.order).filter(|order| !order.is_void())
     }
 
     /// Before the node with this key changes or goes.
@@ -115,9 +112,8 @@ impl StreamCopy {
     /// The run is used up.
     fn finish(self) {
         let mut parts = self.order.parts();
-        parts.items += self.behind.len() as u64 + 1;
+        parts.items += self.behind.len() as u64;
         self.behind.iter().rev().for_each(|node| parts.bytes.extend_from_slice(node));
-        parts.bytes.extend_from_slice(&self.foot);
         parts.complete = true;
     }
 }

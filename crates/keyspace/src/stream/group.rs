@@ -2,8 +2,15 @@
 //!
 //! What is pending is in the group's list with its owner, and its ID once more in the owner's own list. Consumers are
 //! known by a number within their group, so that a pending entry is small and its owner can be changed.
+//!
+//! To copy a group counts references, one for each consumer and for each hundred or so pending entries: snapshots do it
+//! in between two commands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use structures::cow_map::CowMap;
 
 use super::StreamId;
 use crate::object::Malformed;
@@ -24,25 +31,25 @@ pub struct Pending {
 
 #[derive(Debug, Clone)]
 pub struct Consumer {
-    name: Box<[u8]>,
+    name: Arc<[u8]>,
     /// When it asked last, in milliseconds since the epoch.
     pub seen_ms: i64,
     /// When it was given something last; -1 for never. Redis knows this since 7.2; here it is kept for snapshots.
     pub active_ms: i64,
-    pending: BTreeSet<StreamId>,
+    pending: CowMap<StreamId, ()>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Group {
     /// The last entry that was delivered.
     pub last_id: StreamId,
     /// How many entries of the stream the group has read, if that is known.
     pub entries_read: Option<u64>,
-    pending: BTreeMap<StreamId, Pending>,
-    consumers: Vec<Option<Consumer>>,
+    pending: CowMap<StreamId, Pending>,
+    consumers: Vec<Option<Arc<Consumer>>>,
     /// Numbers of deleted consumers.
     free: Vec<ConsumerId>,
-    by_name: BTreeMap<Box<[u8]>, ConsumerId>,
+    by_name: BTreeMap<Arc<[u8]>, ConsumerId>,
 }
 
 impl Consumer {
@@ -50,8 +57,13 @@ impl Consumer {
         &self.name
     }
 
-    pub fn pending(&self) -> &BTreeSet<StreamId> {
+    pub fn pending(&self) -> &CowMap<StreamId, ()> {
         &self.pending
+    }
+
+    /// The first that it has pending from `start` on.
+    pub fn next_pending(&self, start: StreamId) -> Option<StreamId> {
+        self.pending.range(start..).next().map(|(id, ())| id)
     }
 }
 
@@ -60,20 +72,20 @@ impl Group {
         Group {
             last_id,
             entries_read,
-            pending: BTreeMap::new(),
+            pending: CowMap::new(),
             consumers: Vec::new(),
             free: Vec::new(),
             by_name: BTreeMap::new(),
         }
     }
 
-    pub fn pending(&self) -> &BTreeMap<StreamId, Pending> {
+    pub fn pending(&self) -> &CowMap<StreamId, Pending> {
         &self.pending
     }
 
     /// Changes an entry that is pending. Its owner is changed by [`Group::assign`].
     pub fn pending_mut(&mut self, id: StreamId) -> Option<&mut Pending> {
-        self.pending.get_mut(&id)
+        self.pending.get_mut(id)
     }
 
     /// The consumers by name.
@@ -90,7 +102,8 @@ impl Group {
     }
 
     pub fn consumer_mut(&mut self, id: ConsumerId) -> &mut Consumer {
-        self.consumers[id.0 as usize].as_mut().expect("the number is that of a consumer")
+        let consumer = self.consumers[id.0 as usize].as_mut().expect("the number is that of a consumer");
+        Arc::make_mut(consumer)
     }
 
     /// Adds a consumer; `None` if there is one of this name.
@@ -98,15 +111,16 @@ impl Group {
         if self.by_name.contains_key(name) {
             return None;
         }
-        let consumer =
-            Consumer { name: name.into(), seen_ms: now_ms, active_ms: -1, pending: BTreeSet::new() };
+        let name: Arc<[u8]> = name.into();
+        let pending = CowMap::new();
+        let consumer = Consumer { name: Arc::clone(&name), seen_ms: now_ms, active_ms: -1, pending };
         let id = self.free.pop().unwrap_or_else(|| {
             self.consumers.push(None);
             let index = u32::try_from(self.consumers.len() - 1).ok().filter(|index| *index != NOBODY.0);
             ConsumerId(index.expect("a group has fewer than 2^32 - 1 consumers"))
         });
-        self.consumers[id.0 as usize] = Some(consumer);
-        self.by_name.insert(name.into(), id);
+        self.consumers[id.0 as usize] = Some(Arc::new(consumer));
+        self.by_name.insert(name, id);
         Some(id)
     }
 
@@ -115,7 +129,7 @@ impl Group {
         let id = self.by_name.remove(name)?;
         let consumer = self.consumers[id.0 as usize].take().expect("the number is that of a consumer");
         self.free.push(id);
-        for id in &consumer.pending {
+        for id in consumer.pending.keys() {
             self.pending.remove(id);
         }
         Some(consumer.pending.len())
@@ -131,22 +145,22 @@ impl Group {
         let before = self.pending.insert(id, pending).map(|before| before.owner);
         if before != Some(pending.owner) {
             if let Some(before) = before {
-                self.consumer_mut(before).pending.remove(&id);
+                self.consumer_mut(before).pending.remove(id);
             }
-            self.consumer_mut(pending.owner).pending.insert(id);
+            self.consumer_mut(pending.owner).pending.insert(id, ());
         }
     }
 
     /// The entry is no longer pending; true if it was.
     pub fn acknowledge(&mut self, id: StreamId) -> bool {
-        let Some(pending) = self.pending.remove(&id) else { return false };
-        self.consumer_mut(pending.owner).pending.remove(&id);
+        let Some(pending) = self.pending.remove(id) else { return false };
+        self.consumer_mut(pending.owner).pending.remove(id);
         true
     }
 
     /// Whether `entry` was not delivered yet, or is pending.
     pub(super) fn needs(&self, entry: StreamId) -> bool {
-        entry > self.last_id || self.pending.contains_key(&entry)
+        entry > self.last_id || self.pending.contains_key(entry)
     }
 
     /// Loading: the entry is pending, with an owner that [`Group::load_owner`] tells.
@@ -157,27 +171,41 @@ impl Group {
 
     /// Loading: what is pending under this ID, and has no owner yet, gets one.
     pub(super) fn load_owner(&mut self, id: StreamId, owner: ConsumerId) -> Result<(), Malformed> {
-        let pending = self.pending.get_mut(&id);
+        let pending = self.pending.get_mut(id);
         let pending = pending.ok_or(Malformed("Consumer entry not found in group global PEL"))?;
         if pending.owner != NOBODY {
             return Err(Malformed("Stream consumer PEL entry already has a consumer assigned"));
         }
         pending.owner = owner;
-        self.consumer_mut(owner).pending.insert(id);
+        self.consumer_mut(owner).pending.insert(id, ());
         Ok(())
     }
 
     /// Loading: whether all that is pending has an owner.
     pub(super) fn is_owned(&self) -> bool {
-        self.pending.values().all(|pending| pending.owner != NOBODY)
+        self.pending.iter().all(|(_, pending)| pending.owner != NOBODY)
     }
 
     /// An estimate of heap bytes.
     pub(super) fn heap_bytes(&self) -> usize {
-        // A B-tree node is about two thirds full.
-        let per_pending = (size_of::<(StreamId, Pending)>() + size_of::<StreamId>()) * 3 / 2;
-        let names: usize = self.consumers().map(|consumer| 2 * consumer.name.len()).sum();
-        self.pending.len() * per_pending + self.consumers.capacity() * size_of::<Option<Consumer>>() + names
+        let consumers: usize = self
+            .consumers()
+            .map(|consumer| size_of::<Consumer>() + consumer.name.len() + consumer.pending.heap_bytes())
+            .sum();
+        self.pending.heap_bytes() + self.consumers.capacity() * size_of::<Option<Arc<Consumer>>>() + consumers
+    }
+}
+
+/// Shows what snapshots hold: no numbers of consumers.
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pending = self.pending.iter().map(|(id, pending)| (id, pending.delivered_ms, pending.deliveries));
+        f.debug_struct("Group")
+            .field("last_id", &self.last_id)
+            .field("entries_read", &self.entries_read)
+            .field("pending", &pending.collect::<Vec<_>>())
+            .field("consumers", &self.consumers().collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }
 

@@ -124,7 +124,7 @@ fn consumers_own_what_was_delivered_to_them() {
     assert_eq!((group.consumer(a).pending().len(), group.consumer(b).pending().len()), (3, 1));
     assert!(group.acknowledge(id(1)) && !group.acknowledge(id(1)));
     assert_eq!((group.delete(b"a"), group.delete(b"a")), (Some(2), None));
-    assert_eq!(group.pending().keys().copied().collect::<Vec<_>>(), [id(4)]);
+    assert_eq!(group.pending().keys().collect::<Vec<_>>(), [id(4)]);
     let c = group.create(b"c", 1).unwrap();
     assert_eq!(c, a);
     assert_eq!(group.consumers().map(|consumer| consumer.name().to_vec()).collect::<Vec<_>>(), [b"b", b"c"]);

@@ -58,14 +58,9 @@ impl Quicklist {
         copy.finish();
     }
 
-    /// True if this is the list that `copying` is being taken of.
-    pub fn is_copied_by(&self, copying: &Copying) -> bool {
-        self.copy.0.as_ref().is_some_and(|copy| copy.order.is_of(copying))
-    }
-
-    /// True while a copy is being taken.
-    pub fn is_copied(&self) -> bool {
-        self.copy.0.as_ref().is_some_and(|copy| !copy.order.is_void())
+    /// The copy that is being taken, unless nobody waits for it.
+    pub fn copy_order(&self) -> Option<&Order> {
+        self.copy.0.as_ref().map(|copy| &copy.order).filter(|order| !order.is_void())
     }
 
     /// Before a change at the first or the last node, whichever `front` says; nodes may be added or go there.
@@ -265,7 +260,7 @@ mod tests {
         let mut list = Quicklist::new(2);
         (0..100).for_each(|value: i32| list.push_back(value.to_string().as_bytes()));
         drop(list.begin_copy(write));
-        assert!(!list.is_copied());
+        assert!(list.copy_order().is_none());
         list.push_back(b"x");
         assert!(list.copy.0.is_none(), "the change has noticed it");
     }

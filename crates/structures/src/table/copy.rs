@@ -38,14 +38,9 @@ impl<E: Keyed> Table<E> {
         self.copy = Some(copy);
     }
 
-    /// True if this is the table that `copying` is being taken of.
-    pub fn is_copied_by(&self, copying: &Copying) -> bool {
-        self.copy.as_ref().is_some_and(|copy| copy.order.is_of(copying))
-    }
-
-    /// True while a copy is being taken.
-    pub fn is_copied(&self) -> bool {
-        self.copy.as_ref().is_some_and(|copy| !copy.order.is_void())
+    /// The copy that is being taken, unless nobody waits for it.
+    pub fn copy_order(&self) -> Option<&Order> {
+        self.copy.as_ref().map(|copy| &copy.order).filter(|order| !order.is_void())
     }
 
     /// Copies the interval of `hash` if a copy has yet to reach it: before the first change in it.
