@@ -93,6 +93,8 @@ const TWO_ZSETS: &[Fill] = &[
 ];
 
 const CASES: &[Case] = &[
+    // What a command costs that does nothing: the rest of an everyday command's figure is its own.
+    everyday("PING", &[], "PING"),
     everyday("GET", STRINGS, "GET key:__rand_int__"),
     everyday("GET of absent keys", &[], "GET key:__rand_int__"),
     everyday("SET", STRINGS, "SET key:__rand_int__ xxx"),
