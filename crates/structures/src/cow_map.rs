@@ -205,6 +205,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::cases;
 
     fn all(map: &CowMap<u16, u32>) -> Vec<(u16, u32)> {
         map.iter().map(|(key, value)| (key, *value)).collect()
@@ -244,6 +245,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(cases(256, 1))]
+
         #[test]
         fn behaves_as_an_ordered_map_and_copies_stay_as_they_were(
             runs in prop::collection::vec((0u8..8, 0u16..2000, 1u16..300, 1u16..4), 1..60))
