@@ -10,6 +10,7 @@ use crate::evict::Policy;
 use crate::oom_score::OomScoreAdj;
 use crate::process_title;
 use crate::shutdown::Shutdown;
+use crate::tls::TlsConfig;
 
 /// Limits of one client class, `client-output-buffer-limit`: bytes and seconds, 0 is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,6 +58,7 @@ pub struct Config {
     // network
     pub bind: Vec<String>,
     pub port: u16,
+    pub tls: TlsConfig,
     pub protected_mode: bool,
     pub tcp_backlog: i64,
     pub unixsocket: String,
@@ -188,11 +190,19 @@ pub struct Config {
     pub kept: BTreeMap<&'static str, String>,
 }
 
+impl Config {
+    /// The port that it is known by: the plain one, if there is one.
+    pub fn main_port(&self) -> u16 {
+        if self.port != 0 { self.port } else { self.tls.port }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
             bind: vec!["*".into(), "-::*".into()],
             port: 6379,
+            tls: TlsConfig::default(),
             protected_mode: true,
             tcp_backlog: 511,
             unixsocket: String::new(),

@@ -44,9 +44,15 @@ pub trait Env {
         Ok(())
     }
 
-    /// Listens where `new` says instead of where `old` says: `CONFIG SET port` and `bind`. After an error, the reason
+    /// Listens where `new` says instead of where `old` says: `CONFIG SET port`, `tls-port` and `bind`. After an error, the reason
     /// of which is for the log, everything is as before.
     fn listen(&mut self, _old: &Config, _new: &Config) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Encrypts as `config` says from the next connection on; files are read, also where their names are the same. The
+    /// error is the reason; then everything is as before.
+    fn configure_tls(&mut self, _config: &Config) -> Result<(), String> {
         Ok(())
     }
 

@@ -222,6 +222,8 @@ impl Node {
             user: text(&config.masteruser),
             password: text(&config.masterauth),
             listening_port: match config.replica_announce_port {
+                // Whoever finds this replica by it is to encrypt as it does itself.
+                0 if config.tls.replication && config.tls.port != 0 => config.tls.port,
                 0 => config.port,
                 port => port as u16,
             },

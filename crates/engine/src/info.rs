@@ -191,7 +191,7 @@ fn server(s: &Subject<'_>, page: &mut Page) {
     page.field("process_id", core.env.process_id());
     page.field("process_supervised", "no");
     page.field("run_id", &core.run_id);
-    page.field("tcp_port", config.port);
+    page.field("tcp_port", config.main_port());
     page.field("server_time_usec", s.now_ms * 1000);
     page.field("uptime_in_seconds", uptime_s);
     page.field("uptime_in_days", uptime_s / 86_400);

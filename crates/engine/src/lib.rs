@@ -41,6 +41,7 @@ pub mod stats;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tls;
 pub mod turn;
 pub(crate) mod value_builder;
 pub mod watch;

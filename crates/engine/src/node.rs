@@ -71,6 +71,25 @@ pub(crate) struct Planned {
     hash: u64,
 }
 
+/// Why a client is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// `maxclients` are there.
+    Full,
+    /// It comes from elsewhere, and no password is set: `protected-mode`.
+    Protected,
+}
+
+impl Refusal {
+    /// The reply to whatever the client has sent.
+    pub fn text(self) -> &'static [u8] {
+        match self {
+            Refusal::Full => b"-ERR max number of clients reached\r\n",
+            Refusal::Protected => PROTECTED_MODE,
+        }
+    }
+}
+
 impl Node {
     /// A node with an empty data set, a primary. `config` is complete; `dir` exists.
     pub fn new(config: Config, mut env: Box<dyn Env + Send>) -> Node {
@@ -141,13 +160,13 @@ impl Node {
 
     // ---- connections ----
 
-    /// A client has connected. `None` if it was refused: then the text is to be sent and the connection closed.
-    pub fn accept(&mut self, peer: Peer) -> Result<ConnId, &'static [u8]> {
+    /// A client has connected. If it is refused, the connection is to be closed, and told why where that is not too much.
+    pub fn accept(&mut self, peer: Peer) -> Result<ConnId, Refusal> {
         let core = &mut self.core;
         core.stats.connections_received += 1;
         if core.conns.len() >= core.config.maxclients as usize {
             core.stats.rejected_connections += 1;
-            return Err(b"-ERR max number of clients reached\r\n");
+            return Err(Refusal::Full);
         }
         if core.config.protected_mode
             && core.config.requirepass.is_empty()
@@ -155,7 +174,7 @@ impl Node {
             && !peer.unix_socket
         {
             core.stats.rejected_connections += 1;
-            return Err(PROTECTED_MODE);
+            return Err(Refusal::Protected);
         }
         let now_ms = core.env.unix_ms();
         let id = core.conns.next_session_id();

@@ -22,6 +22,7 @@ use crate::oom_score::OomScoreAdj;
 use crate::process_title;
 use crate::shutdown::Shutdown;
 use crate::store::{LazyFree, Store};
+use crate::tls::{AuthClients, Protocol};
 
 /// One parameter.
 pub struct Param {
@@ -475,6 +476,17 @@ impl Number for OomScoreAdj {
     }
 }
 
+impl Number for AuthClients {
+    fn number(&self) -> i64 {
+        *self as i64
+    }
+
+    fn set_number(&mut self, value: i64) {
+        let all = [AuthClients::No, AuthClients::Yes, AuthClients::Optional];
+        *self = all[usize::try_from(value).expect("the row names the variants")];
+    }
+}
+
 impl Number for DisklessLoad {
     fn number(&self) -> i64 {
         *self as i64
@@ -710,6 +722,23 @@ static ON_SIGTERM: Special = Special {
     lines: |config| vec![config.shutdown_on_sigterm.to_string()],
 };
 
+static TLS_PROTOCOLS: Special = Special {
+    many_words: true,
+    set: |config, words, _| {
+        let words = words.iter().filter(|word| !word.is_empty());
+        config.tls.protocols = words.map(|word| Protocol::parse(word)).collect::<Result<_, _>>()?;
+        Ok(())
+    },
+    show: |config| config.tls.protocols.iter().map(Protocol::to_string).collect::<Vec<_>>().join(" "),
+    lines: |config| match config.tls.protocols.is_empty() {
+        true => Vec::new(),
+        false => {
+            let names: Vec<String> = config.tls.protocols.iter().map(Protocol::to_string).collect();
+            vec![quote(&names.join(" "))]
+        }
+    },
+};
+
 // ---- the table ----
 
 const INT_MAX: i64 = i32::MAX as i64;
@@ -794,7 +823,8 @@ fn encodings(config: &mut Config) -> &mut EncodingLimits {
 
 const NO_AOF: &str = "the append only file is not supported yet";
 const NO_CLUSTER: &str = "cluster mode is not supported yet";
-const NO_TLS: &str = "TLS is not supported yet";
+const NO_KEY_PASS: &str = "encrypted keys are not supported: decrypt the key and protect its file";
+const NO_DH_PARAMS: &str = "keys are agreed on by elliptic curves only, which need no parameters";
 
 /// Every parameter, by what it is about.
 pub static PARAMS: &[Param] = &[
@@ -1090,26 +1120,30 @@ pub static PARAMS: &[Param] = &[
         "ip",
     ),
     // TLS
-    kept("tls-port", Kind::Int(0, 65535), "0").only(&["0"], NO_TLS),
-    kept("tls-replication", Kind::YesNo, "no").only(&["no"], NO_TLS),
-    kept("tls-cluster", Kind::YesNo, "no").only(&["no"], NO_TLS),
-    kept("tls-auth-clients", Kind::Choice(&[("no", 0), ("yes", 1), ("optional", 2)]), "yes"),
-    kept("tls-prefer-server-ciphers", Kind::YesNo, "no"),
-    kept("tls-session-caching", Kind::YesNo, "yes"),
-    kept("tls-session-cache-size", Kind::Int(0, INT_MAX), "20480"),
-    kept("tls-session-cache-timeout", Kind::Int(0, INT_MAX), "300"),
-    kept("tls-cert-file", Kind::OptionalText, ""),
-    kept("tls-key-file", Kind::OptionalText, ""),
-    kept("tls-key-file-pass", Kind::OptionalText, "").sensitive(),
-    kept("tls-client-cert-file", Kind::OptionalText, ""),
-    kept("tls-client-key-file", Kind::OptionalText, ""),
-    kept("tls-client-key-file-pass", Kind::OptionalText, "").sensitive(),
-    kept("tls-dh-params-file", Kind::OptionalText, ""),
-    kept("tls-ca-cert-file", Kind::OptionalText, ""),
-    kept("tls-ca-cert-dir", Kind::OptionalText, ""),
-    kept("tls-protocols", Kind::OptionalText, ""),
-    kept("tls-ciphers", Kind::OptionalText, ""),
-    kept("tls-ciphersuites", Kind::OptionalText, ""),
+    field("tls-port", Kind::Int(0, 65535), |c| Slot::Number(&mut c.tls.port)),
+    flag("tls-replication", |c| Slot::Flag(&mut c.tls.replication)),
+    kept("tls-cluster", Kind::YesNo, "no").only(&["no"], NO_CLUSTER),
+    field("tls-auth-clients", Kind::Choice(&[("no", 0), ("yes", 1), ("optional", 2)]), |c| {
+        Slot::Number(&mut c.tls.auth_clients)
+    }),
+    flag("tls-prefer-server-ciphers", |c| Slot::Flag(&mut c.tls.prefer_server_ciphers)),
+    flag("tls-session-caching", |c| Slot::Flag(&mut c.tls.session_caching)),
+    field("tls-session-cache-size", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.tls.session_cache_size)),
+    field("tls-session-cache-timeout", Kind::Int(0, INT_MAX), |c| {
+        Slot::Number(&mut c.tls.session_cache_timeout_s)
+    }),
+    field("tls-cert-file", Kind::OptionalText, |c| Slot::Text(&mut c.tls.cert_file)),
+    field("tls-key-file", Kind::OptionalText, |c| Slot::Text(&mut c.tls.key_file)),
+    kept("tls-key-file-pass", Kind::OptionalText, "").sensitive().only(&[""], NO_KEY_PASS),
+    field("tls-client-cert-file", Kind::OptionalText, |c| Slot::Text(&mut c.tls.client_cert_file)),
+    field("tls-client-key-file", Kind::OptionalText, |c| Slot::Text(&mut c.tls.client_key_file)),
+    kept("tls-client-key-file-pass", Kind::OptionalText, "").sensitive().only(&[""], NO_KEY_PASS),
+    kept("tls-dh-params-file", Kind::OptionalText, "").only(&[""], NO_DH_PARAMS),
+    field("tls-ca-cert-file", Kind::OptionalText, |c| Slot::Text(&mut c.tls.ca_cert_file)),
+    field("tls-ca-cert-dir", Kind::OptionalText, |c| Slot::Text(&mut c.tls.ca_cert_dir)),
+    special("tls-protocols", &TLS_PROTOCOLS),
+    field("tls-ciphers", Kind::OptionalText, |c| Slot::Text(&mut c.tls.ciphers)),
+    field("tls-ciphersuites", Kind::OptionalText, |c| Slot::Text(&mut c.tls.ciphersuites)),
 ];
 
 #[cfg(test)]
@@ -1211,6 +1245,12 @@ mod tests {
                 "Invalid client class specified in buffer limit configuration.",
             ),
             ("replicaof host 99999", "Invalid master port"),
+            ("tls-protocols TLSv1.1", "TLSv1.1 is not supported, only TLSv1.2 and TLSv1.3 are"),
+            (
+                "tls-protocols SSLv3",
+                "Invalid tls-protocols specified. Use a combination of 'TLSv1.2' and 'TLSv1.3'.",
+            ),
+            ("tls-key-file-pass x", "encrypted keys are not supported: decrypt the key and protect its file"),
             ("appendonly yes", "the append only file is not supported yet"),
             ("rename-command a b", "No such command in rename-command"),
             ("rename-command config|get b", "No such command in rename-command"),
@@ -1248,7 +1288,14 @@ mod tests {
     #[test]
     fn what_is_not_default_is_rewritten() {
         let mut config = Config::default();
-        for line in ["repl-backlog-size 2mb", "requirepass a\"b", "save 1 2", "bind ::1", "slaveof h 1"] {
+        for line in [
+            "repl-backlog-size 2mb",
+            "requirepass a\"b",
+            "save 1 2",
+            "bind ::1",
+            "slaveof h 1",
+            "tls-protocols tlsv1.3",
+        ] {
             directive(&mut config, line).unwrap();
         }
         let rows = rewrite_lines(&mut config);
@@ -1266,15 +1313,11 @@ mod tests {
                 "requirepass \"a\\\"b\"",
                 "save 1 2",
                 "replicaof h 1",
-                "repl-backlog-size 2mb"
+                "repl-backlog-size 2mb",
+                "tls-protocols \"TLSv1.3\""
             ]
         );
-        let none: Vec<&str> = rows
-            .iter()
-            .filter(|row| row.lines.is_empty())
-            .map(|row| row.name)
-            .filter(|n| !n.starts_with("tls"))
-            .collect();
+        let none: Vec<&str> = rows.iter().filter(|row| row.lines.is_empty()).map(|row| row.name).collect();
         assert!(none.contains(&"masterauth") && !none.contains(&"logfile"), "{none:?}");
     }
 

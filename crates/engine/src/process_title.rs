@@ -36,15 +36,15 @@ pub fn is_valid(config: &Config, template: &str) -> bool {
 fn variable(config: &Config, name: &str, program: &str, config_file: Option<&Path>) -> Option<String> {
     Some(match name {
         "title" => program.to_owned(),
-        "listen-addr" if config.port != 0 => {
-            format!("{}:{}", config.bind.first().map_or("*", String::as_str), config.port)
+        "listen-addr" if config.main_port() != 0 => {
+            format!("{}:{}", config.bind.first().map_or("*", String::as_str), config.main_port())
         }
         "listen-addr" => format!("unixsocket:{}", config.unixsocket),
         // Neither a cluster's node nor a Sentinel.
         "server-mode" => String::new(),
         "config-file" => config_file.map_or_else(|| "-".to_owned(), |path| path.display().to_string()),
         "port" => config.port.to_string(),
-        "tls-port" => "0".to_owned(),
+        "tls-port" => config.tls.port.to_string(),
         "unixsocket" => config.unixsocket.clone(),
         _ => return None,
     })
@@ -54,6 +54,7 @@ fn variable(config: &Config, name: &str, program: &str, config_file: Option<&Pat
 mod tests {
     use super::*;
     use crate::testing::Harness;
+    use crate::tls::TlsConfig;
 
     #[test]
     fn variables_are_replaced() {
@@ -71,6 +72,9 @@ mod tests {
         ] {
             assert_eq!(title(template).as_deref(), expected, "{template}");
         }
+        let tls = TlsConfig { port: 7, ..TlsConfig::default() };
+        let encrypted = Config { port: 0, tls, ..config.clone() };
+        assert_eq!(expand(&encrypted, "{listen-addr} {tls-port}", "", None).unwrap(), "*:7 7");
         let config = Config { port: 0, bind: vec![], ..config };
         assert_eq!(expand(&config, "{listen-addr} {config-file}", "", None).unwrap(), "unixsocket:/run/k -");
     }

@@ -69,6 +69,15 @@ impl Env for TestEnv {
         if new.port == u16::MAX { Err("the port is taken".to_owned()) } else { Ok(()) }
     }
 
+    /// No file is there but `good`.
+    fn configure_tls(&mut self, config: &Config) -> Result<(), String> {
+        match config.tls.cert_file.as_str() {
+            _ if !config.tls.is_wanted() => Ok(()),
+            "good" => Ok(()),
+            other => Err(format!("Failed to load certificate: {other}: No such file or directory")),
+        }
+    }
+
     /// The kernel lets nobody go below zero.
     fn adjust_oom_score(&mut self, wanted: Option<OomScore>) -> Result<(), String> {
         let base = |score: &OomScore| if score.relative { 1000 } else { 0 };

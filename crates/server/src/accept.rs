@@ -16,8 +16,16 @@ use crate::log_warning;
 
 /// A socket that listens.
 pub enum Listener {
-    Tcp(TcpListener),
+    Tcp { socket: TcpListener, tls: bool },
     Unix { socket: UnixListener, path: PathBuf },
+}
+
+/// A connection, non-blocking, and who it is from.
+pub struct Accepted {
+    pub fd: OwnedFd,
+    pub peer: Peer,
+    /// What comes is to be decrypted.
+    pub tls: bool,
 }
 
 /// Why an attempt to accept gave no connection, though one was there.
@@ -48,8 +56,10 @@ impl Listeners {
     pub fn change(&self, old: &Config, new: &Config) -> Result<(), String> {
         let mut sockets = self.sockets();
         let is_unix = |listener: &Listener| matches!(listener, Listener::Unix { .. });
+        let is_old = |port: u16| port != 0 && (port == old.port || port == old.tls.port);
+        let in_the_way = is_old(new.port) || is_old(new.tls.port);
         let mut listened = listen_tcp(new);
-        if listened.is_err() && old.port == new.port {
+        if listened.is_err() && in_the_way {
             // An address that was listened on already is free once nobody listens on it.
             sockets.retain(is_unix);
             listened = listen_tcp(new);
@@ -61,7 +71,7 @@ impl Listeners {
                 Ok(())
             }
             Err(error) => {
-                if old.port == new.port {
+                if in_the_way {
                     match listen_tcp(old) {
                         Ok(tcp) => sockets.extend(tcp),
                         Err(error) => log_warning!("{error}"),
@@ -91,14 +101,17 @@ pub fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
     Ok(listeners)
 }
 
-/// Listens on the port of the configuration, unless that is 0.
+/// Listens on the ports of the configuration that are not 0.
 fn listen_tcp(config: &Config) -> Result<Vec<Listener>, ListenError> {
     let backlog = config.tcp_backlog as i32;
+    let words: Vec<Vec<u8>> = config.bind.iter().map(|word| word.clone().into_bytes()).collect();
+    let bind = listener::parse_bind(&words).map_err(|reason| ListenError { lines: vec![reason] })?;
     let mut listeners = Vec::new();
-    if config.port != 0 {
-        let words: Vec<Vec<u8>> = config.bind.iter().map(|word| word.clone().into_bytes()).collect();
-        let bind = listener::parse_bind(&words).map_err(|reason| ListenError { lines: vec![reason] })?;
-        let listening = listener::listen_tcp("tcp", config.port, &bind, backlog)?;
+    for (kind, port, tls) in [("tcp", config.port, false), ("tls", config.tls.port, true)] {
+        if port == 0 {
+            continue;
+        }
+        let listening = listener::listen_tcp(kind, port, &bind, backlog)?;
         for warning in &listening.warnings {
             log_warning!("{warning}");
         }
@@ -107,14 +120,14 @@ fn listen_tcp(config: &Config) -> Result<Vec<Listener>, ListenError> {
             let mark = |socket| drop(SockRef::from(socket).set_mark(config.socket_mark_id));
             listening.sockets.iter().for_each(mark);
         }
-        listeners.extend(listening.sockets.into_iter().map(Listener::Tcp));
+        listeners.extend(listening.sockets.into_iter().map(|socket| Listener::Tcp { socket, tls }));
     }
     Ok(listeners)
 }
 
 impl Listener {
     /// The next connection, nonblocking; `None` if none waits.
-    pub fn accept(&self, keepalive: u64) -> Result<Option<(OwnedFd, Peer)>, Refused> {
+    pub fn accept(&self, keepalive: u64) -> Result<Option<Accepted>, Refused> {
         let fd = match rustix::net::accept_with(self, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok(fd) => fd,
             Err(error) if error == rustix::io::Errno::AGAIN => return Ok(None),
@@ -122,17 +135,18 @@ impl Listener {
             Err(error) => return Err(Refused::Failed(error.into())),
         };
         match self {
-            Listener::Tcp(_) => {
+            Listener::Tcp { tls, .. } => {
                 let stream = TcpStream::from(fd);
                 let peer = tcp_peer(&stream);
                 let tuned =
                     stream.set_nodelay(true).and_then(|()| listener::set_keepalive(&stream, keepalive));
                 tuned.map_err(|_| Refused::Broken)?;
-                Ok(Some((stream.into(), peer)))
+                Ok(Some(Accepted { fd: stream.into(), peer, tls: *tls }))
             }
             Listener::Unix { path, .. } => {
                 let name = format!("{}:0", path.display());
-                Ok(Some((fd, Peer { addr: name.clone(), laddr: name, unix_socket: true, local: true })))
+                let peer = Peer { addr: name.clone(), laddr: name, unix_socket: true, local: true };
+                Ok(Some(Accepted { fd, peer, tls: false }))
             }
         }
     }
@@ -141,7 +155,7 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Listener::Tcp(socket) => socket.as_fd(),
+            Listener::Tcp { socket, .. } => socket.as_fd(),
             Listener::Unix { socket, .. } => socket.as_fd(),
         }
     }

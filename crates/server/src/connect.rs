@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use crate::accept::tcp_peer;
 use crate::listener::{set_keepalive, strerror};
-use crate::report::{Report, Reporter};
+use crate::report::{Link, Report, Reporter};
+use crate::tls::Tls;
 
 /// How long one address may take to answer.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -20,6 +22,8 @@ pub struct Target {
     pub source: String,
     pub timeout: Duration,
     pub keepalive_s: u64,
+    /// With which it is encrypted; none if it is not.
+    pub tls: Option<Tls>,
 }
 
 /// Starts the attempt; its end is a [`Report::Connected`].
@@ -35,7 +39,7 @@ pub fn connect(attempt: u64, target: Target, reporter: Reporter) {
 }
 
 impl Target {
-    fn try_connect(&self) -> Result<TcpStream, String> {
+    fn try_connect(&self) -> Result<Link, String> {
         let addresses = (&*self.host, self.port).to_socket_addrs().map_err(|error| strerror(&error))?;
         let mut reason = String::from("no address");
         for address in addresses {
@@ -43,14 +47,23 @@ impl Target {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
                 set_keepalive(&stream, self.keepalive_s)?;
-                Ok(stream)
+                self.link(stream)
             });
             match stream {
-                Ok(stream) => return Ok(stream),
+                Ok(link) => return Ok(link),
                 Err(error) => reason = strerror(&error),
             }
         }
         Err(reason)
+    }
+
+    fn link(&self, stream: TcpStream) -> io::Result<Link> {
+        let peer = tcp_peer(&stream);
+        let Some(tls) = &self.tls else {
+            return Ok(Link { fd: stream.into(), peer, relayed: None });
+        };
+        let plain = tls.connect(stream, self.timeout.min(TIMEOUT_MAX))?;
+        Ok(Link { fd: plain.fd, peer, relayed: Some(plain.number) })
     }
 
     fn open(&self, address: SocketAddr) -> io::Result<TcpStream> {
@@ -87,8 +100,9 @@ mod tests {
             source: source.into(),
             timeout: Duration::from_secs(5),
             keepalive_s: 0,
+            tls: None,
         };
-        let _stream = target.try_connect().unwrap();
+        let _link = target.try_connect().unwrap();
         listener.accept().unwrap().1.ip().to_string()
     }
 

@@ -16,6 +16,7 @@ use crate::config_file::{self, Current, CurrentLine};
 use crate::files::{self, put_in_place};
 use crate::listener::strerror;
 use crate::oom_score::OomScoreFile;
+use crate::tls::Tls;
 
 /// Files are written and read in pieces of about this size.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -30,12 +31,13 @@ pub struct ProcessEnv {
     /// Allocated when the process had just started.
     startup_bytes: u64,
     listeners: Listeners,
+    tls: Tls,
     oom_score: OomScoreFile,
 }
 
 impl ProcessEnv {
     /// Takes its seed from the system.
-    pub fn new(listeners: Listeners) -> std::io::Result<ProcessEnv> {
+    pub fn new(listeners: Listeners, tls: Tls) -> std::io::Result<ProcessEnv> {
         let mut seed = [0; 32];
         let mut filled = 0;
         while filled < seed.len() {
@@ -51,6 +53,7 @@ impl ProcessEnv {
             rng,
             startup_bytes: allocator::used_bytes(),
             listeners,
+            tls,
             oom_score: OomScoreFile::default(),
         })
     }
@@ -79,7 +82,11 @@ impl Env for ProcessEnv {
     fn allow_clients(&mut self, clients: u64) -> Result<(), u64> {
         // Not even one, where that fails.
         let allowed = crate::daemon::raise_descriptor_limit(clients).map_or(0, |limit| limit.maxclients);
-        if allowed < clients { Err(allowed) } else { Ok(()) }
+        if allowed < clients {
+            return Err(allowed);
+        }
+        self.tls.allow_clients(clients);
+        Ok(())
     }
 
     fn sleep(&mut self, micros: u64) {
@@ -96,6 +103,10 @@ impl Env for ProcessEnv {
 
     fn listen(&mut self, old: &Config, new: &Config) -> Result<(), String> {
         self.listeners.change(old, new)
+    }
+
+    fn configure_tls(&mut self, config: &Config) -> Result<(), String> {
+        self.tls.configure(config)
     }
 
     fn adjust_oom_score(&mut self, wanted: Option<OomScore>) -> Result<(), String> {
@@ -275,7 +286,7 @@ mod tests {
     fn a_file_is_written_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let (temp, path) = (dir.path().join("temp"), dir.path().join("file"));
-        let mut env = ProcessEnv::new(Listeners::default()).unwrap();
+        let mut env = ProcessEnv::new(Listeners::default(), Tls::default()).unwrap();
         let mut left = 3;
         let length = env.write_file_atomically(&temp, &path, &mut |out| {
             out.resize(out.len() + PIECE_BYTES, left);
@@ -303,7 +314,7 @@ mod tests {
 
     #[test]
     fn clocks_run_forward() {
-        let mut env = ProcessEnv::new(Listeners::default()).unwrap();
+        let mut env = ProcessEnv::new(Listeners::default(), Tls::default()).unwrap();
         let (wall, monotonic) = (env.unix_ms(), env.monotonic_us());
         std::thread::sleep(std::time::Duration::from_millis(3));
         assert!(wall > 1_600_000_000_000 && env.unix_ms() >= wall);

@@ -17,14 +17,15 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use engine::node::Refusal;
 use engine::snapshot::{Plan, Step};
-use engine::{Action, ConnId, Node, Peer, process_title};
+use engine::{Action, ConnId, Node, process_title};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 use structures::arena;
 
-use crate::accept::{Listeners, Refused};
+use crate::accept::{Accepted, Listeners, Refused};
 use crate::affinity;
 use crate::connect::Target;
 use crate::crash;
@@ -34,8 +35,9 @@ use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
 use crate::migrate::Migrator;
 use crate::process_title::ProcessTitle;
-use crate::report::{Inbox, Report, Reporter};
+use crate::report::{Inbox, Link, Report, Reporter};
 use crate::snapshot_thread::Snapshotter;
+use crate::tls::Tls;
 use crate::watchdog::Watchdog;
 use crate::{connect, log_notice, log_warning};
 
@@ -68,6 +70,8 @@ struct Socket {
     interest: epoll::EventFlags,
     /// The engine wants it left unread.
     paused: bool,
+    /// By which the relay of TLS knows it; none if it is plain.
+    relayed: Option<u64>,
 }
 
 /// A file that is being loaded.
@@ -84,6 +88,7 @@ struct Load {
 pub struct Parts {
     pub node: Node,
     pub listeners: Listeners,
+    pub tls: Tls,
     pub signals: Signals,
     pub reporter: Reporter,
     pub inbox: Inbox,
@@ -104,6 +109,7 @@ pub struct EventLoop {
     /// By the engine's number of the connection.
     sockets: Vec<Option<Socket>>,
     listeners: Listeners,
+    tls: Tls,
     signals: Signals,
     reporter: Reporter,
     inbox: Inbox,
@@ -140,7 +146,7 @@ pub struct EventLoop {
 
 impl EventLoop {
     pub fn new(parts: Parts) -> io::Result<EventLoop> {
-        let Parts { node, listeners, signals, reporter, inbox, title } = parts;
+        let Parts { node, listeners, tls, signals, reporter, inbox, title } = parts;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let readable = epoll::EventFlags::IN;
         epoll::add(&epoll, &signals, epoll::EventData::new_u64(SIGNALS), readable)?;
@@ -152,6 +158,7 @@ impl EventLoop {
             epoll,
             sockets: Vec::new(),
             listeners,
+            tls,
             signals,
             transfer: TransferFile::start(reporter.clone())?,
             payloads: PayloadFiles::start(reporter.clone())?,
@@ -293,7 +300,7 @@ impl EventLoop {
                 return;
             };
             match accepted {
-                Ok(Some((fd, peer))) => self.accepted(fd, peer),
+                Ok(Some(accepted)) => self.accepted(accepted),
                 Ok(None) => return,
                 Err(Refused::Broken) => {}
                 Err(Refused::Failed(error)) => {
@@ -304,18 +311,31 @@ impl EventLoop {
         }
     }
 
-    fn accepted(&mut self, fd: OwnedFd, peer: Peer) {
+    fn accepted(&mut self, accepted: Accepted) {
+        let Accepted { fd, peer, tls } = accepted;
+        let names = if tls { format!("addr={} laddr={}", peer.addr, peer.laddr) } else { String::new() };
         match self.node.accept(peer) {
-            Ok(id) => self.register(id, fd),
-            Err(text) => {
-                // Best effort: a client that does not take it learns from the end of the connection.
-                let _ = rustix::io::write(&fd, text);
+            Ok(id) if tls => match self.tls.accept(fd.into(), &names) {
+                Ok(plain) => self.register(id, plain.fd, Some(plain.number)),
+                Err(error) => {
+                    log_warning!("Error accepting a client connection: {} ({names})", strerror(&error));
+                    self.node.closed(id);
+                }
+            },
+            Ok(id) => self.register(id, fd, None),
+            // A server that is full does not even begin to shake hands.
+            Err(Refusal::Full) if tls => {}
+            // Best effort: a client that does not take it learns from the end of the connection.
+            Err(refusal) if tls => {
+                let plain = self.tls.accept(fd.into(), &names);
+                let _ = plain.map(|plain| net::send(&plain.fd, refusal.text(), SendFlags::NOSIGNAL));
             }
+            Err(refusal) => drop(net::send(&fd, refusal.text(), SendFlags::NOSIGNAL)),
         }
         self.carry_out();
     }
 
-    fn register(&mut self, id: ConnId, fd: OwnedFd) {
+    fn register(&mut self, id: ConnId, fd: OwnedFd, relayed: Option<u64>) {
         let interest = epoll::EventFlags::IN;
         if let Err(error) = epoll::add(&self.epoll, &fd, epoll::EventData::new_u64(id as u64), interest) {
             log_warning!("Error registering fd event for the new client connection: {error}");
@@ -325,7 +345,7 @@ impl EventLoop {
             self.sockets.resize_with(id + 1, || None);
         }
         debug_assert!(self.sockets[id].is_none(), "the engine gives a slot away only when it is free");
-        self.sockets[id] = Some(Socket { fd, interest, paused: false });
+        self.sockets[id] = Some(Socket { fd, interest, paused: false, relayed });
     }
 
     fn read(&mut self, id: ConnId) {
@@ -421,7 +441,10 @@ impl EventLoop {
 
     /// Not every connection is one of TCP.
     fn gather_packets(&self, id: ConnId) {
-        if let Some(socket) = self.sockets.get(id).and_then(Option::as_ref) {
+        let Some(socket) = self.sockets.get(id).and_then(Option::as_ref) else { return };
+        if let Some(number) = socket.relayed {
+            self.tls.gather_packets(number);
+        } else {
             let _ = rustix::net::sockopt::set_tcp_nodelay(&socket.fd, false);
         }
     }
@@ -513,6 +536,7 @@ impl EventLoop {
             source: config.bind_source_addr.clone(),
             timeout: Duration::from_secs(config.repl_timeout_s.max(1) as u64),
             keepalive_s: config.tcp_keepalive_s.max(0) as u64,
+            tls: config.tls.replication.then(|| self.tls.clone()),
         };
         connect::connect(self.attempt, target, self.reporter.clone());
     }
@@ -522,7 +546,7 @@ impl EventLoop {
         match name {
             "loglevel" => LOG.set_level(Level::ALL[config.loglevel.min(Level::ALL.len() - 1)]),
             // The environment has changed the sockets.
-            "port" | "bind" => {
+            "port" | "tls-port" | "bind" => {
                 if let Err(error) = register_listeners(&self.epoll, &self.listeners) {
                     log_warning!("Error registering a listening socket: {error}");
                 }
@@ -615,12 +639,11 @@ impl EventLoop {
         }
     }
 
-    fn primary_answered(&mut self, result: Result<std::net::TcpStream, String>) {
+    fn primary_answered(&mut self, result: Result<Link, String>) {
         match result {
-            Ok(stream) => {
-                let peer = crate::accept::tcp_peer(&stream);
+            Ok(Link { fd, peer, relayed }) => {
                 if let Some(id) = self.node.primary_connected(peer) {
-                    self.register(id, stream.into());
+                    self.register(id, fd, relayed);
                     self.primary = Some(id);
                 }
             }
@@ -779,7 +802,7 @@ impl EventLoop {
     fn ready(&self) {
         self.tell_supervisor("STATUS=Ready to accept connections\nREADY=1\n");
         let config = &self.node.core.config;
-        if config.port != 0 {
+        if config.main_port() != 0 {
             log_notice!("Ready to accept connections");
         }
         if !config.unixsocket.is_empty() {
@@ -843,6 +866,8 @@ impl EventLoop {
         }
         // Removes the path of a unix socket.
         self.listeners.sockets().clear();
+        self.sockets.clear();
+        self.tls.end();
         let EventLoop { transfer, node, .. } = self;
         transfer.end();
         std::mem::forget(node);

@@ -2,6 +2,7 @@
 //!
 //! [`serve::main_with_args`] is the program. [`event_loop`] drives the engine; everything that may block happens on
 //! threads of its own ([`files`], [`snapshot_thread`], [`connect`], [`migrate`], [`reclaim`]), which answer through [`report`].
+//! Encryption has a thread as well ([`tls`]), which speaks to it through sockets.
 
 pub mod accept;
 pub mod affinity;
@@ -23,6 +24,7 @@ pub mod reclaim;
 pub mod report;
 pub mod serve;
 pub mod snapshot_thread;
+pub mod tls;
 pub mod watchdog;
 
 pub use serve::main_with_args;

@@ -1,14 +1,22 @@
 //! What other threads tell the event loop: one channel for all of them, and a descriptor that wakes the loop.
 
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use engine::ConnId;
+use engine::{ConnId, Peer};
 use rustix::event::{EventfdFlags, eventfd};
+
+/// A connection to a primary.
+#[derive(Debug)]
+pub struct Link {
+    pub fd: OwnedFd,
+    pub peer: Peer,
+    /// By which the relay of TLS knows it; none if it is plain.
+    pub relayed: Option<u64>,
+}
 
 /// Something has happened on another thread.
 #[derive(Debug)]
@@ -16,7 +24,7 @@ pub enum Report {
     /// The attempt with this number has reached the primary, or not.
     Connected {
         attempt: u64,
-        result: Result<TcpStream, String>,
+        result: Result<Link, String>,
     },
     /// Encoded bytes of the snapshot with this number.
     SnapshotChunk {

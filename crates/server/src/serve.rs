@@ -15,6 +15,7 @@ use crate::event_loop::{EventLoop, Parts, Title};
 use crate::listener::strerror;
 use crate::logger::{LOG, Level};
 use crate::reclaim::Reclaimer;
+use crate::tls::Tls;
 use crate::{affinity, allocator, crash, daemon, listener, log_notice, log_warning, process_title, report};
 
 /// Runs the program that the command line asks for; its exit code. The program's name comes first.
@@ -134,6 +135,9 @@ fn start(
     }
     config.maxclients = limit.maxclients as i64;
     let signals = daemon::Signals::install().map_err(failed("signals"))?;
+    let tls = Tls::default();
+    tls.configure(&config)
+        .map_err(|line| vec![line, "Failed to configure TLS. Check logs for more info.".to_owned()])?;
     let listeners = accept::listen(&config).map_err(|error| error.lines)?;
     let pid_file = pid_file(&config);
     if let Some(warning) = listener::backlog_warning(config.tcp_backlog as i32) {
@@ -141,13 +145,13 @@ fn start(
     }
     banner(&config);
     log_warning!("Server initialized");
-    let event_loop = build(config, arguments, program, signals, listeners)?;
+    let event_loop = build(config, arguments, program, signals, listeners, tls)?;
     Ok((event_loop, pid_file))
 }
 
 /// The logo, or one line in its place where nobody looks. Scripts that start a server wait for its `PID: `.
 fn banner(config: &Config) {
-    let (port, pid) = (config.port, std::process::id());
+    let (port, pid) = (config.main_port(), std::process::id());
     let watched = !config.syslog_enabled && config.logfile.is_empty() && std::io::stdout().is_terminal();
     if !config.always_show_logo && !watched {
         log_notice!("Running mode=standalone, port={port}.");
@@ -167,6 +171,7 @@ fn build(
     program: &str,
     signals: daemon::Signals,
     listeners: Vec<Listener>,
+    tls: Tls,
 ) -> Result<EventLoop, Vec<String>> {
     let (bio_cpulist, server_cpulist) = (config.bio_cpulist.clone(), config.server_cpulist.clone());
     let place = config.set_proc_title.then(|| {
@@ -177,13 +182,13 @@ fn build(
     let title = Title { program: program.to_owned(), place: place.and_then(Result::ok) };
     let dump = Path::new(&config.dir).join(&config.dbfilename);
     let listeners = Listeners::new(listeners);
-    let env = ProcessEnv::new(listeners.clone()).map_err(failed("random numbers"))?;
+    let env = ProcessEnv::new(listeners.clone(), tls.clone()).map_err(failed("random numbers"))?;
     let mut node = Node::new(config, Box::new(env));
     node.core.config_file = arguments.sources.file.clone();
     let (reporter, inbox) = report::reports().map_err(failed("the event loop"))?;
     let mut event_loop = affinity::bound_to(&bio_cpulist, || {
         node.store.reclaim = Box::new(Reclaimer::start().map_err(failed("the freeing thread"))?);
-        EventLoop::new(Parts { node, listeners, signals, reporter, inbox, title })
+        EventLoop::new(Parts { node, listeners, tls, signals, reporter, inbox, title })
             .map_err(failed("the event loop"))
     })?;
     affinity::bind_thread(&server_cpulist);

@@ -153,7 +153,7 @@ fn set(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.core.warning(format!(
             "Failed applying new configuration. Possibly related to new {name} setting. Restoring previous settings."
         ));
-        return Err(failed(name, reason));
+        return Err(failed(name, &reason));
     }
     params::apply(ctx.store, ctx.core);
     let (config, mut old) = (&mut ctx.core.config, old);
@@ -244,35 +244,42 @@ fn set_one(ctx: &mut Ctx<'_>, param: &Param, value: &[u8]) -> Result<(), String>
     Ok(())
 }
 
-/// A setting that the operating system has to agree to.
-#[derive(Clone, Copy, PartialEq)]
+/// A setting that the surroundings have to agree to. In the order in which they are told: certificates are read last, since
+/// what was read before may not be there any more to go back to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Addresses,
     OomScore,
+    Tls,
 }
 
 impl Told {
-    fn of(param: &Param) -> Option<Told> {
+    fn of(param: &Param) -> &'static [Told] {
         match param.name {
-            "port" | "bind" => Some(Told::Addresses),
-            "oom-score-adj" | "oom-score-adj-values" => Some(Told::OomScore),
-            _ => None,
+            "port" | "bind" => &[Told::Addresses],
+            "oom-score-adj" | "oom-score-adj-values" => &[Told::OomScore],
+            "tls-port" => &[Told::Tls, Told::Addresses],
+            name if name.starts_with("tls-") => &[Told::Tls],
+            _ => &[],
         }
     }
 
     /// Makes it so, if the two differ in it; it was `name` that changed it.
-    fn tell(self, core: &mut Core, old: &Config, name: &str) -> Result<(), &'static str> {
+    fn tell(self, core: &mut Core, old: &Config, name: &str) -> Result<(), String> {
         match self {
-            Told::Addresses if core.config.port == old.port && core.config.bind == old.bind => Ok(()),
             Told::Addresses => {
-                core.env.listen(old, &core.config).map_err(|why| {
+                let addresses = |config: &Config| (config.port, config.tls.port, config.bind.clone());
+                if addresses(&core.config) == addresses(old) {
+                    return Ok(());
+                }
+                let listened = core.env.listen(old, &core.config);
+                // The sockets are others now, also after a refusal, and where an earlier state is gone back to.
+                core.actions.push(Action::ConfigChanged { name: "port" });
+                listened.map_err(|why| {
                     core.warning(why);
-                    // The old sockets may be others now.
-                    core.actions.push(Action::ConfigChanged { name: "port" });
-                    if name == "port" {
-                        "Unable to listen on this port. Check server logs."
-                    } else {
-                        "Failed to bind to specified addresses."
+                    match name {
+                        "bind" => "Failed to bind to specified addresses.".to_owned(),
+                        _ => "Unable to listen on this port. Check server logs.".to_owned(),
                     }
                 })
             }
@@ -281,30 +288,43 @@ impl Told {
                 if told(&core.config) == told(old) || core.adjust_oom_score() {
                     return Ok(());
                 }
-                Err("Failed to set current oom_score_adj. Check server logs.")
+                Err("Failed to set current oom_score_adj. Check server logs.".to_owned())
             }
+            // Also where nothing differs: the files may be new under their old names.
+            Told::Tls => core.env.configure_tls(&core.config).map_err(|why| {
+                let text = format!("Unable to update TLS configuration: {why}");
+                core.warning(why);
+                text
+            }),
         }
     }
 }
 
-/// Tells the operating system what is set, in order. The error is which parameter was refused, and why; then all is as
+/// Tells the surroundings what is set, in order. The error is which parameter was refused, and why; then all is as
 /// before.
 fn tell_the_system(
     core: &mut Core,
     pairs: &[(&'static Param, &[u8])],
     old: &Config,
-) -> Result<(), (&'static str, &'static str)> {
-    let mut done: Vec<Told> = Vec::new();
+) -> Result<(), (&'static str, String)> {
+    let mut to_tell: Vec<(Told, &'static str)> = Vec::new();
     for (param, _) in pairs {
-        let Some(told) = Told::of(param).filter(|told| !done.contains(told)) else { continue };
-        done.push(told);
-        if let Err(reason) = told.tell(core, old, param.name) {
+        for told in Told::of(param) {
+            if !to_tell.iter().any(|(other, _)| other == told) {
+                to_tell.push((*told, param.name));
+            }
+        }
+    }
+    to_tell.sort_by_key(|(told, _)| *told);
+    for (at, (told, name)) in to_tell.iter().enumerate() {
+        if let Err(reason) = told.tell(core, old, name) {
             let new = std::mem::replace(&mut core.config, old.clone());
             // What was refused may have been done in part; that it cannot be undone is logged.
-            for told in done.into_iter().filter(|other| *other == Told::OomScore || *other != told) {
-                let _ = told.tell(core, &new, param.name);
+            let done = &to_tell[..at + usize::from(*told == Told::OomScore)];
+            for (told, name) in done {
+                let _ = told.tell(core, &new, name);
             }
-            return Err((param.name, reason));
+            return Err((name, reason));
         }
     }
     Ok(())
@@ -390,6 +410,22 @@ mod tests {
         );
         assert_eq!(h.node.core.config.maxclients, 10_000);
         assert!(h.node.take_actions().iter().all(|action| !matches!(action, Action::ConfigChanged { .. })));
+    }
+
+    #[test]
+    fn certificates_are_read_last_and_ports_given_back() {
+        let mut h = Harness::new();
+        assert_eq!(h.run("CONFIG SET tls-cert-file bad tls-key-file bad"), r"+OK\r\n", "nobody needs them");
+        assert_eq!(
+            h.run("CONFIG SET tls-port 7 port 8"),
+            r"-ERR CONFIG SET failed (possibly related to argument \'tls-port\') - Unable to update TLS configuration: Failed to load certificate: bad: No such file or directory\r\n"
+        );
+        assert_eq!((h.node.core.config.port, h.node.core.config.tls.port), (6379, 0));
+        assert_eq!(h.run("CONFIG SET tls-port 7 tls-cert-file good"), r"+OK\r\n");
+        assert!(h.run("CONFIG SET tls-auth-clients no tls-cert-file bad").contains("Unable to update TLS"));
+        assert_eq!(h.run("CONFIG GET tls-auth-clients"), r"*2\r\n$16\r\ntls-auth-clients\r\n$3\r\nyes\r\n");
+        assert_eq!(h.run("CONFIG SET port 0"), r"+OK\r\n");
+        assert!(h.run("INFO server").contains(r"tcp_port:7\r\n"));
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Bed {
     }
 
     /// A directory of its own for a process.
-    pub(super) fn new_dir(&mut self, name: &str) -> PathBuf {
+    pub fn new_dir(&mut self, name: &str) -> PathBuf {
         self.servers += 1;
         let dir = self.dir.path().join(format!("{}-{}", self.servers, name.replace(' ', "-")));
         fs::create_dir(&dir).expect("a directory for the process");
@@ -184,7 +184,7 @@ impl Bed {
     }
 
     /// A port that nobody listens on, below the range from which the kernel takes ports for outgoing connections.
-    pub(super) fn free_port(&mut self) -> u16 {
+    pub fn free_port(&mut self) -> u16 {
         loop {
             let port = self.random.between(12_000, 32_000) as u16;
             if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {

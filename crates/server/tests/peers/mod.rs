@@ -13,12 +13,14 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 pub mod agree;
+pub mod authority;
 pub mod bed;
 pub mod client;
 pub mod dataset;
 pub mod proxy;
 pub mod random;
 pub mod sentinel;
+pub mod tls;
 pub mod writes;
 
 pub use bed::{Bed, Kind, Server};
