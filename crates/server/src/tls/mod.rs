@@ -66,9 +66,11 @@ impl Tls {
             let relay = affinity::bound_to(&config.server_cpulist, Relay::start);
             state.relay = Some(relay.map_err(|error| format!("Can't start TLS: {}", strerror(&error)))?);
         }
-        state.contexts = contexts;
+        let was_on = std::mem::replace(&mut state.contexts, contexts).server.is_some();
         drop(state);
-        self.allow_clients(config.maxclients.max(1) as u64);
+        if !was_on {
+            self.allow_clients(config.maxclients.max(1) as u64);
+        }
         Ok(())
     }
 
