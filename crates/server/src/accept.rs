@@ -16,8 +16,35 @@ use crate::log_warning;
 
 /// A socket that listens.
 pub enum Listener {
-    Tcp { socket: TcpListener, tls: bool },
+    Tcp { socket: TcpListener, port: Port },
     Unix { socket: UnixListener, path: PathBuf },
+}
+
+/// Which of the configured ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    Plain,
+    Tls,
+}
+
+impl Port {
+    const BOTH: [Port; 2] = [Port::Plain, Port::Tls];
+
+    /// 0 is none.
+    fn number(self, config: &Config) -> u16 {
+        match self {
+            Port::Plain => config.port,
+            Port::Tls => config.tls.port,
+        }
+    }
+
+    /// Redis's word for it.
+    fn name(self) -> &'static str {
+        match self {
+            Port::Plain => "tcp",
+            Port::Tls => "tls",
+        }
+    }
 }
 
 /// A connection, non-blocking, and who it is from.
@@ -52,27 +79,36 @@ impl Listeners {
         self.sockets.lock().expect("no thread panics while it holds the listeners")
     }
 
-    /// Listens where `new` says instead of where `old` says, or goes on as before and says why.
+    /// Listens where `new` says instead of where `old` says, or goes on as before and says why. What is the same in both
+    /// is left alone, with the connections that wait there.
     pub fn change(&self, old: &Config, new: &Config) -> Result<(), String> {
         let mut sockets = self.sockets();
-        let is_unix = |listener: &Listener| matches!(listener, Listener::Unix { .. });
-        let is_old = |port: u16| port != 0 && (port == old.port || port == old.tls.port);
-        let in_the_way = is_old(new.port) || is_old(new.tls.port);
-        let mut listened = listen_tcp(new);
+        let changed: Vec<Port> = Port::BOTH
+            .into_iter()
+            .filter(|port| old.bind != new.bind || port.number(old) != port.number(new))
+            .collect();
+        let stays = |listener: &Listener| match listener {
+            Listener::Unix { .. } => true,
+            Listener::Tcp { port, .. } => !changed.contains(port),
+        };
+        let wanted: Vec<u16> = changed.iter().map(|port| port.number(new)).collect();
+        let in_the_way =
+            changed.iter().any(|port| port.number(old) != 0 && wanted.contains(&port.number(old)));
+        let mut listened = listen_tcp(new, &changed);
         if listened.is_err() && in_the_way {
             // An address that was listened on already is free once nobody listens on it.
-            sockets.retain(is_unix);
-            listened = listen_tcp(new);
+            sockets.retain(stays);
+            listened = listen_tcp(new, &changed);
         }
         match listened {
             Ok(tcp) => {
-                sockets.retain(is_unix);
+                sockets.retain(stays);
                 sockets.extend(tcp);
                 Ok(())
             }
             Err(error) => {
                 if in_the_way {
-                    match listen_tcp(old) {
+                    match listen_tcp(old, &changed) {
                         Ok(tcp) => sockets.extend(tcp),
                         Err(error) => log_warning!("{error}"),
                     }
@@ -86,7 +122,7 @@ impl Listeners {
 /// Listens wherever the configuration says.
 pub fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
     let mut listeners = Vec::new();
-    let tcp = listen_tcp(config)?;
+    let tcp = listen_tcp(config, &Port::BOTH)?;
     if !config.unixsocket.is_empty() {
         // The process may change its directory before it removes the socket.
         let path = Path::new(&config.unixsocket);
@@ -101,17 +137,14 @@ pub fn listen(config: &Config) -> Result<Vec<Listener>, ListenError> {
     Ok(listeners)
 }
 
-/// Listens on the ports of the configuration that are not 0.
-fn listen_tcp(config: &Config) -> Result<Vec<Listener>, ListenError> {
+/// Listens on those of the ports that are not 0.
+fn listen_tcp(config: &Config, ports: &[Port]) -> Result<Vec<Listener>, ListenError> {
     let backlog = config.tcp_backlog as i32;
     let words: Vec<Vec<u8>> = config.bind.iter().map(|word| word.clone().into_bytes()).collect();
     let bind = listener::parse_bind(&words).map_err(|reason| ListenError { lines: vec![reason] })?;
     let mut listeners = Vec::new();
-    for (kind, port, tls) in [("tcp", config.port, false), ("tls", config.tls.port, true)] {
-        if port == 0 {
-            continue;
-        }
-        let listening = listener::listen_tcp(kind, port, &bind, backlog)?;
+    for &port in ports.iter().filter(|port| port.number(config) != 0) {
+        let listening = listener::listen_tcp(port.name(), port.number(config), &bind, backlog)?;
         for warning in &listening.warnings {
             log_warning!("{warning}");
         }
@@ -120,7 +153,7 @@ fn listen_tcp(config: &Config) -> Result<Vec<Listener>, ListenError> {
             let mark = |socket| drop(SockRef::from(socket).set_mark(config.socket_mark_id));
             listening.sockets.iter().for_each(mark);
         }
-        listeners.extend(listening.sockets.into_iter().map(|socket| Listener::Tcp { socket, tls }));
+        listeners.extend(listening.sockets.into_iter().map(|socket| Listener::Tcp { socket, port }));
     }
     Ok(listeners)
 }
@@ -135,13 +168,13 @@ impl Listener {
             Err(error) => return Err(Refused::Failed(error.into())),
         };
         match self {
-            Listener::Tcp { tls, .. } => {
+            Listener::Tcp { port, .. } => {
                 let stream = TcpStream::from(fd);
                 let peer = tcp_peer(&stream);
                 let tuned =
                     stream.set_nodelay(true).and_then(|()| listener::set_keepalive(&stream, keepalive));
                 tuned.map_err(|_| Refused::Broken)?;
-                Ok(Some(Accepted { fd: stream.into(), peer, tls: *tls }))
+                Ok(Some(Accepted { fd: stream.into(), peer, tls: *port == Port::Tls }))
             }
             Listener::Unix { path, .. } => {
                 let name = format!("{}:0", path.display());
@@ -182,4 +215,45 @@ pub fn tcp_peer(stream: &TcpStream) -> Peer {
         IpAddr::V6(ip) => ip.is_loopback(),
     });
     Peer { addr: text(peer), laddr: text(stream.local_addr()), unix_socket: false, local }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free_port() -> u16 {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    fn config(port: u16, tls: u16) -> Config {
+        let mut config = Config { port, bind: vec!["127.0.0.1".into()], ..Config::default() };
+        config.tls.port = tls;
+        config
+    }
+
+    #[test]
+    fn a_port_that_stays_keeps_its_connections_and_ports_may_change_places() {
+        let (one, two) = (free_port(), free_port());
+        let before = config(one, 0);
+        let listeners = Listeners::new(listen(&before).unwrap());
+        let _waits = TcpStream::connect(("127.0.0.1", one)).unwrap();
+        let after = config(one, two);
+        listeners.change(&before, &after).unwrap();
+        let accepted = listeners.sockets()[0].accept(0).ok().flatten();
+        assert!(accepted.is_some_and(|accepted| !accepted.tls), "the connection that waited");
+
+        listeners.change(&after, &config(two, one)).unwrap();
+        let _encrypted = TcpStream::connect(("127.0.0.1", one)).unwrap();
+        let tls =
+            |listener: &Listener| listener.accept(0).ok().flatten().is_some_and(|accepted| accepted.tls);
+        assert_eq!(listeners.sockets().iter().filter(|listener| tls(listener)).count(), 1);
+
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let holder = TcpListener::bind(("127.0.0.1", taken)).unwrap();
+        assert!(listeners.change(&config(two, one), &config(one, taken)).is_err());
+        drop(holder);
+        for port in [one, two] {
+            TcpStream::connect(("127.0.0.1", port)).expect("all is as before");
+        }
+    }
 }

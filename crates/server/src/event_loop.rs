@@ -874,14 +874,13 @@ impl EventLoop {
     }
 }
 
-/// Lets `epoll` wait for connections. Those of the sockets that it waits for already stay as they are: only unix sockets
-/// do, and they come first, so their numbers are the same.
+/// Lets `epoll` wait for connections. The sockets that it waits for already may have other numbers now.
 fn register_listeners(epoll: &OwnedFd, listeners: &Listeners) -> io::Result<()> {
     for (index, listener) in listeners.sockets().iter().enumerate() {
         let data = epoll::EventData::new_u64(LISTENER | index as u64);
         match epoll::add(epoll, listener, data, epoll::EventFlags::IN) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
+            Err(Errno::EXIST) => epoll::modify(epoll, listener, data, epoll::EventFlags::IN)?,
+            added => added?,
         }
     }
     Ok(())

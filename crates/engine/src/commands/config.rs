@@ -244,9 +244,8 @@ fn set_one(ctx: &mut Ctx<'_>, param: &Param, value: &[u8]) -> Result<(), String>
     Ok(())
 }
 
-/// A setting that the surroundings have to agree to. In the order in which they are told: certificates are read last, since
-/// what was read before may not be there any more to go back to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A setting that the surroundings have to agree to.
+#[derive(Clone, Copy, PartialEq)]
 enum Told {
     Addresses,
     OomScore,
@@ -300,7 +299,8 @@ impl Told {
     }
 }
 
-/// Tells the surroundings what is set, in order. The error is which parameter was refused, and why; then all is as
+/// Tells the surroundings what is set, in order; certificates are read last, since what was read before may not be there
+/// any more to go back to. The error is which parameter was refused, and why; then all is as
 /// before.
 fn tell_the_system(
     core: &mut Core,
@@ -315,7 +315,7 @@ fn tell_the_system(
             }
         }
     }
-    to_tell.sort_by_key(|(told, _)| *told);
+    to_tell.sort_by_key(|(told, _)| *told == Told::Tls);
     for (at, (told, name)) in to_tell.iter().enumerate() {
         if let Err(reason) = told.tell(core, old, name) {
             let new = std::mem::replace(&mut core.config, old.clone());
