@@ -84,6 +84,13 @@ pub struct Interest {
     pub pair: Option<EventFlags>,
 }
 
+/// Which of the sockets may have something to be read. The others are not asked: it would cost a call of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readable {
+    pub socket: bool,
+    pub pair: bool,
+}
+
 /// Whether a connection goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -147,13 +154,13 @@ impl Connection {
         let _ = self.socket.set_nodelay(false);
     }
 
-    /// Moves what can be moved. `scratch` has [`SCRATCH_BYTES`].
-    pub fn pump(&mut self, now: Instant, scratch: &mut [u8]) -> Fate {
+    /// Moves what can be moved; what is left is announced again. `scratch` has [`SCRATCH_BYTES`].
+    pub fn pump(&mut self, readable: Readable, now: Instant, scratch: &mut [u8]) -> Fate {
         if self.outbound == Outbound::Lingering {
             return self.linger(scratch);
         }
         let was_handshaking = self.session.is_handshaking();
-        if let Err(error) = self.pump_inbound(scratch) {
+        if let Err(error) = self.pump_inbound(readable.socket, scratch) {
             self.tell_failure(&error.to_string());
             // The alert that tells the other side why; it may be gone.
             let _ = self.flush();
@@ -177,7 +184,7 @@ impl Connection {
         } else if was_handshaking {
             self.deadline = self.hung_up.then(|| now + CLOSING_LIMIT);
         }
-        self.pump_outbound(now, scratch)
+        self.pump_outbound(readable.pair, now, scratch)
     }
 
     /// The time of [`Connection::deadline`] has come: it is over.
@@ -227,7 +234,7 @@ impl Connection {
     }
 
     /// From TCP to the pair. The error is one of the protocol.
-    fn pump_inbound(&mut self, scratch: &mut [u8]) -> Result<(), rustls::Error> {
+    fn pump_inbound(&mut self, mut readable: bool, scratch: &mut [u8]) -> Result<(), rustls::Error> {
         let mut budget = BUDGET_BYTES;
         loop {
             if !self.undecrypted.is_empty() {
@@ -242,12 +249,14 @@ impl Connection {
             if let Flow::Waits = self.deliver(&mut budget) {
                 return Ok(());
             }
-            if self.inbound != Inbound::Open || budget == 0 {
+            if self.inbound != Inbound::Open || !readable || budget == 0 {
                 return Ok(());
             }
             match net::recv(&self.socket, &mut *scratch, RecvFlags::empty()) {
                 Ok((0, _)) => (self.inbound, self.socket_ended) = (Inbound::Ended, true),
                 Ok((count, _)) => {
+                    // There is hardly more behind less than there was room for.
+                    readable = count == scratch.len();
                     let used = self.take_in(&scratch[..count], &mut budget)?;
                     self.undecrypted = scratch[used..count].to_vec();
                     if used < count {
@@ -325,7 +334,7 @@ impl Connection {
     }
 
     /// From the pair to TCP.
-    fn pump_outbound(&mut self, now: Instant, scratch: &mut [u8]) -> Fate {
+    fn pump_outbound(&mut self, mut readable: bool, now: Instant, scratch: &mut [u8]) -> Fate {
         let mut budget = BUDGET_BYTES;
         loop {
             if self.outbound != Outbound::Broken {
@@ -353,7 +362,7 @@ impl Connection {
                 self.deadline = Some(now + LINGER_LIMIT);
                 return self.linger(scratch);
             }
-            if self.session.is_handshaking() || budget == 0 {
+            if self.session.is_handshaking() || !readable || budget == 0 {
                 return Fate::Lives;
             }
             match net::recv(&self.pair, &mut *scratch, RecvFlags::empty()) {
@@ -369,6 +378,7 @@ impl Connection {
                     self.session.send_close_notify();
                 }
                 Ok((count, _)) => {
+                    readable = count == scratch.len();
                     budget = budget.saturating_sub(count);
                     if self.outbound == Outbound::Open {
                         let written = self.session.writer().write_all(&scratch[..count]);

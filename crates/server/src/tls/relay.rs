@@ -20,7 +20,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustls::Connection as Session;
 
 use super::PlainEnd;
-use super::connection::{Connection, Fate, Interest, SCRATCH_BYTES};
+use super::connection::{Connection, Fate, Interest, Readable, SCRATCH_BYTES};
 use crate::log_warning;
 
 /// How long the end of the process is put off for bytes that clients and replicas have not taken.
@@ -137,9 +137,11 @@ impl Turns {
                         }
                     }
                     token => {
-                        let flags = event.flags;
+                        let (flags, of_pair) = (event.flags, token & PAIR != 0);
                         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-                        self.pump(token >> 1, gone && token & PAIR != 0, now);
+                        let comes = gone || flags.contains(EventFlags::IN);
+                        let readable = Readable { socket: comes && !of_pair, pair: comes && of_pair };
+                        self.pump(token >> 1, readable, gone && of_pair, now);
                     }
                 }
             }
@@ -167,7 +169,7 @@ impl Turns {
                     let interest = Interest { socket: None, pair: None };
                     self.connections.insert(number, Relayed { connection, interest, deadline: None });
                     // Bytes may have come already.
-                    self.pump(number, false, now);
+                    self.pump(number, Readable { socket: true, pair: true }, false, now);
                 }
                 Ok(Order::GatherPackets { number }) => {
                     if let Some(relayed) = self.connections.get(&number) {
@@ -181,12 +183,12 @@ impl Turns {
         }
     }
 
-    fn pump(&mut self, number: u64, pair_hung_up: bool, now: Instant) {
+    fn pump(&mut self, number: u64, readable: Readable, pair_hung_up: bool, now: Instant) {
         let Some(relayed) = self.connections.get_mut(&number) else { return };
         if pair_hung_up {
             relayed.connection.pair_hung_up(now);
         }
-        let fate = relayed.connection.pump(now, &mut self.scratch);
+        let fate = relayed.connection.pump(readable, now, &mut self.scratch);
         if fate == Fate::Over {
             return self.remove(number);
         }
