@@ -235,6 +235,23 @@ fn plain_bytes_and_too_many_clients_are_turned_away() {
 }
 
 #[test]
+fn a_handshake_that_does_not_go_on_ends() {
+    let Some((_bed, _trust, server, port)) = server(&[]) else { return };
+    let mut silent = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // The beginning of a record that does not come.
+    silent.write_all(&[22, 3, 1, 0]).unwrap();
+    let own = format!("addr={} laddr=127.0.0.1:{port} ", silent.local_addr().unwrap());
+    assert!(server.ok("CLIENT LIST").text().contains(&own), "it counts from its acceptance on");
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+    assert!(server.log().contains("the TLS handshake took too long"), "{}", server.log());
+    let since = Instant::now();
+    while server.ok("CLIENT LIST").text().contains(&own) {
+        assert!(since.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
 fn settings_change_while_it_runs_all_or_none() {
     let Some((mut bed, trust, server, port)) = server(&[]) else { return };
     let mut before = trust.client(port);

@@ -219,7 +219,7 @@ impl Connection {
         Interest {
             // A hang-up is announced even to those who want nothing, again and again.
             socket: (!socket.is_empty()).then_some(socket),
-            pair: (!over && !(self.hung_up && pair.is_empty())).then_some(pair),
+            pair: (!over && (!self.hung_up || !pair.is_empty())).then_some(pair),
         }
     }
 

@@ -295,3 +295,19 @@ fn protocols_ciphers_and_sessions_are_as_set() {
     assert!(context.ignore_client_order && !context.session_storage.can_cache());
     assert_eq!(context.send_tls13_tickets, 0);
 }
+
+#[test]
+fn options_of_tcp_reach_the_socket() {
+    let bed = Bed::new();
+    let _client = TcpStream::connect(bed.listener.local_addr().unwrap()).unwrap();
+    let (socket, _) = bed.listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let seen = socket.try_clone().unwrap();
+    let plain = bed.tls.accept(socket, "test").unwrap();
+    bed.tls.gather_packets(plain.number);
+    let since = Instant::now();
+    while seen.nodelay().unwrap() {
+        assert!(since.elapsed() < Duration::from_secs(10));
+    }
+}
