@@ -29,7 +29,8 @@ impl Node {
     pub(crate) fn trim_log(&mut self) {
         let needed = oldest_pinned(self.core.replica_links());
         self.core.repl.log.trim(needed);
-        if self.core.repl.log.disk_state() == DiskState::Behind && self.core.repl.disk_trouble.retry.is_none() {
+        if self.core.repl.log.disk_state() == DiskState::Behind && self.core.repl.disk_trouble.retry.is_none()
+        {
             self.core.log_disk_fails("it is too slow");
         }
         if self.core.repl.log.disk_bytes() > 0 {
@@ -90,7 +91,8 @@ impl Core {
     }
 
     fn log_disk_works(&mut self) {
-        if self.repl.log.disk_state() == DiskState::Works && std::mem::take(&mut self.repl.disk_trouble.told) {
+        if self.repl.log.disk_state() == DiskState::Works && std::mem::take(&mut self.repl.disk_trouble.told)
+        {
             self.notice("The replication log is kept on the disk again.");
         }
     }
@@ -222,7 +224,11 @@ mod tests {
             said.extend(write(&mut h, &mut disk, 100));
             said.extend(second(&mut h, &mut disk));
         }
-        assert_eq!(said.iter().filter(|line| line.contains("is kept on the disk again")).count(), 1, "{said:?}");
+        assert_eq!(
+            said.iter().filter(|line| line.contains("is kept on the disk again")).count(),
+            1,
+            "{said:?}"
+        );
         assert_eq!(info(&mut h, "repl_backlog_disk_status"), "ok");
     }
 
@@ -311,8 +317,17 @@ mod tests {
         assert!(!loses_link("repl-backlog-disk-size 200mb", 70));
         assert!(!loses_link("repl-backlog-size 100mb", 70));
         // Chosen limits hold wherever the log is, the hard one as with Redis not below the backlog in memory.
-        assert!(loses_link("repl-backlog-disk-size 200mb;client-output-buffer-limit \"replica 10mb 0 0\"", 12));
-        assert!(!loses_link("repl-backlog-disk-size 200mb;client-output-buffer-limit \"replica 10mb 0 0\"", 8));
-        assert!(loses_link("repl-backlog-disk-size 200mb;client-output-buffer-limit \"replica 0 5mb 10\"", 8));
+        assert!(loses_link(
+            "repl-backlog-disk-size 200mb;client-output-buffer-limit \"replica 10mb 0 0\"",
+            12
+        ));
+        assert!(!loses_link(
+            "repl-backlog-disk-size 200mb;client-output-buffer-limit \"replica 10mb 0 0\"",
+            8
+        ));
+        assert!(loses_link(
+            "repl-backlog-disk-size 200mb;client-output-buffer-limit \"replica 0 5mb 10\"",
+            8
+        ));
     }
 }

@@ -845,7 +845,11 @@ mod tests {
         assert_eq!(read, bytes[500_000..]);
         assert!(most > memory + 300_000, "it reads ahead: {most}");
         file.work_all(&mut log, &[]);
-        assert!(log.memory(true).total <= memory, "what was read ahead is let go of: {}", log.memory(true).total);
+        assert!(
+            log.memory(true).total <= memory,
+            "what was read ahead is let go of: {}",
+            log.memory(true).total
+        );
         log.set_disk(0);
         (0..10).for_each(|_| file.work_all(&mut log, &[]));
         assert!(log.window().expect("active").len < 3 * BLOCK_BYTES_MIN as u64);

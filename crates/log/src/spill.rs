@@ -357,7 +357,10 @@ mod tests {
         let mut spill = Spill::default();
         spill.clear(100);
         assert!(push(&mut spill, 7, 10, u64::MAX));
-        assert_eq!((spill.chunk(0), spill.memory_bytes(), spill.writing_bytes()), (Some(&[7; 10][..]), 10, 10));
+        assert_eq!(
+            (spill.chunk(0), spill.memory_bytes(), spill.writing_bytes()),
+            (Some(&[7; 10][..]), 10, 10)
+        );
         assert_eq!((spill.find(99), spill.find(109), spill.find(110)), (None, Some((0, 9)), None));
         spill.keep_near(&mut []);
         assert!(spill.chunk(0).is_some(), "it is not in the file yet");
@@ -366,7 +369,10 @@ mod tests {
         assert!(spill.chunk(0).is_some(), "somebody reads it");
         let let_go = spill.keep_near(&mut []).expect("it is in the file");
         assert_eq!((let_go.len(), spill.chunk(0), spill.memory_bytes()), (10, None, 0));
-        assert!(matches!(spill.take_requests().next(), Some(SpillRequest::Write { number: 0, offset: 0, .. })));
+        assert!(matches!(
+            spill.take_requests().next(),
+            Some(SpillRequest::Write { number: 0, offset: 0, .. })
+        ));
         spill.read_ahead(0);
         spill.read_ahead(0);
         assert_eq!(reads(&mut spill), [(0, 0, 10)], "it is asked for once");

@@ -326,7 +326,13 @@ fn run_spill(file: SpillFile, requests: &Receiver<(SpillRequest, PathBuf)>, repo
     }
 }
 
-fn write_part(open: &mut Option<File>, file: SpillFile, dir: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+fn write_part(
+    open: &mut Option<File>,
+    file: SpillFile,
+    dir: &Path,
+    offset: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
     let open = match open {
         Some(open) => open,
         None => {
@@ -505,7 +511,9 @@ mod tests {
         };
         let read = |offset, length| {
             spill.carry_out(SpillRequest::Read { number: 9, offset, length }, dir.path());
-            let Report::SpillRead { number: 9, result, .. } = next(&inbox) else { panic!("no answer to a read") };
+            let Report::SpillRead { number: 9, result, .. } = next(&inbox) else {
+                panic!("no answer to a read")
+            };
             result
         };
         assert!(read(0, 1).is_err());

@@ -61,13 +61,15 @@ impl SpillDisk {
                 let count = if fails { random.index(bytes.len()) } else { bytes.len() };
                 data[from..to].fill(b'#');
                 data[from..from + count].copy_from_slice(&bytes[..count]);
-                let result = if fails { Err("no space left on the simulated device".to_owned()) } else { Ok(()) };
+                let result =
+                    if fails { Err("no space left on the simulated device".to_owned()) } else { Ok(()) };
                 Answer::Written(file, number, result)
             }
             SpillRequest::Read { number, offset, length } => {
                 let data = &self.files[&file][offset as usize..(offset + length) as usize];
                 let fails = random.percent(ailment.failing_reads);
-                let result = if fails { Err("simulated input/output error".to_owned()) } else { Ok(data.to_vec()) };
+                let result =
+                    if fails { Err("simulated input/output error".to_owned()) } else { Ok(data.to_vec()) };
                 Answer::Read(file, number, result)
             }
             SpillRequest::Drop => {
