@@ -42,8 +42,8 @@ pub const TIME_MEMORY_MAX: u64 = 256 << 20;
 /// Bytes that are handed to the disk and not written.
 const WRITING_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes beyond the backlog that wait for the disk: then it is too slow.
-const BEHIND_BYTES_MAX: u64 = 64 << 20;
+/// Bytes beyond the backlog that wait for the disk: then it is too slow. A burst is to find room.
+const BEHIND_BYTES_MAX: u64 = 128 << 20;
 
 const BLOCK_BYTES_MIN: usize = 16 * 1024;
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
@@ -915,7 +915,7 @@ mod tests {
         let mut log = active(BACKLOG_BYTES_MIN);
         log.set_disk(1 << 40);
         let mut most = 0;
-        for _ in 0..2_000 {
+        for _ in 0..2_500 {
             log.append(&[b'x'; 64 * 1024]);
             log.trim(None);
             most = most.max(log.memory(false).total as u64);

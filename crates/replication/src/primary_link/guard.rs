@@ -198,7 +198,11 @@ mod tests {
             assert!(!account.endangers(Trust::Followed, related, 100, None), "the history is the same");
             let knows = |offset| Account { second: Some(Position::new(id(2), offset)), ..account.clone() };
             assert!(!endangers(&knows(1000), Trust::Followed), "the history goes on there");
-            assert_eq!(endangers(&knows(999), Trust::Followed), followed, "an older file of it was loaded there");
+            assert_eq!(
+                endangers(&knows(999), Trust::Followed),
+                followed,
+                "an older file of it was loaded there"
+            );
             let replica = Account { is_replica: true, ..account };
             assert!(!endangers(&replica, Trust::Followed), "it decides for those below it");
         }
