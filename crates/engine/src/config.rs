@@ -19,6 +19,12 @@ pub struct OutputLimit {
     pub soft_seconds: u64,
 }
 
+impl OutputLimit {
+    /// Redis's default for replicas.
+    pub const REPLICA: OutputLimit =
+        OutputLimit { hard_bytes: 256 << 20, soft_bytes: 64 << 20, soft_seconds: 60 };
+}
+
 /// One `save <seconds> <changes>` point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SavePoint {
@@ -131,6 +137,10 @@ pub struct Config {
     pub repl_timeout_s: i64,
     pub repl_disable_tcp_nodelay: bool,
     pub repl_backlog_size: i64,
+    /// `repl-backlog-seconds`; 0 asks for no time.
+    pub repl_backlog_seconds: i64,
+    /// `repl-backlog-disk-size`; 0 is no disk.
+    pub repl_backlog_disk_size: i64,
     pub repl_backlog_ttl_s: i64,
     pub replica_priority: i64,
     pub replica_announced: bool,
@@ -212,11 +222,7 @@ impl Default for Config {
             lfu_decay_time_min: 1,
             client_query_buffer_limit: 1 << 30,
             output_limit_normal: OutputLimit::default(),
-            output_limit_replica: OutputLimit {
-                hard_bytes: 256 << 20,
-                soft_bytes: 64 << 20,
-                soft_seconds: 60,
-            },
+            output_limit_replica: OutputLimit::REPLICA,
             output_limit_pubsub: OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 },
             daemonize: false,
             always_show_logo: false,
@@ -260,6 +266,8 @@ impl Default for Config {
             repl_timeout_s: 60,
             repl_disable_tcp_nodelay: false,
             repl_backlog_size: 1 << 20,
+            repl_backlog_seconds: 0,
+            repl_backlog_disk_size: 0,
             repl_backlog_ttl_s: 3600,
             replica_priority: 100,
             replica_announced: true,

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use log::DiskState;
 use replication::{FullSyncs, Millis};
 
 use crate::commands::registry;
@@ -427,6 +428,15 @@ fn how_far_behind(s: &Subject<'_>, page: &mut Page) {
     let (first, end) = (repl.log.start(), repl.log.end());
     let window = if end < first { None } else { repl.marks.lag(s.now, first - 1, end) };
     page.field("repl_backlog_seconds", window.map_or(-1, |window| window.secs() as i64));
+    page.field("repl_backlog_disk_size", core.config.repl_backlog_disk_size);
+    page.field("repl_backlog_disk_histlen", repl.log.disk_bytes());
+    let disk = match repl.log.disk_state() {
+        _ if core.config.repl_backlog_disk_size == 0 => "off",
+        DiskState::Works => "ok",
+        DiskState::Failed => "failed",
+        DiskState::Behind => "too-slow",
+    };
+    page.field("repl_backlog_disk_status", disk);
     page.field("repl_log_bytes_per_sec", repl.marks.bytes_per_second(s.now));
     let or_unknown = |span: Option<Millis>| span.map_or(-1, |span| span.0 as i64);
     let shown = core.replica_links().filter(|link| link.info_state().is_some());
@@ -798,6 +808,9 @@ mod tests {
             repl_backlog_first_byte_offset
             repl_backlog_histlen
             repl_backlog_seconds
+            repl_backlog_disk_size
+            repl_backlog_disk_histlen
+            repl_backlog_disk_status
             repl_log_bytes_per_sec
             repl_full_syncs_served
             repl_full_syncs_received

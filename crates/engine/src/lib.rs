@@ -18,6 +18,7 @@ pub mod info;
 pub mod key_waits;
 pub mod latency;
 pub mod load;
+pub mod log_disk;
 pub mod migrate;
 pub mod node;
 pub mod notify;
@@ -45,7 +46,7 @@ pub mod turn;
 pub(crate) mod value_builder;
 pub mod watch;
 
-pub use action::{Action, ConnId};
+pub use action::{Action, ConnId, SpillFile};
 pub use config::Config;
 pub use node::Node;
 pub use session::Peer;

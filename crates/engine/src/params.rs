@@ -892,6 +892,10 @@ pub static PARAMS: &[Param] = &[
     field("repl-timeout", Kind::Int(1, INT_MAX), |c| Slot::Number(&mut c.repl_timeout_s)),
     flag("repl-disable-tcp-nodelay", |c| Slot::Flag(&mut c.repl_disable_tcp_nodelay)),
     field("repl-backlog-size", Kind::Memory(1, LONG_MAX), |c| Slot::Number(&mut c.repl_backlog_size)),
+    field("repl-backlog-seconds", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.repl_backlog_seconds)),
+    field("repl-backlog-disk-size", Kind::Memory(0, LONG_MAX), |c| {
+        Slot::Number(&mut c.repl_backlog_disk_size)
+    }),
     field("repl-backlog-ttl", Kind::Int(0, LONG_MAX), |c| Slot::Number(&mut c.repl_backlog_ttl_s)),
     field("replica-priority", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.replica_priority))
         .or("slave-priority"),

@@ -7,6 +7,7 @@ use replication::{Failover, FullSyncs, History, Millis, PrimaryCron, WaitQueue, 
 use crate::action::ConnId;
 use crate::core::Core;
 use crate::following::Following;
+use crate::log_disk::DiskTrouble;
 use crate::payload::Payload;
 use crate::session::SessionId;
 
@@ -49,6 +50,7 @@ pub struct Replication {
     /// A replica that may not know expiries of hash fields has come since this history began: units are written to the
     /// log so that it loses nothing but those.
     pub may_have_old_readers: bool,
+    pub disk_trouble: DiskTrouble,
     /// The end of the log when replicas were last put on the list of those to send to.
     pub announced_end: u64,
 }
@@ -76,6 +78,7 @@ impl Replication {
             restored: None,
             selected: NO_DB,
             may_have_old_readers: false,
+            disk_trouble: DiskTrouble::default(),
             announced_end: 0,
         }
     }
@@ -161,6 +164,13 @@ impl Replication {
         if self.log.is_active() {
             self.marks.note(now, self.log.start(), self.log.end());
         }
+    }
+
+    /// Says how far back the log is to reach to have `seconds` of time (`repl-backlog-seconds`); 0 asks for none.
+    pub fn reach_back(&mut self, now: Millis, seconds: u64) {
+        let span = Millis::from_secs(seconds);
+        let before = (seconds > 0).then(|| self.marks.written_by(Millis(now.0.saturating_sub(span.0))));
+        self.log.reach_back_to(before.map(|end| end.map_or(0, |end| end + 1)));
     }
 
     // ---- histories ----

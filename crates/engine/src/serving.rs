@@ -5,20 +5,19 @@
 //! from all; nothing of the snapshot or the log is ever copied for a replica.
 
 use std::io::IoSlice;
-use std::ops::Range;
 use std::path::PathBuf;
 
 use command::CommandError;
 use rdb::{Dialect, Target};
 use replication::heartbeat;
-use replication::primary::{count_acked, count_good, heartbeat_period, oldest_pinned, plan_snapshot};
+use replication::primary::{count_acked, count_good, heartbeat_period, plan_snapshot};
 use replication::replica_link::{
     GETACK, PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext,
     SyncCount, SyncRequest,
 };
 use replication::{Millis, PrimaryAction, PrimaryConfig};
 
-use crate::action::{Action, ConnId};
+use crate::action::{Action, ConnId, SpillFile};
 use crate::core::Core;
 use crate::ctx::Ctx;
 use crate::node::Node;
@@ -66,7 +65,11 @@ impl Node {
             return bytes;
         }
         if let Some(cursor) = replica.link.cursor() {
-            let log = self.core.repl.log.read(cursor).expect("the log covers every online replica");
+            let log = match self.core.repl.log.read(cursor) {
+                // What it needs could not be read from the disk.
+                None if conn.session.closing == Closing::Now => return bytes,
+                log => log.expect("the log covers every online replica"),
+            };
             for chunk in log {
                 if !push(chunk) {
                     break;
@@ -103,8 +106,10 @@ impl Node {
             if count > 0 {
                 self.replica_step(id, ReplicaInput::SendProgressed);
             }
-            self.payload_passed(before..at.0);
-            self.release_payload();
+            if at.0 != before {
+                self.attend_payload();
+                self.release_payload();
+            }
             if self.core.repl.payload.ended && at.0 == self.core.repl.payload.next() {
                 self.payload_sent(id);
             }
@@ -178,7 +183,7 @@ impl Node {
         let position = self.core.repl.position();
         if plan.to_sockets {
             let mark = *self.core.random_replid().as_bytes();
-            self.core.repl.payload.begin(mark, &mut self.core.actions);
+            self.core.repl.payload.begin(mark);
             let first = self.core.repl.payload.next();
             for id in served {
                 self.replica_step(id, ReplicaInput::SnapshotStarted(position));
@@ -249,52 +254,48 @@ impl Node {
 
     /// Encoded bytes of the snapshot that is streamed.
     pub fn snapshot_chunk(&mut self, chunk: Vec<u8>) {
-        let Core { repl, actions, .. } = &mut self.core;
-        repl.payload.push(chunk, actions);
-        self.read_payload_ahead();
+        self.core.repl.payload.push(chunk);
+        self.attend_payload();
         self.core.queue_replicas();
     }
 
-    /// What [`Action::ReadSpilled`] asked for.
-    pub fn spilled_read(&mut self, number: u64, result: Result<Vec<u8>, String>) {
-        match result {
-            Ok(bytes) => {
-                self.core.repl.payload.read_back(number, bytes);
-                self.core.queue_replicas();
+    /// The answer to [`SpillRequest::Write`](log::SpillRequest).
+    pub fn spill_written(&mut self, file: SpillFile, number: u64, result: Result<(), String>) {
+        match file {
+            SpillFile::Snapshot => {
+                self.core.repl.payload.written(number, result.is_ok());
+                match result {
+                    Ok(()) => self.attend_payload(),
+                    Err(reason) => self.payload_fails(&reason),
+                }
             }
-            Err(reason) => self.spill_failed(&reason),
+            SpillFile::Log => self.log_written(number, result),
         }
     }
 
+    /// The answer to [`SpillRequest::Read`](log::SpillRequest).
+    pub fn spill_read(&mut self, file: SpillFile, number: u64, result: Result<Vec<u8>, String>) {
+        match (file, result) {
+            (SpillFile::Snapshot, Ok(bytes)) => self.core.repl.payload.read_back(number, bytes),
+            (SpillFile::Snapshot, Err(reason)) => self.payload_fails(&reason),
+            (SpillFile::Log, result) => self.log_read(number, result),
+        }
+        self.core.queue_replicas();
+    }
+
     /// The temporary file of the streamed snapshot cannot be written or read: its replicas have to ask again.
-    pub fn spill_failed(&mut self, reason: &str) {
+    fn payload_fails(&mut self, reason: &str) {
         self.core.warning(format!("Error in the temporary file of the snapshot for replicas: {reason}"));
         for id in self.involved_in_sync(&Purpose::SyncStream) {
             self.replica_step(id, ReplicaInput::SnapshotFailed);
         }
     }
 
-    /// Where the replicas are that are sent the streamed snapshot.
-    fn payload_cursors(&self) -> Vec<u64> {
+    /// Has the file read ahead of the replicas that are sent the streamed snapshot.
+    fn attend_payload(&mut self) {
         let at = |id: &ConnId| Some(self.core.replica(*id)?.payload_at?.0);
-        self.core.repl.replicas.iter().filter_map(at).collect()
-    }
-
-    fn payload_passed(&mut self, chunks: Range<u64>) {
-        if chunks.is_empty() {
-            return;
-        }
-        let cursors = self.payload_cursors();
-        for number in chunks {
-            self.core.repl.payload.passed(number, &cursors);
-        }
-        self.read_payload_ahead();
-    }
-
-    fn read_payload_ahead(&mut self) {
-        for cursor in self.payload_cursors() {
-            self.core.repl.payload.read_ahead(cursor, &mut self.core.actions);
-        }
+        let cursors = self.core.repl.replicas.iter().filter_map(at).collect();
+        self.core.repl.payload.attend(cursors);
     }
 
     /// Bytes of the streamed snapshot that are held in memory.
@@ -392,7 +393,7 @@ impl Node {
         let slowest =
             self.core.repl.replicas.iter().filter_map(|id| self.core.replica(*id)?.payload_at).map(|at| at.0);
         let slowest = slowest.min().unwrap_or_else(|| self.core.repl.payload.next());
-        self.core.repl.payload.release_below(slowest, &mut self.core.actions);
+        self.core.repl.payload.release_below(slowest);
     }
 
     // ---- links ----
@@ -433,6 +434,7 @@ impl Node {
         }
         self.count_good_replicas();
         self.answer_waiting(true);
+        self.core.retry_log_disk(now);
         self.trim_log();
     }
 
@@ -460,11 +462,6 @@ impl Node {
     pub(crate) fn count_good_replicas(&mut self) {
         let max_lag = Millis::from_secs(self.core.config.min_replicas_max_lag_s.max(0) as u64);
         self.core.repl.good_replicas = count_good(self.core.monotonic(), max_lag, self.core.replica_links());
-    }
-
-    pub(crate) fn trim_log(&mut self) {
-        let needed = oldest_pinned(self.core.replica_links());
-        self.core.repl.log.trim(needed);
     }
 
     /// Ends the connections of all replicas: they ask again under the history that is now.
@@ -773,7 +770,7 @@ pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
     if streams && !node.core.streams_snapshot() {
         node.core.warning("Diskless rdb transfer, last replica dropped, killing fork child.");
         node.cancel_snapshot();
-        node.core.repl.payload.begin([0; 40], &mut node.core.actions);
+        node.core.repl.payload.begin([0; 40]);
     }
     // A file that nobody waits for any more is still a save, where saves are wanted.
     let writes =

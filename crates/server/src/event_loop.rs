@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::snapshot::{Plan, Step};
-use engine::{Action, ConnId, Node, Peer, process_title};
+use engine::{Action, ConnId, Node, Peer, SpillFile, process_title};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
@@ -29,7 +29,7 @@ use crate::affinity;
 use crate::connect::Target;
 use crate::crash;
 use crate::daemon::{self, ShutdownSignal, Signals};
-use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
+use crate::files::{LoadReader, PayloadFiles, SpillThread, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
 use crate::migrate::Migrator;
@@ -118,7 +118,8 @@ pub struct EventLoop {
     cancelled: Option<JoinHandle<()>>,
     transfer: TransferFile,
     payloads: PayloadFiles,
-    spill: SpillFile,
+    snapshot_spill: SpillThread,
+    log_spill: SpillThread,
     migrator: Migrator,
     load: Option<Load>,
     loads: u64,
@@ -155,7 +156,8 @@ impl EventLoop {
             signals,
             transfer: TransferFile::start(reporter.clone())?,
             payloads: PayloadFiles::start(reporter.clone())?,
-            spill: SpillFile::start(reporter.clone())?,
+            snapshot_spill: SpillThread::start(SpillFile::Snapshot, reporter.clone())?,
+            log_spill: SpillThread::start(SpillFile::Log, reporter.clone())?,
             migrator: Migrator::new(reporter.clone()),
             reporter,
             inbox,
@@ -479,11 +481,13 @@ impl EventLoop {
             Action::OpenPayload { conn, path } => self.payloads.open(conn, path),
             Action::ReadPayload { conn, offset, length } => self.payloads.read(conn, offset, length),
             Action::ClosePayload { conn } => self.payloads.close(conn),
-            Action::SpillPayload { offset, bytes } => {
-                self.spill.write(Path::new(&self.node.core.config.dir), offset, bytes);
+            Action::Spill { file, request } => {
+                let thread = match file {
+                    SpillFile::Snapshot => &self.snapshot_spill,
+                    SpillFile::Log => &self.log_spill,
+                };
+                thread.carry_out(request, Path::new(&self.node.core.config.dir));
             }
-            Action::ReadSpilled { number, offset, length } => self.spill.read(number, offset, length),
-            Action::DropSpilled => self.spill.drop_file(),
             Action::LoadFile { path } => self.begin_load(&path),
             Action::Migrate(request) => self.migrator.begin(*request),
             Action::Exit { code } => self.exit = Some(code),
@@ -603,10 +607,8 @@ impl EventLoop {
                     self.node.payload_read(conn, result);
                 }
             }
-            // The end of the turn pulls.
-            Report::SpillWritten { bytes } => self.spill.waiting_bytes -= bytes,
-            Report::SpillFailed { reason } => self.node.spill_failed(&reason),
-            Report::SpilledRead { number, result } => self.node.spilled_read(number, result),
+            Report::SpillWritten { file, number, result } => self.node.spill_written(file, number, result),
+            Report::SpillRead { file, number, result } => self.node.spill_read(file, number, result),
             Report::LoadPiece { load: number, result } => {
                 if let Some(load) = self.load.as_mut().filter(|load| load.reader.is_current(number)) {
                     load.pieces.push_back(result);
@@ -676,7 +678,7 @@ impl EventLoop {
     fn can_pull(&self) -> bool {
         let walking = self.node.core.snapshots.running.as_ref().is_some_and(|running| !running.walked);
         walking
-            && self.spill.waiting_bytes < SPILL_WAITING_MAX
+            && self.node.core.repl.payload.writing_bytes() < SPILL_WAITING_MAX
             && self.snapshot.as_ref().is_some_and(Snapshotter::has_room)
     }
 

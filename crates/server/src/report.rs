@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use engine::ConnId;
+use engine::{ConnId, SpillFile};
 use rustix::event::{EventfdFlags, eventfd};
 
 /// Something has happened on another thread.
@@ -43,14 +43,13 @@ pub enum Report {
         opening: u64,
         result: Result<Vec<u8>, String>,
     },
-    /// Bytes of a streamed snapshot were put aside: so many less are waiting.
     SpillWritten {
-        bytes: usize,
+        file: SpillFile,
+        number: u64,
+        result: Result<(), String>,
     },
-    SpillFailed {
-        reason: String,
-    },
-    SpilledRead {
+    SpillRead {
+        file: SpillFile,
         number: u64,
         result: Result<Vec<u8>, String>,
     },

@@ -27,6 +27,7 @@ use crate::disk::Disk;
 use crate::mutation::Mutation;
 use crate::net::{Connection, End};
 use crate::random::Random;
+use crate::spill::{Ailment, SpillDisk};
 use crate::trace;
 use crate::truth::{Seen, Truth};
 
@@ -62,6 +63,10 @@ pub struct Counts {
     pub losses: u64,
     pub guarded: u64,
     pub stream_bytes: u64,
+    /// Blocks of the log that went to a disk and that came back, and what a disk did not do.
+    pub log_blocks: u64,
+    pub log_blocks_read: u64,
+    pub spill_errors: u64,
     /// The mutation has struck.
     pub struck: u64,
 }
@@ -76,7 +81,7 @@ impl Counts {
         }
     }
 
-    pub fn rows(&mut self) -> [(&'static str, &mut u64); 19] {
+    pub fn rows(&mut self) -> [(&'static str, &mut u64); 22] {
         [
             ("commands", &mut self.commands),
             ("full syncs", &mut self.full_syncs),
@@ -96,6 +101,9 @@ impl Counts {
             ("disks lost", &mut self.losses),
             ("primaries without data refused", &mut self.guarded),
             ("bytes of stream", &mut self.stream_bytes),
+            ("blocks of the log on disk", &mut self.log_blocks),
+            ("blocks of the log read", &mut self.log_blocks_read),
+            ("errors of temporary files", &mut self.spill_errors),
             ("strikes of the mutation", &mut self.struck),
         ]
     }
@@ -157,6 +165,8 @@ fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
 /// A machine: its disk outlives the processes that run on it.
 struct Server {
     disk: Arc<Mutex<Disk>>,
+    /// What is wrong with it when temporary files are written and read.
+    ailment: Ailment,
     config: Config,
     skew_ms: i64,
     process: Option<Process>,
@@ -187,8 +197,7 @@ struct Process {
     encoding: Option<Encoding>,
     transfer: Option<PathBuf>,
     payloads: BTreeMap<ConnId, Arc<Vec<u8>>>,
-    /// What the streamed snapshot has put aside for slow replicas.
-    spilled: Vec<u8>,
+    spills: SpillDisk,
     load: Option<Load>,
     connect: Option<Connect>,
     /// Counters at the last look: what a process counted is added up before it ends.
@@ -284,7 +293,7 @@ impl World {
         let clock = Arc::new(AtomicI64::new(0));
         let servers = (0..SERVERS).map(|index| server(index, &mut random)).collect();
         let taste = Taste {
-            long_values: *random.pick(&[0, 5, 25]),
+            long_values: *random.pick(&[0, 5, 25, 80]),
             transactions: *random.pick(&[5, 20, 50]),
             waits: *random.pick(&[3, 10, 30]),
         };
@@ -369,6 +378,7 @@ impl World {
         let mut node = Node::new(config, Box::new(env));
         // Little, so that snapshots often do not fit.
         node.core.repl.payload.memory_max = SPILL_BEYOND_BYTES;
+        node.core.repl.log.hold_near(1);
         // Nothing but what is tiny is copied at once, so that writes come between the parts of values.
         node.core.snapshots.at_once = AtOnce { elements: 1, bytes: 64, nodes: 1 };
         self.boots += 1;
@@ -382,7 +392,7 @@ impl World {
             encoding: None,
             transfer: None,
             payloads: BTreeMap::new(),
-            spilled: Vec::new(),
+            spills: SpillDisk::default(),
             load: None,
             connect: None,
             synced: [0; 3],
@@ -437,6 +447,7 @@ impl World {
             process.node.tick();
             acted = true;
         }
+        acted |= process.spills.answer(&mut process.node, now, self.mutation, &mut self.counts);
         acted |= self.encode(n);
         acted |= self.load(n);
         acted |= self.connect(n);
@@ -617,18 +628,9 @@ impl World {
             Action::ClosePayload { conn } => {
                 process.payloads.remove(&conn);
             }
-            Action::SpillPayload { offset, bytes } => {
-                if offset == 0 {
-                    process.spilled.clear();
-                }
-                assert_eq!(process.spilled.len() as u64, offset, "the file grows at its end");
-                process.spilled.extend_from_slice(&bytes);
+            Action::Spill { file, request } => {
+                process.spills.carry_out(file, request, server.ailment, now, &mut self.random);
             }
-            Action::ReadSpilled { number, offset, length } => {
-                let bytes = process.spilled[offset as usize..(offset + length) as usize].to_vec();
-                process.node.spilled_read(number, Ok(bytes));
-            }
-            Action::DropSpilled => process.spilled.clear(),
             Action::LoadFile { path } => {
                 let data = lock(&server.disk).open(&path).expect("the file was just written");
                 process.load = Some(Load { data, at: 0, at_start: false });
@@ -1225,6 +1227,7 @@ impl World {
         for n in 0..SERVERS {
             let server = &mut self.servers[n];
             server.isolated_until = 0;
+            server.ailment = Ailment::default();
             server.restart_at = server.restart_at.min(self.now);
         }
         let primary = self.primary;
@@ -1406,6 +1409,7 @@ fn server(index: usize, random: &mut Random) -> Server {
         DisklessLoad::FlushBeforeLoad,
         DisklessLoad::Serving,
     ];
+    let disk_size = *random.pick(&[0, 20_000, 100_000, 1 << 20]);
     let config = Config {
         port: PORT,
         protected_mode: false,
@@ -1421,13 +1425,16 @@ fn server(index: usize, random: &mut Random) -> Server {
         repl_diskless_load: *random.pick(&loads),
         repl_ping_replica_period_s: 1,
         repl_timeout_s: random.between(3, 7) as i64,
-        repl_backlog_size: (16 * 1024) << random.below(3),
+        repl_backlog_size: if disk_size > 0 { 16 * 1024 } else { (16 * 1024) << random.below(3) },
+        repl_backlog_disk_size: disk_size,
+        repl_backlog_seconds: *random.pick(&[0, 0, 1, 10]),
         repl_backlog_ttl_s: *random.pick(&[2, 3600]),
         encodings: if index < 2 { small_encodings() } else { EncodingLimits::default() },
         ..Config::default()
     };
     Server {
         disk: Arc::default(),
+        ailment: Ailment::random(random),
         config,
         skew_ms: random.between(0, 6_000) as i64 - 3_000,
         process: None,

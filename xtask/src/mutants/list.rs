@@ -14,6 +14,7 @@ const fn mutant(name: &'static str, file: &'static str, before: &'static str, af
 }
 
 const BLOCKS: &str = "crates/log/src/blocks.rs";
+const SPILL: &str = "crates/log/src/spill.rs";
 const HISTORY: &str = "crates/replication/src/history.rs";
 const PRIMARY: &str = "crates/replication/src/primary.rs";
 const REPLICA_LINK: &str = "crates/replication/src/replica_link/mod.rs";
@@ -36,7 +37,25 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("window-begins-a-byte-early", BLOCKS, "self.first <= next &&", "self.first <= next + 1 &&"),
     mutant("log-reset-a-byte-low", BLOCKS, "self.tail_first = offset + 1;", "self.tail_first = offset;"),
     mutant("rebase-forgets-sealed-blocks", BLOCKS, "block.first += by;", "let _ = block;"),
-    mutant("trim-ignores-readers", BLOCKS, "if needed < after || self.end()", "if self.end()"),
+    mutant("trim-ignores-readers", BLOCKS, "if needed < after || left", "if left"),
+    mutant(
+        "room-on-disk-is-taken-from-readers",
+        BLOCKS,
+        "self.older.first_end().is_some_and(|after| after <= needed)",
+        "self.older.first_end().is_some()",
+    ),
+    mutant(
+        "ring-on-disk-overtakes-itself",
+        SPILL,
+        "(length <= oldest.min(limit)).then_some(0)",
+        "(length <= limit).then_some(0)",
+    ),
+    mutant(
+        "what-could-not-be-written-is-let-go-of",
+        SPILL,
+        "chunk.place = Place::Unwritable;",
+        "chunk.place = Place::File(offset);\n            self.held.insert(number);",
+    ),
     mutant("second-id-a-byte-too-far", HISTORY, "valid_until: end + 1 }", "valid_until: end + 2 }"),
     mutant(
         "second-id-without-end",
