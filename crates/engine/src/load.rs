@@ -15,6 +15,7 @@ use structures::hash::hash;
 use crate::action::Action;
 use crate::config::Config;
 use crate::dispatch;
+use crate::functions::Functions;
 use crate::node::Node;
 use crate::store::Store;
 use crate::value_builder::{Built, ValueBuilder};
@@ -99,7 +100,7 @@ struct State {
     keys_loaded: u64,
     keys_expired: u64,
     empty_skipped: u64,
-    functions_skipped: u64,
+    functions: Functions,
     saved_id: Option<ReplId>,
     saved_offset: Option<u64>,
     saved_db: Option<usize>,
@@ -166,7 +167,7 @@ impl Loading {
                 keys_loaded: 0,
                 keys_expired: 0,
                 empty_skipped: 0,
-                functions_skipped: 0,
+                functions: Functions::default(),
                 saved_id: None,
                 saved_offset: None,
                 saved_db: None,
@@ -231,6 +232,11 @@ impl Loading {
     /// Keys that were left out because their time had run out, with their databases.
     pub fn take_dropped(&mut self) -> Vec<(u32, Box<[u8]>)> {
         std::mem::take(&mut self.state.dropped)
+    }
+
+    /// The function libraries.
+    pub fn take_functions(&mut self) -> Functions {
+        std::mem::take(&mut self.state.functions)
     }
 
     /// What is to be logged.
@@ -363,15 +369,10 @@ impl State {
                 Ok(())
             }
             Event::SlotInfo { .. } => Ok(()),
-            Event::Function(_) => {
-                if self.functions_skipped == 0 {
-                    self.note(
-                        Level::Warning,
-                        "The RDB file contains function libraries; they are left out".to_owned(),
-                    );
-                }
-                self.functions_skipped += 1;
-                Ok(())
+            Event::Function(code) => {
+                let loaded = self.functions.load(code, self.merges).map(drop);
+                loaded
+                    .map_err(|error| Refusal::Internal(format!("Failed loading a function library: {error}")))
             }
             Event::ModuleAux { name, .. } => {
                 let line = format!("The RDB file contains AUX module data, left out: '{}'", name.as_str());
@@ -640,6 +641,7 @@ impl Node {
         self.core.notice(format!("DB loaded from disk: {seconds:.3} seconds"));
         self.core.refresh_state_gates();
         let saved = loading.loaded_position();
+        self.store.functions = loading.take_functions();
         let repl = &mut self.core.repl;
         if let Some((host, port)) = self.core.config.replicaof.clone() {
             if let Some(saved) = saved {
@@ -732,6 +734,7 @@ impl Node {
     pub(crate) fn put_loaded_in_place(&mut self) -> usize {
         let Some(loading) = self.core.loading.take() else { return 0 };
         let stream_db = loading.state.saved_db.unwrap_or(0).min(self.store.databases() - 1);
+        self.store.functions = loading.state.functions;
         if let Target::Fresh(dbs) = loading.state.target {
             let old = self.store.replace_dbs(dbs);
             self.drop_databases(old);
@@ -745,6 +748,7 @@ impl Node {
 
     pub(crate) fn flush_for_load(&mut self) {
         let lazily = self.core.config.replica_lazy_flush;
+        self.store.functions.clear();
         for index in 0..self.store.databases() {
             self.store.flush_db(index, lazily);
         }

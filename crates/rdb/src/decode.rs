@@ -298,6 +298,11 @@ impl Decoder {
         Decoder::starting_with(State::DumpTag, version, DecodeOptions { verify_checksum: false })
     }
 
+    /// For records as they stand in a file behind its header, and nothing else.
+    pub fn for_records(version: Version) -> Decoder {
+        Decoder::starting_with(State::Between, version, DecodeOptions { verify_checksum: false })
+    }
+
     fn starting_with(state: State, version: Version, options: DecodeOptions) -> Decoder {
         let core = Core {
             single: matches!(state, State::DumpTag),

@@ -10,6 +10,7 @@
 //!       └─full resync─▶ WaitSnapshot ─▶ SnapshotRunning ─▶ SendSnapshot ───────────┤
 //!                       (wait_bgsave)    (wait_bgsave)     (send_bulk when sized)  └─ Transmitted
 //!                                                                                     (rdb-only)
+//!       from any but the first: what follows is nothing that the replica knows ──▶ Transmitted
 //! ```
 //!
 //! After a snapshot of unknown size, an online replica is sent nothing until its first ACK: older replicas
@@ -191,7 +192,7 @@ pub enum ReplicaState {
         cursor: u64,
         awaiting_first_ack: bool,
     },
-    /// It wanted a snapshot only, and has it.
+    /// Nothing more is for it: it wanted a snapshot only, and has it, or it is refused.
     Transmitted,
 }
 
@@ -325,6 +326,7 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Send(format!("-ERR {why}\r\n").into_bytes()));
                 out.push(ReplicaAction::Close);
             }
+            ReplicaInput::Unreadable(_) if self.state == ReplicaState::Transmitted => {}
             ReplicaInput::Unreadable(refusal) => {
                 // It still waits for the answer to its request; later there is nothing that it would read.
                 if let ReplicaState::WaitSnapshot { .. } = self.state {
@@ -333,6 +335,7 @@ impl ReplicaLink {
                 }
                 out.push(ReplicaAction::Refused(self.name(), refusal));
                 out.push(ReplicaAction::Close);
+                self.enter(ReplicaState::Transmitted);
             }
             ReplicaInput::SnapshotFailed => {
                 out.push(ReplicaAction::Log(ReplicaEvent::SnapshotFailed));
@@ -619,7 +622,7 @@ fn may_become(from: ReplicaStateName, to: ReplicaStateName) -> bool {
         SnapshotRunning => from == WaitSnapshot,
         SendSnapshot => from == SnapshotRunning,
         Online => matches!(from, Handshake | SendSnapshot),
-        Transmitted => from == SendSnapshot,
+        Transmitted => !matches!(from, Handshake | Transmitted),
     }
 }
 
