@@ -228,6 +228,29 @@ pub fn payload_needs(payload: &[u8]) -> Needs {
     }
 }
 
+/// `HSETEX key KEEPTTL FIELDS n field value …`, as Redis 8.2 propagates every `HINCRBYFLOAT`, of a hash none of whose fields
+/// has an expiry: the same in commands that every server knows, and in exactly `length` bytes, so that all offsets stay
+/// what they are. What is left over is the message of a `PING`.
+pub fn in_old_words(argv: Args<'_>, length: usize) -> Option<Vec<u8>> {
+    let is = |at: usize, word: &[u8]| argv.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+    if !is(0, b"HSETEX") || !is(2, b"KEEPTTL") || !is(3, b"FIELDS") || argv.len() < 7 {
+        return None;
+    }
+    let mut args: Vec<&[u8]> = vec![b"HSET", argv.at(1)];
+    args.extend(argv.iter().skip(5));
+    let mut bytes = Vec::with_capacity(length);
+    resp::encode_command(&mut bytes, args);
+    let left = length.checked_sub(bytes.len())?;
+    // The lengths of the message that may fit; the number of its digits leaves gaps.
+    let message = (1..left).rev().find_map(|message| {
+        let mut ping = Vec::new();
+        resp::encode_command(&mut ping, [b"PING".as_slice(), &vec![b'-'; message]]);
+        (ping.len() == left).then_some(ping)
+    })?;
+    bytes.extend(message);
+    Some(bytes)
+}
+
 impl Core {
     pub(crate) fn reader(&self, link: &replication::ReplicaLink) -> Reader {
         link.reader(self.config.repl_assume_rdb_version as u16)

@@ -5,13 +5,14 @@
 //! Whole commands are executed, then appended to our own log byte for byte as they came, so that replicas of this
 //! node see the same offsets as we do.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
-use keyspace::Db;
+use keyspace::{Db, EntryExt, Key};
 use log::Position;
 use replication::primary_link::{LoadMode, PayloadKind, Resume};
 use replication::{FailoverInput, LinkAction, LinkConfig, LinkInput, Millis, Needs, PrimaryLink};
-use resp::{Batch, Limits, Parser};
+use resp::{Args, Batch, Limits, Parser};
 
 use crate::action::{Action, ConnId};
 use crate::bridge::{self, Foreign};
@@ -49,6 +50,8 @@ pub struct Following {
     stream: Vec<u8>,
     /// What of the commands that were not relayed yet not every server knows.
     foreign: Option<Foreign>,
+    /// Commands of the batch that just ran which are relayed in other words of the same length, by where they lie.
+    reworded: Vec<(Range<usize>, Vec<u8>)>,
     /// How many of those bytes are commands queued in a transaction that has not ended: parsed, but not relayed.
     queued: usize,
     /// Offset up to which the stream was executed and logged. Meaningless until the history is adopted.
@@ -91,6 +94,7 @@ impl Following {
             batch: Batch::new(),
             stream: Vec::new(),
             foreign: None,
+            reworded: Vec::new(),
             queued: 0,
             applied: 0,
             in_step: false,
@@ -503,7 +507,7 @@ impl Node {
     }
 
     fn run_stream_of(&mut self, following: &mut Following) -> Result<(), ()> {
-        let stream = std::mem::take(&mut following.stream);
+        let mut stream = std::mem::take(&mut following.stream);
         // A primary may send values beyond `proto-max-bulk-len`: it has accepted them already.
         let limits = Limits { bulk_len_max: u64::MAX, authenticated: true };
         let (mut parsed, mut relayed, mut result) = (following.queued, 0, Ok(()));
@@ -514,6 +518,9 @@ impl Node {
                 Ok(progress) => {
                     let units = self.run_stream_batch(following, &batch, &stream[parsed..]);
                     following.batch = batch;
+                    for (at, bytes) in following.reworded.drain(..) {
+                        stream[parsed..][at].copy_from_slice(&bytes);
+                    }
                     if self.leaves_stream() {
                         result = Err(());
                         break;
@@ -554,6 +561,16 @@ impl Node {
         result
     }
 
+    /// A command of the stream that is to be relayed in other words. In a transaction it runs later, after what may change
+    /// what it means.
+    #[cold]
+    fn in_old_words(&self, session: &Session, argv: Args<'_>, length: usize) -> Option<Vec<u8>> {
+        let key = Key::new(argv.get(1)?);
+        let entry = self.store.db_at(session.db).peek(key);
+        let is_plain = entry.is_none_or(|entry| entry.as_hash().is_ok_and(|hash| !hash.has_ttl()));
+        if session.multi.is_some() || !is_plain { None } else { bridge::in_old_words(argv, length) }
+    }
+
     /// Whether the stream has a command that is not known here: from then on this is no copy of the primary any more, so
     /// the data set is fetched anew, unless that is not wanted (`propagation-error-behavior`).
     fn leaves_stream(&mut self) -> bool {
@@ -569,7 +586,7 @@ impl Node {
 
     /// Gives where the last command ends after which no transaction is open, if there is one.
     fn run_stream_batch(&mut self, following: &mut Following, batch: &Batch, bytes: &[u8]) -> Option<usize> {
-        let Following { session, foreign, .. } = following;
+        let Following { session, foreign, reworded, .. } = following;
         self.plan(session.db, batch, bytes);
         let mut units = None;
         let mut output = std::mem::take(&mut self.stream_output);
@@ -577,7 +594,11 @@ impl Node {
             let (planned, argv) = (self.planned(index), batch.args(index, bytes));
             let known = planned.command.or_else(|| registry().lookup(argv.at(0)));
             let needs = known.map_or(Needs::NONE, |command| bridge::needs(command, argv));
-            if !needs.is_empty() {
+            let raw = batch.requests()[index].raw();
+            let older = if needs.is_empty() { None } else { self.in_old_words(session, argv, raw.len()) };
+            if let Some(older) = older {
+                reworded.push((raw, older));
+            } else if !needs.is_empty() {
                 let more = Foreign::command(needs, &argv.iter().collect::<Vec<_>>());
                 let before = foreign.take().map_or(Needs::NONE, |before| before.needs);
                 *foreign = Some(Foreign { needs: more.needs.and(before), ..more });

@@ -8,7 +8,7 @@
 
 use keyspace::{Db, EncodingLimits, Entry, EntryExt, Key};
 use log::{Position, ReplId};
-use rdb::{DecodeOptions, Decoder, Event, RdbError, Step};
+use rdb::{DecodeOptions, Decoder, Event, ModuleName, RdbError, Step};
 use replication::Level;
 use structures::hash::hash;
 
@@ -291,6 +291,12 @@ impl Loading {
                     self.state.note(Level::Warning, line);
                     return Err(internal(self.decoder.offset(), "RDB CRC error"));
                 }
+                Err(error @ RdbError::UnsupportedType { tag, name, .. }) => {
+                    return Err(match self.decoder.unread() {
+                        Some((key, module)) => unread(self.decoder.offset(), key, tag, name, module),
+                        None => message(&error),
+                    });
+                }
                 Err(error) => return Err(message(&error)),
             };
             match step {
@@ -521,6 +527,12 @@ fn message(error: &RdbError) -> String {
         RdbError::Corrupt { what, offset } => internal(*offset, what),
         RdbError::ChecksumMismatch { .. } => error.to_string(),
     }
+}
+
+fn unread(offset: u64, key: &[u8], tag: u8, name: &str, module: Option<ModuleName>) -> String {
+    let key = key[..key.len().min(100)].escape_ascii();
+    let module = module.map_or_else(String::new, |module| format!(" '{}'", module.as_str()));
+    internal(offset, &format!("key '{key}' is of RDB type {tag} ({name}{module}), which is not supported"))
 }
 
 fn internal(offset: u64, what: &str) -> String {

@@ -219,6 +219,37 @@ fn who_does_not_know_what_is_relayed_is_dropped_before_it_comes() {
     assert!(asks(&mut h, VALKEY).contains(r"the stream has the command XDELEX with key \'s\'"));
 }
 
+/// Redis 8.2 writes every HINCRBYFLOAT with a word that older servers do not know, whether there are expiries or not.
+#[test]
+fn what_can_be_said_in_old_words_is_relayed_in_them_at_the_same_length() {
+    let (mut h, primary) = relaying();
+    let silent = online(&mut h, SILENT);
+    let mut offset = h.node.core.repl.offset();
+    let relayed = |h: &mut Harness, line: &str, offset: &mut u64| {
+        stream(h, primary, line);
+        let slices = h.node.core.repl.log.read(*offset + 1).expect("it is in the log");
+        let bytes: Vec<u8> = slices.flat_map(|slice| slice.to_vec()).collect();
+        *offset = h.node.core.repl.offset();
+        bytes.escape_ascii().to_string()
+    };
+    assert_eq!(
+        relayed(&mut h, "HSETEX h KEEPTTL FIELDS 1 a 2.5", &mut offset),
+        r"*4\r\n$4\r\nHSET\r\n$1\r\nh\r\n$1\r\na\r\n$3\r\n2.5\r\n*2\r\n$4\r\nPING\r\n$13\r\n-------------\r\n"
+    );
+    assert_eq!(h.run("HGET h a"), r"$3\r\n2.5\r\n");
+    let two = relayed(&mut h, "HSETEX h KEEPTTL FIELDS 2 a 1 b 2", &mut offset);
+    assert!(two.starts_with(r"*6\r\n$4\r\nHSET\r\n$1\r\nh\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n"), "{two}");
+    assert!(is_served(&h, silent));
+    assert!(h.node.core.repl.uses.not_understood(Reader::Silent { rdb: 10 }).is_none());
+    // With an expiry it means something else.
+    let reader = online(&mut h, KINDRED);
+    relayed(&mut h, "HPEXPIREAT h 1800000000000 FIELDS 1 a", &mut offset);
+    assert!(!is_served(&h, silent));
+    let kept = relayed(&mut h, "HSETEX h KEEPTTL FIELDS 1 a 3", &mut offset);
+    assert!(kept.contains("KEEPTTL"), "{kept}");
+    assert!(is_served(&h, reader));
+}
+
 #[test]
 fn a_transaction_counts_when_it_is_complete() {
     let (mut h, primary) = relaying();
