@@ -561,14 +561,22 @@ impl Node {
         result
     }
 
-    /// A command of the stream that is to be relayed in other words. In a transaction it runs later, after what may change
-    /// what it means.
+    /// A command of the stream that is to be relayed in other words, if they mean the same. In a transaction it runs later,
+    /// after what may change what it means: then there must be no expiry anywhere, nor have come one with `before`.
     #[cold]
-    fn in_old_words(&self, session: &Session, argv: Args<'_>, length: usize) -> Option<Vec<u8>> {
-        let key = Key::new(argv.get(1)?);
-        let entry = self.store.db_at(session.db).peek(key);
-        let is_plain = entry.is_none_or(|entry| entry.as_hash().is_ok_and(|hash| !hash.has_ttl()));
-        if session.multi.is_some() || !is_plain { None } else { bridge::in_old_words(argv, length) }
+    fn in_old_words(
+        &self,
+        session: &Session,
+        before: Option<&Foreign>,
+        argv: Args<'_>,
+        length: usize,
+    ) -> Option<Vec<u8>> {
+        let entry = self.store.db_at(session.db).peek(Key::new(argv.get(1)?));
+        let means_the_same = match session.multi {
+            Some(_) => before.is_none() && !self.store.has_field_ttl(),
+            None => entry.is_none_or(|entry| entry.as_hash().is_ok_and(|hash| !hash.has_ttl())),
+        };
+        if means_the_same { bridge::in_old_words(argv, length) } else { None }
     }
 
     /// Whether the stream has a command that is not known here: from then on this is no copy of the primary any more, so
@@ -595,7 +603,11 @@ impl Node {
             let known = planned.command.or_else(|| registry().lookup(argv.at(0)));
             let needs = known.map_or(Needs::NONE, |command| bridge::needs(command, argv));
             let raw = batch.requests()[index].raw();
-            let older = if needs.is_empty() { None } else { self.in_old_words(session, argv, raw.len()) };
+            let older = if needs.is_empty() {
+                None
+            } else {
+                self.in_old_words(session, foreign.as_ref(), argv, raw.len())
+            };
             if let Some(older) = older {
                 reworded.push((raw, older));
             } else if !needs.is_empty() {

@@ -241,6 +241,13 @@ fn what_can_be_said_in_old_words_is_relayed_in_them_at_the_same_length() {
     assert!(two.starts_with(r"*6\r\n$4\r\nHSET\r\n$1\r\nh\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n"), "{two}");
     assert!(is_served(&h, silent));
     assert!(h.node.core.repl.uses.not_understood(Reader::Silent { rdb: 10 }).is_none());
+    // In a transaction it runs later.
+    for line in ["MULTI", "SET k 1", "HSETEX h KEEPTTL FIELDS 1 a 2.5"] {
+        stream(&mut h, primary, line);
+    }
+    let transaction = relayed(&mut h, "EXEC", &mut offset);
+    assert!(transaction.contains("HSET") && !transaction.contains("KEEPTTL"), "{transaction}");
+    assert!(is_served(&h, silent));
     // With an expiry it means something else.
     let reader = online(&mut h, KINDRED);
     relayed(&mut h, "HPEXPIREAT h 1800000000000 FIELDS 1 a", &mut offset);
@@ -248,6 +255,11 @@ fn what_can_be_said_in_old_words_is_relayed_in_them_at_the_same_length() {
     let kept = relayed(&mut h, "HSETEX h KEEPTTL FIELDS 1 a 3", &mut offset);
     assert!(kept.contains("KEEPTTL"), "{kept}");
     assert!(is_served(&h, reader));
+    stream(&mut h, primary, "DEL h");
+    for line in ["MULTI", "HSETEX h PX 100000 FIELDS 1 a 1", "HSETEX h KEEPTTL FIELDS 1 a 2.5"] {
+        stream(&mut h, primary, line);
+    }
+    assert!(relayed(&mut h, "EXEC", &mut offset).contains("KEEPTTL"));
 }
 
 #[test]
