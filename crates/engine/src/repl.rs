@@ -183,8 +183,8 @@ impl Replication {
 
     pub fn free_backlog(&mut self, id: ReplId) {
         self.history.begin(id);
-        self.uses.forget_offsets();
         self.log.deactivate();
+        self.uses.forget_offsets();
         self.restored = None;
     }
 

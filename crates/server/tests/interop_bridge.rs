@@ -326,7 +326,9 @@ fn restored(source: Kind) {
         replica.follow(primary.port);
         replica
     });
-    replicas.iter().for_each(|replica| drop(wait_caught_up(&primary, replica)));
+    for replica in &replicas {
+        wait_caught_up(&primary, replica);
+    }
     set_field_expiries(&mut source.client());
     let restore = |key: &str| {
         let payload = source.client().argv(&["DUMP", key]).bytes();

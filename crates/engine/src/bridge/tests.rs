@@ -1,3 +1,5 @@
+//! What is refused, dropped, relayed and kept, on a node without surroundings.
+
 use replication::{Feature, Needs};
 
 use super::*;
