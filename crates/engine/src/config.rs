@@ -132,6 +132,10 @@ pub struct Config {
     pub repl_ping_replica_period_s: i64,
     /// 0 is never, -1 a tenth of the period of pings.
     pub repl_heartbeat_period_ms: i64,
+    /// The newest RDB version that a replica is taken to read which tells nothing of itself.
+    pub repl_assume_rdb_version: i64,
+    /// How long after a command that a replica does not know it is refused.
+    pub repl_refusal_s: i64,
     /// A replica keeps its data when its primary comes back without any.
     pub replica_guard_empty_primary: bool,
     pub repl_timeout_s: i64,
@@ -262,6 +266,8 @@ impl Default for Config {
             repl_diskless_load: DisklessLoad::Serving,
             repl_ping_replica_period_s: 10,
             repl_heartbeat_period_ms: -1,
+            repl_assume_rdb_version: 10,
+            repl_refusal_s: 60,
             replica_guard_empty_primary: true,
             repl_timeout_s: 60,
             repl_disable_tcp_nodelay: false,
@@ -298,7 +304,7 @@ impl Default for Config {
             crash_log_enabled: true,
             use_exit_on_panic: false,
             replica_ignore_disk_write_errors: false,
-            propagation_error_behavior: 0,
+            propagation_error_behavior: 3,
             server_cpulist: String::new(),
             bio_cpulist: String::new(),
             bgsave_cpulist: String::new(),

@@ -346,7 +346,10 @@ impl Core {
             argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),
         ));
         let config = &self.config;
-        if session.is_primary() && config.replica_read_only && config.propagation_error_behavior != 0 {
+        if session.is_primary()
+            && config.replica_read_only
+            && matches!(config.propagation_error_behavior, 1 | 2)
+        {
             panic!(
                 "This replica panicked sending an error to its master after processing the command '{}'",
                 argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),

@@ -5,15 +5,18 @@
 //! Whole commands are executed, then appended to our own log byte for byte as they came, so that replicas of this
 //! node see the same offsets as we do.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
-use keyspace::Db;
+use keyspace::{Db, EntryExt, Key};
 use log::Position;
 use replication::primary_link::{LoadMode, PayloadKind, Resume};
-use replication::{FailoverInput, LinkAction, LinkConfig, LinkInput, Millis, PrimaryLink};
-use resp::{Batch, Limits, Parser};
+use replication::{FailoverInput, LinkAction, LinkConfig, LinkInput, Millis, Needs, PrimaryLink};
+use resp::{Args, Batch, Limits, Parser};
 
 use crate::action::{Action, ConnId};
+use crate::bridge::{self, Foreign};
+use crate::commands::registry;
 use crate::config::DisklessLoad;
 use crate::load::{Loading, Target};
 use crate::node::Node;
@@ -22,6 +25,9 @@ use crate::store::Expiry;
 
 /// How many commands of the stream are parsed ahead.
 const STREAM_BATCH_MAX: usize = 64;
+
+/// `propagation-error-behavior resync`.
+const RESYNC: i64 = 3;
 
 /// Room for the stream beyond this is given back when a large command has been executed.
 const STREAM_KEPT: usize = 1 << 20;
@@ -42,6 +48,10 @@ pub struct Following {
     batch: Batch,
     /// Bytes of the stream that were received and not yet executed, from the end of the last whole command on.
     stream: Vec<u8>,
+    /// What of the commands that were not relayed yet not every server knows.
+    foreign: Option<Foreign>,
+    /// Commands of the batch that just ran which are relayed in other words of the same length, by where they lie.
+    reworded: Vec<(Range<usize>, Vec<u8>)>,
     /// How many of those bytes are commands queued in a transaction that has not ended: parsed, but not relayed.
     queued: usize,
     /// Offset up to which the stream was executed and logged. Meaningless until the history is adopted.
@@ -83,6 +93,8 @@ impl Following {
             parser: Parser::default(),
             batch: Batch::new(),
             stream: Vec::new(),
+            foreign: None,
+            reworded: Vec::new(),
             queued: 0,
             applied: 0,
             in_step: false,
@@ -494,7 +506,7 @@ impl Node {
     }
 
     fn run_stream_of(&mut self, following: &mut Following) -> Result<(), ()> {
-        let stream = std::mem::take(&mut following.stream);
+        let mut stream = std::mem::take(&mut following.stream);
         // A primary may send values beyond `proto-max-bulk-len`: it has accepted them already.
         let limits = Limits { bulk_len_max: u64::MAX, authenticated: true };
         let (mut parsed, mut relayed, mut result) = (following.queued, 0, Ok(()));
@@ -503,8 +515,15 @@ impl Node {
             batch.clear();
             match following.parser.parse(&stream[parsed..], &limits, STREAM_BATCH_MAX, &mut batch) {
                 Ok(progress) => {
-                    let units = self.run_stream_batch(&mut following.session, &batch, &stream[parsed..]);
+                    let units = self.run_stream_batch(following, &batch, &stream[parsed..]);
                     following.batch = batch;
+                    for (at, bytes) in following.reworded.drain(..) {
+                        stream[parsed..][at].copy_from_slice(&bytes);
+                    }
+                    if self.leaves_stream() {
+                        result = Err(());
+                        break;
+                    }
                     // A transaction is relayed and counted as a whole: no replica ever continues inside of it. What
                     // was executed before it counts at once, or it would be executed again after a cut.
                     let whole = match following.session.multi {
@@ -514,6 +533,9 @@ impl Node {
                     parsed += progress.consumed;
                     if let Some(whole) = whole.filter(|whole| *whole > relayed) {
                         self.core.repl.relay(&stream[relayed..whole]);
+                        if let Some(foreign) = following.foreign.take() {
+                            self.core.note_foreign(&foreign);
+                        }
                         following.applied += (whole - relayed) as u64;
                         relayed = whole;
                     }
@@ -538,13 +560,61 @@ impl Node {
         result
     }
 
+    /// A command of the stream that is to be relayed in other words, if they mean the same. In a transaction it runs later,
+    /// after what may change what it means: then there must be no expiry anywhere, nor have come one with `before`.
+    #[cold]
+    fn in_old_words(
+        &self,
+        session: &Session,
+        before: Option<&Foreign>,
+        argv: Args<'_>,
+        length: usize,
+    ) -> Option<Vec<u8>> {
+        let entry = self.store.db_at(session.db).peek(Key::new(argv.get(1)?));
+        let means_the_same = match session.multi {
+            Some(_) => before.is_none() && !self.store.has_field_ttl(),
+            None => entry.is_none_or(|entry| entry.as_hash().is_ok_and(|hash| !hash.has_ttl())),
+        };
+        if means_the_same { bridge::in_old_words(argv, length) } else { None }
+    }
+
+    /// Whether the stream has a command that is not known here: from then on this is no copy of the primary any more, so
+    /// the data set is fetched anew, unless that is not wanted (`propagation-error-behavior`).
+    fn leaves_stream(&mut self) -> bool {
+        let config = &self.core.config;
+        let leaves = std::mem::take(&mut self.core.repl.unknown_in_stream)
+            && config.propagation_error_behavior == RESYNC
+            && config.replica_read_only;
+        if leaves {
+            self.core.warning("A command of MASTER is not known here: its data set is fetched anew");
+        }
+        leaves
+    }
+
     /// Gives where the last command ends after which no transaction is open, if there is one.
-    fn run_stream_batch(&mut self, session: &mut Session, batch: &Batch, bytes: &[u8]) -> Option<usize> {
+    fn run_stream_batch(&mut self, following: &mut Following, batch: &Batch, bytes: &[u8]) -> Option<usize> {
+        let Following { session, foreign, reworded, .. } = following;
         self.plan(session.db, batch, bytes);
         let mut units = None;
         let mut output = std::mem::take(&mut self.stream_output);
         for index in 0..batch.len() {
-            self.run_request(session, &mut output, self.planned(index), batch.args(index, bytes), None);
+            let (planned, argv) = (self.planned(index), batch.args(index, bytes));
+            let known = planned.command.or_else(|| registry().lookup(argv.at(0)));
+            let needs = known.map_or(Needs::NONE, |command| bridge::needs(command, argv));
+            let raw = batch.requests()[index].raw();
+            let older = if needs.is_empty() {
+                None
+            } else {
+                self.in_old_words(session, foreign.as_ref(), argv, raw.len())
+            };
+            if let Some(older) = older {
+                reworded.push((raw, older));
+            } else if !needs.is_empty() {
+                let more = Foreign::command(needs, &argv.iter().collect::<Vec<_>>());
+                let before = foreign.take().map_or(Needs::NONE, |before| before.needs);
+                *foreign = Some(Foreign { needs: more.needs.and(before), ..more });
+            }
+            self.run_request(session, &mut output, planned, argv, None);
             output.clear();
             if session.multi.is_none() {
                 units = Some(batch.requests()[index].raw().end);
@@ -559,6 +629,7 @@ impl Node {
 impl Following {
     /// Forgets what was received and not executed: it will be sent again.
     fn forget_unexecuted(&mut self) {
+        self.foreign = None;
         self.stream.clear();
         self.queued = 0;
         self.parser = Parser::default();

@@ -244,15 +244,11 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.bytes("total_system_memory", s.facts.system_memory_bytes);
     page.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
     page.field("used_memory_lua_human", "0B");
-    page.zeros(&[
-        "used_memory_scripts_eval",
-        "number_of_cached_scripts",
-        "number_of_functions",
-        "number_of_libraries",
-        "used_memory_vm_functions",
-    ]);
+    page.zeros(&["used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions"]);
+    page.field("number_of_libraries", s.store.functions.len());
+    page.zeros(&["used_memory_vm_functions"]);
     page.bytes("used_memory_vm_total", 0);
-    page.zeros(&["used_memory_functions"]);
+    page.field("used_memory_functions", s.store.functions.bytes());
     page.bytes("used_memory_scripts", 0);
     page.bytes("maxmemory", core.config.maxmemory.max(0) as u64);
     page.field("maxmemory_policy", core.config.maxmemory_policy.name());
@@ -476,6 +472,11 @@ fn how_far_behind(s: &Subject<'_>, page: &mut Page) {
             page.field("repl_guard_seconds", s.now.since(guarded.since).secs());
             page.field("repl_guard_reason", guarded);
         }
+    }
+    page.field("repl_refused_replicas", repl.refusals.iter().len());
+    page.field("repl_refusals", repl.refusals.total());
+    if let Some(refused) = repl.refusals.iter().next() {
+        page.field("repl_refused_last", format_args!("{}: {}", refused.replica, refused.refusal));
     }
     full_syncs(page, "repl_full_syncs_served", &repl.served);
     full_syncs(page, "repl_full_syncs_received", &repl.received);
@@ -812,6 +813,8 @@ mod tests {
             repl_backlog_disk_histlen
             repl_backlog_disk_status
             repl_log_bytes_per_sec
+            repl_refused_replicas
+            repl_refusals
             repl_full_syncs_served
             repl_full_syncs_received
             # CPU

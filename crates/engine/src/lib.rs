@@ -2,6 +2,7 @@
 //! roles of replication. No socket, file, clock or thread: see [`node::Node`] for how it is driven.
 
 pub mod action;
+mod bridge;
 pub mod client_limit;
 pub mod commands;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod env;
 pub mod evict;
 mod failover;
 pub mod following;
+pub mod functions;
 pub mod info;
 pub mod key_waits;
 pub mod latency;

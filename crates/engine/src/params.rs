@@ -888,6 +888,8 @@ pub static PARAMS: &[Param] = &[
     field("repl-heartbeat-period-ms", Kind::Int(-1, INT_MAX), |c| {
         Slot::Number(&mut c.repl_heartbeat_period_ms)
     }),
+    field("repl-assume-rdb-version", Kind::Int(9, 12), |c| Slot::Number(&mut c.repl_assume_rdb_version)),
+    field("repl-refusal-seconds", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.repl_refusal_s)),
     flag("replica-guard-empty-primary", |c| Slot::Flag(&mut c.replica_guard_empty_primary)),
     field("repl-timeout", Kind::Int(1, INT_MAX), |c| Slot::Number(&mut c.repl_timeout_s)),
     flag("repl-disable-tcp-nodelay", |c| Slot::Flag(&mut c.repl_disable_tcp_nodelay)),
@@ -915,7 +917,7 @@ pub static PARAMS: &[Param] = &[
     // With the append only file, which is not there yet, the first two differ.
     field(
         "propagation-error-behavior",
-        Kind::Choice(&[("ignore", 0), ("panic", 1), ("panic-on-replicas", 2)]),
+        Kind::Choice(&[("ignore", 0), ("panic", 1), ("panic-on-replicas", 2), ("resync", 3)]),
         |c| Slot::Number(&mut c.propagation_error_behavior),
     ),
     // lazy freeing

@@ -18,12 +18,13 @@ use replication::replica_link::{
 use replication::{Millis, PrimaryAction, PrimaryConfig};
 
 use crate::action::{Action, ConnId, SpillFile};
+use crate::bridge;
 use crate::core::Core;
 use crate::ctx::Ctx;
 use crate::node::Node;
 use crate::replica::{FilePayload, ReplicaSession};
 use crate::session::{Blocked, Closing, Conn, Role, Session};
-use crate::snapshot::{self, Purpose, Running};
+use crate::snapshot::{self, Form, Purpose, Running};
 
 /// At most this many bytes of the snapshot or the log are offered for one write.
 const SEND_BYTES: usize = 512 * 1024;
@@ -170,13 +171,19 @@ impl Node {
             .copied()
             .filter(|id| plan.serves(self.core.replica_link(*id)))
             .collect();
+        let served: Vec<ConnId> = served.into_iter().filter(|id| self.may_be_served(*id)).collect();
+        if served.is_empty() {
+            // Those for whom it would have been are refused and wait no more; others may.
+            return self.maybe_begin_sync();
+        }
         let target = if plan.to_sockets { "replicas sockets" } else { "disk" };
         self.core.notice(format!("Starting BGSAVE for SYNC with target: {target}"));
         self.core.repl.restate_db();
         let purpose = if plan.to_sockets { Purpose::SyncStream } else { Purpose::SyncFile };
         let dialect = if plan.for_valkey { Dialect::Valkey } else { Dialect::Redis };
-        snapshot::begin(&mut self.store, &mut self.core, purpose, dialect);
-        if plan.filter.exclude_data {
+        let (data, functions) = (!plan.filter.exclude_data, !plan.filter.exclude_functions);
+        snapshot::begin(&mut self.store, &mut self.core, purpose, Form { dialect, data, functions });
+        if !data {
             self.abandon_walks();
         }
         self.note_readers(&served);
@@ -199,8 +206,20 @@ impl Node {
         }
     }
 
-    /// Says who gets a snapshot that not every version reads: Redis does not tell its version, and one that is too old
-    /// refuses the snapshot by itself, again and again.
+    /// Whether a replica that waits for a snapshot could hold what there is now; it is refused otherwise. It was asked when
+    /// it came, but that may be a while ago.
+    fn may_be_served(&mut self, id: ConnId) -> bool {
+        let reader = self.core.reader(self.core.replica_link(id));
+        match bridge::refusal(&mut self.store, &self.core, reader) {
+            None => true,
+            Some(refusal) => {
+                self.core.refuse(id, refusal);
+                false
+            }
+        }
+    }
+
+    /// Says who gets a snapshot that not every version reads.
     fn note_readers(&mut self, served: &[ConnId]) {
         let Some(target) = self.core.snapshots.running.as_ref().map(|running| running.target) else { return };
         let readers = match target {
@@ -245,6 +264,7 @@ impl Node {
                     && (!target.has_field_ttl() || link.reads_valkey() == (target == Target::Valkey80))
             })
             .collect();
+        let joining: Vec<ConnId> = joining.into_iter().filter(|id| self.may_be_served(*id)).collect();
         self.note_readers(&joining);
         for id in joining {
             self.core.notice("Waiting for end of BGSAVE for SYNC");
@@ -530,17 +550,21 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         .take()
         .map_or_else(|| ReplicaLink::new(ctx.session.ip(), ctx.session.id), |link| *link);
     let window = ctx.core.repl.log.window();
+    let reader = ctx.core.reader(&link);
+    let refusal = bridge::refusal(ctx.store, ctx.core, reader);
     let context = SyncContext {
         history: &ctx.core.repl.history,
         log: window,
         own_link_down: ctx.core.repl.is_link_down(),
         failing_over: ctx.core.repl.failover.is_active(),
         pending_output: !ctx.reply.output().is_empty(),
+        refusal: refusal.as_ref(),
+        not_understood: ctx.core.repl.uses.not_understood(reader),
     };
     let mut actions = Vec::new();
     let link = link.sync(now, request, context, &mut actions);
-    let may_be_old = link.is_attached() && !link.knows_field_expiries();
     if link.is_attached() {
+        ctx.core.note_served(&link.name());
         let id = ctx.core.running.expect("a session that runs a command has a connection");
         // What a replica gets are bytes of the log and nothing between them.
         crate::pubsub::leave(ctx.store, ctx.core, ctx.session, id);
@@ -559,8 +583,6 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
             ctx.core.replica_action(None, action, Some(ctx.reply.reborrow()));
         }
     }
-    // Last, for the first replica begins the history.
-    ctx.core.repl.may_have_old_readers |= may_be_old;
     ctx.store.effects.recording = ctx.core.repl.records();
 }
 
@@ -646,7 +668,12 @@ impl Core {
     }
 
     /// Carries out what a replica's link asks for. The session that runs has its reply at hand, others their output.
-    fn replica_action(&mut self, id: Option<ConnId>, action: ReplicaAction, reply: Option<resp::Reply<'_>>) {
+    pub(crate) fn replica_action(
+        &mut self,
+        id: Option<ConnId>,
+        action: ReplicaAction,
+        reply: Option<resp::Reply<'_>>,
+    ) {
         match action {
             ReplicaAction::Send(bytes) => match (reply, id) {
                 (Some(mut reply), _) => reply.output().raw(&bytes),
@@ -658,6 +685,7 @@ impl Core {
                 let unix_ms = self.env.unix_ms();
                 self.repl.served.add(unix_ms, name, sync);
             }
+            ReplicaAction::Refused(name, refusal) => self.note_refused(&name, refusal),
             ReplicaAction::Count(SyncCount::Full) => self.stats.sync_full += 1,
             ReplicaAction::Count(SyncCount::PartialOk) => self.stats.sync_partial_ok += 1,
             ReplicaAction::Count(SyncCount::PartialErr) => self.stats.sync_partial_err += 1,

@@ -327,6 +327,8 @@ impl World {
             own_link_down: primary.link.as_ref().is_some_and(|link| !link.is_up()),
             failing_over: false,
             pending_output: false,
+            refusal: None,
+            not_understood: None,
         };
         let mut out = Vec::new();
         let request = SyncRequest::psync(id, offset).expect("a number");
@@ -357,7 +359,7 @@ impl World {
                 ReplicaAction::Close => self.cut(n),
                 ReplicaAction::Log(event) => assert!(!event.to_string().is_empty()),
                 ReplicaAction::FullSync(_, sync) => assert!(!sync.to_string().is_empty()),
-                ReplicaAction::Count(_) | ReplicaAction::StartStream(_) => {}
+                ReplicaAction::Count(_) | ReplicaAction::StartStream(_) | ReplicaAction::Refused(..) => {}
             }
         }
     }

@@ -1,9 +1,8 @@
 //! Expiries of hash fields: setting, taking off and telling the time, and the commands that read or write fields besides.
 //!
-//! Replies are those of redis 8.2. What is propagated has only commands in it that a server without such expiries knows
-//! (`HSET`, `HDEL`), and `HPEXPIREAT` and `HPERSIST`, which change nothing else: so such a server, which answers these
-//! with an error, has the same fields and values ([`crate::effects::Effects::propagate_field_expiry`]). Fields whose time
-//! has run out when a command names them are removed first, as everywhere ([`super::hash`]).
+//! Replies are those of redis 8.2. What is propagated are `HSET`, `HDEL`, and `HPEXPIREAT` and `HPERSIST`, which all servers
+//! know that have such expiries; a replica that has none is dropped when there is one ([`crate::bridge`]). Fields whose
+//! time has run out when a command names them are removed first, as everywhere ([`super::hash`]).
 //!
 //! The stream of another primary may hold any of these commands in any of its forms.
 
@@ -11,6 +10,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs,
 };
 use keyspace::{FieldExpiry, Hash, Object};
+use replication::Feature;
 use resp::Args;
 use structures::number::IntText;
 
@@ -448,14 +448,16 @@ pub(super) fn propagate_expiry(
     args.extend(option);
     args.extend([b"FIELDS", count.format(fields.len() as i64)]);
     args.extend(fields);
-    store.effects.propagate_field_expiry(&args);
+    store.effects.propagate_as(&args);
+    store.effects.need(Feature::FieldExpiries, &args);
 }
 
 fn propagate_persist(store: &mut Store, key: &[u8], fields: &[&[u8]]) {
     let mut count = IntText::new();
     let mut args: Vec<&[u8]> = vec![b"HPERSIST", key, b"FIELDS", count.format(fields.len() as i64)];
     args.extend(fields);
-    store.effects.propagate_field_expiry(&args);
+    store.effects.propagate_as(&args);
+    store.effects.need(Feature::FieldExpiries, &args);
 }
 
 fn hpersist(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -856,29 +858,6 @@ mod tests {
         }
         assert_eq!(h.run("EXISTS h none"), r":0\r\n");
         assert_eq!(h.run("HSETEX new NX XX FIELDS 1 a 1"), r"-ERR syntax error\r\n");
-    }
-
-    #[test]
-    fn where_a_server_may_not_know_expiries_they_stand_outside_of_transactions() {
-        let mut h = with_hash();
-        h.node.core.repl.may_have_old_readers = true;
-        for line in ["MULTI", "HSET h a 1", "INCR n", "HEXPIREAT h 2000000000 FIELDS 1 a", "INCR n", "EXEC"] {
-            h.run(line);
-        }
-        h.run("HSETEX g PXAT 2000000000000 FIELDS 1 f v");
-        assert_eq!(
-            h.propagated(),
-            [
-                "MULTI",
-                "HSET h a 1",
-                "INCR n",
-                "EXEC",
-                "HPEXPIREAT h 2000000000000 FIELDS 1 a",
-                "INCR n",
-                "HSET g f v",
-                "HPEXPIREAT g 2000000000000 FIELDS 1 f",
-            ]
-        );
     }
 
     #[test]

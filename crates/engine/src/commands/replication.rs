@@ -421,10 +421,29 @@ mod tests {
             ("panic", "yes", true),
             ("panic-on-replicas", "yes", true),
             ("panic", "no", false),
+            ("resync", "yes", false),
         ] {
             let (mut h, conn) = streaming();
             h.run(&format!("CONFIG SET propagation-error-behavior {behavior} replica-read-only {read_only}"));
             assert_eq!(ends(&mut h, conn, b"*1\r\n$4\r\nNONE\r\n"), expected, "{behavior} {read_only}");
+        }
+    }
+
+    /// What the primary has and this replica cannot: no copy any more, and not one that looks like it.
+    #[test]
+    fn a_command_that_is_not_known_here_ends_the_stream() {
+        for (behavior, read_only, leaves) in
+            [("resync", "yes", true), ("resync", "no", false), ("ignore", "yes", false)]
+        {
+            let (mut h, conn) = streaming();
+            h.run(&format!("CONFIG SET propagation-error-behavior {behavior} replica-read-only {read_only}"));
+            h.raw(conn, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$4\r\nVADD\r\n$1\r\nv\r\n");
+            assert!(logged(&mut h, "its data set is fetched anew") == leaves, "{behavior} {read_only}");
+            assert_eq!(h.node.core.repl.is_link_down(), leaves);
+            // A command that is known and fails is another matter: it failed on the primary, too, or should have.
+            let (mut h, conn) = streaming();
+            h.raw(conn, b"*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*2\r\n$4\r\nLLEN\r\n$1\r\na\r\n");
+            assert!(!h.node.core.repl.is_link_down());
         }
     }
 

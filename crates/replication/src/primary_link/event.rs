@@ -5,7 +5,7 @@ use std::fmt;
 use log::{Position, ReplId};
 
 use super::{LoadMode, PayloadKind};
-use crate::Level;
+use crate::{Level, Millis};
 
 /// One line for the server's log about the link to the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub enum LinkEvent {
     Connecting { host: String, port: u16 },
     Reconnecting { host: String, port: u16 },
     ReconnectingAfterFailure { host: String, port: u16 },
+    LeavingAlone { failures: u32, wait: Millis },
     SyncStarted,
     ConnectFired,
     ConnectError(String),
@@ -85,6 +86,7 @@ impl LinkEvent {
             | TimeoutConnecting
             | TimeoutTransfer
             | TimeoutStreaming
+            | LeavingAlone { .. }
             | Lost
             | Guarded(_)
             | SecondIdSet { .. } => Level::Warning,
@@ -103,6 +105,11 @@ impl fmt::Display for LinkEvent {
             ReconnectingAfterFailure { host, port } => {
                 write!(f, "Reconnecting to MASTER {host}:{port} after failure")
             }
+            LeavingAlone { failures, wait } => write!(
+                f,
+                "What MASTER sent could not be taken in {failures} times in a row: asking again in {} seconds",
+                wait.secs()
+            ),
             SyncStarted => write!(f, "{SYNC} started"),
             ConnectFired => write!(f, "Non blocking connect for SYNC fired the event."),
             ConnectError(reason) => write!(f, "Error condition on socket for SYNC: {reason}"),

@@ -46,6 +46,12 @@ pub use payload::{EOF_MARK_LEN, HeldBytes, Payload, PayloadKind, Piece};
 /// newline while loading.
 const BEAT: Millis = Millis::from_secs(1);
 
+/// The longest time that a primary is left alone whose snapshot or stream cannot be taken in.
+const FAILURE_WAIT_MAX: Millis = Millis::from_secs(60);
+
+/// A stream that was followed for so long is one that can be.
+const FORGIVEN_AFTER: Millis = Millis::from_secs(60);
+
 /// How a primary refuses to become one, in Redis and in Valkey.
 const TAKEN_OVER: &[u8] = b"-ERR PSYNC FAILOVER can't be sent to a master";
 
@@ -191,6 +197,10 @@ pub struct PrimaryLink {
     /// When the snapshot that is being transferred began to arrive.
     transfer_since: Option<Millis>,
     takeover: Takeover,
+    /// Snapshots and streams in a row that could not be taken in.
+    failures: u32,
+    /// Since when there is a stream, cuts aside, that can be.
+    streams_since: Option<Millis>,
     /// The beginning of a reply whose end has not come yet.
     line: LineBuffer,
     state: LinkState,
@@ -359,6 +369,8 @@ impl PrimaryLink {
             info: None,
             transfer_since: None,
             takeover: Takeover::No,
+            failures: 0,
+            streams_since: None,
             line: LineBuffer::default(),
             state: LinkState::Connect { retry_at: now },
         };
@@ -373,6 +385,7 @@ impl PrimaryLink {
             out.push(LinkAction::Log(LinkEvent::GuardOverruled));
         }
         self.trust = Trust::Told;
+        self.failures = 0;
         self.host = host.to_owned();
         self.port = port;
         self.takeover = Takeover::No;
@@ -433,7 +446,13 @@ impl PrimaryLink {
                     out.push(LinkAction::Log(LinkEvent::Lost));
                     out.push(LinkAction::ForgetPrimary);
                     self.gave_up = true;
-                    self.reconnect_lost(now, out);
+                    match self.count_failure(now, out) {
+                        Millis(0) => self.reconnect_lost(now, out),
+                        wait => {
+                            self.down_since = Some(now);
+                            self.leave_alone(now, wait, out);
+                        }
+                    }
                 }
             }
         }
@@ -1026,11 +1045,36 @@ impl PrimaryLink {
         if config.load == (LoadMode::Parser { swapdb: true }) {
             out.push(LinkAction::Log(LinkEvent::DiscardingNewDb));
         }
-        self.reconnect_after_failure(now, out);
+        match self.count_failure(now, out) {
+            Millis(0) => self.reconnect_after_failure(now, out),
+            wait => {
+                out.push(LinkAction::DiscardSnapshot);
+                self.leave_alone(now, wait, out);
+            }
+        }
+    }
+
+    /// What the primary sent could not be taken in. It will hardly be better at once, and each attempt costs the primary a
+    /// snapshot: how long to leave it alone. The first failure may have been an accident.
+    fn count_failure(&mut self, now: Millis, out: &mut Vec<LinkAction>) -> Millis {
+        let forgiven = self.streams_since.take().is_some_and(|since| now.since(since) > FORGIVEN_AFTER);
+        self.failures = if forgiven { 1 } else { self.failures + 1 };
+        if self.failures == 1 {
+            return Millis(0);
+        }
+        let wait = Millis::from_secs(1 << (self.failures - 2).min(6)).min(FAILURE_WAIT_MAX);
+        out.push(LinkAction::Log(LinkEvent::LeavingAlone { failures: self.failures, wait }));
+        wait
+    }
+
+    fn leave_alone(&mut self, now: Millis, wait: Millis, out: &mut Vec<LinkAction>) {
+        out.push(LinkAction::CloseConnection);
+        self.enter(LinkState::Connect { retry_at: now + wait });
     }
 
     fn stream(&mut self, now: Millis, at: Option<Position>, ahead: u64, last_io: Millis) {
         self.down_since = None;
+        self.streams_since.get_or_insert(now);
         self.gave_up = false;
         self.guard = None;
         self.trust = Trust::Followed;
@@ -1152,7 +1196,7 @@ fn announcements(config: &LinkConfig, info: bool) -> Vec<u8> {
     if let Some(ip) = &config.announce_ip {
         wire::write_command(&mut out, &[b"REPLCONF", b"ip-address", ip.as_bytes()]);
     }
-    wire::write_command(&mut out, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
+    wire::write_command(&mut out, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"capa", b"kindred"]);
     if let Some(version) = &config.announce_version {
         wire::write_command(&mut out, &[b"REPLCONF", b"version", version.as_bytes()]);
     }

@@ -112,6 +112,10 @@ fn full_resync_line(f: &mut fmt::Formatter<'_>, name: &str, why: &FullResyncWhy)
             f,
             "{REFUSED}: Requested offset for second ID was {next}, but I can reply up to {valid_until}"
         ),
+        FullResyncWhy::NotUnderstood { next } => write!(
+            f,
+            "{REFUSED}: What follows the requested offset {next} has commands that replica {name} does not know"
+        ),
         FullResyncWhy::NoBacklog { next } | FullResyncWhy::NotInWindow { next, .. } => write!(
             f,
             "Unable to partial resync with replica {name} for lack of backlog (Replica request was: {next})."

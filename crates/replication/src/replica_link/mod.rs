@@ -10,6 +10,7 @@
 //!       └─full resync─▶ WaitSnapshot ─▶ SnapshotRunning ─▶ SendSnapshot ───────────┤
 //!                       (wait_bgsave)    (wait_bgsave)     (send_bulk when sized)  └─ Transmitted
 //!                                                                                     (rdb-only)
+//!       from any but the first: what follows is nothing that the replica knows ──▶ Transmitted
 //! ```
 //!
 //! After a snapshot of unknown size, an online replica is sent nothing until its first ACK: older replicas
@@ -24,6 +25,8 @@ use log::{LogWindow, Position};
 
 use crate::history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, decide_psync};
 use crate::primary_link::EOF_MARK_LEN;
+use crate::reader::Reader;
+use crate::refusal::Refusal;
 use crate::why::{Cause, FullSync};
 use crate::wire::{lossy, parse_i64};
 use crate::{Level, Millis};
@@ -59,16 +62,22 @@ pub struct SyncContext<'a> {
     pub failing_over: bool,
     /// Whether replies to earlier commands of this session are still unsent.
     pub pending_output: bool,
+    /// Why the replica could not hold the data set, or could not follow the stream as it is lately.
+    pub refusal: Option<&'a Refusal>,
+    /// The last byte of the log that belongs to a command which the replica does not know.
+    pub not_understood: Option<u64>,
 }
 
 /// Why PSYNC or SYNC is answered with an error; its `Display` is the error as sent, without the leading `-`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncRefusal {
     FailingOver,
     OwnLinkDown,
     PendingOutput,
     FilterNeedsEof,
     WrongOffset,
+    /// The replica could not hold what it would be sent.
+    Unreadable(Refusal),
 }
 
 /// What happens to the replica, besides its commands.
@@ -85,8 +94,10 @@ pub enum ReplicaInput<'a> {
     SendStalled,
     /// It took some again.
     SendProgressed,
-    /// The snapshot could not be begun, or not in a form that this replica reads; the text is sent to it.
+    /// The snapshot could not be begun; the text is sent to it.
     SnapshotRefused(&'a str),
+    /// What there is to be sent from here on is nothing that the replica knows.
+    Unreadable(Refusal),
     /// The snapshot broke off.
     SnapshotFailed,
     /// So many bytes of the log, from the cursor on, have been sent.
@@ -116,6 +127,8 @@ pub enum ReplicaAction {
     Count(SyncCount),
     /// A full synchronisation of this replica is needed; remember why.
     FullSync(String, FullSync),
+    /// The replica, by name, is refused, and is not to be served before that changes.
+    Refused(String, Refusal),
     /// There is no log: begin a history under a fresh id and activate the log.
     CreateBacklog,
     /// Plan a snapshot ([`crate::primary::plan_snapshot`]), or let the replica share the running one.
@@ -179,7 +192,7 @@ pub enum ReplicaState {
         cursor: u64,
         awaiting_first_ack: bool,
     },
-    /// It wanted a snapshot only, and has it.
+    /// Nothing more is for it: it wanted a snapshot only, and has it, or it is refused.
     Transmitted,
 }
 
@@ -236,6 +249,9 @@ impl ReplicaLink {
         }
         if let Some(refusal) = self.refuse(&context) {
             out.push(ReplicaAction::Send(format!("-{refusal}\r\n").into_bytes()));
+            if let SyncRefusal::Unreadable(refusal) = refusal {
+                out.push(ReplicaAction::Refused(self.name(), refusal));
+            }
             return self;
         }
         out.push(ReplicaAction::Log(ReplicaEvent::AsksForSync(self.name())));
@@ -244,7 +260,7 @@ impl ReplicaLink {
                 self.without_psync = true;
                 out.push(self.full_sync(FullSync::because(Cause::NoPsync)));
             }
-            SyncRequest::Psync(asked) => match decide_psync(context.history, context.log, &asked) {
+            SyncRequest::Psync(asked) => match decide(&context, &asked) {
                 PsyncDecision::Continue { from, backlog_bytes } => {
                     self.continue_from(now, context.history, from, backlog_bytes, out);
                     return self;
@@ -310,6 +326,17 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Send(format!("-ERR {why}\r\n").into_bytes()));
                 out.push(ReplicaAction::Close);
             }
+            ReplicaInput::Unreadable(_) if self.state == ReplicaState::Transmitted => {}
+            ReplicaInput::Unreadable(refusal) => {
+                // It still waits for the answer to its request; later there is nothing that it would read.
+                if let ReplicaState::WaitSnapshot { .. } = self.state {
+                    let reply = format!("-{}\r\n", SyncRefusal::Unreadable(refusal.clone()));
+                    out.push(ReplicaAction::Send(reply.into_bytes()));
+                }
+                out.push(ReplicaAction::Refused(self.name(), refusal));
+                out.push(ReplicaAction::Close);
+                self.enter(ReplicaState::Transmitted);
+            }
             ReplicaInput::SnapshotFailed => {
                 out.push(ReplicaAction::Log(ReplicaEvent::SnapshotFailed));
                 out.push(ReplicaAction::Close);
@@ -347,18 +374,22 @@ impl ReplicaLink {
         self.version.as_deref()
     }
 
-    /// Whether it has announced a version that reads snapshots of Valkey's own kind: 9 or later. Redis announces none, and
-    /// earlier Valkeys read what Redis 7.2 reads.
-    pub fn reads_valkey(&self) -> bool {
+    /// Who it is, by what it has announced; one that has announced nothing reads RDB up to `silent_rdb`.
+    pub fn reader(&self, silent_rdb: u16) -> Reader {
         let major =
             self.version.as_deref().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-        major.is_some_and(|major| major >= 9)
+        match major {
+            _ if self.capabilities.kindred => Reader::Kindred,
+            _ if self.rdb_only || self.filter.exclude_data => Reader::Tool,
+            Some(major) => Reader::Valkey(major),
+            None if self.capabilities.rdb_channel => Reader::Redis8,
+            None => Reader::Silent { rdb: silent_rdb },
+        }
     }
 
-    /// Whether it is certain to know the commands for expiries of hash fields: Valkey 9, Kindred, and Redis 8 unless its
-    /// `repl-rdb-channel` was switched off.
-    pub fn knows_field_expiries(&self) -> bool {
-        self.reads_valkey() || self.capabilities.rdb_channel
+    /// Whether it is sent field expiries in Valkey's form.
+    pub fn reads_valkey(&self) -> bool {
+        self.reader(0).reads_valkey()
     }
 
     /// Whether it asked for synchronisation, so that it counts among `connected_slaves`.
@@ -466,7 +497,7 @@ impl ReplicaLink {
             // Filtered snapshots must not replace the file of the whole data set, so they go to sockets only.
             Some(SyncRefusal::FilterNeedsEof)
         } else {
-            None
+            context.refusal.cloned().map(SyncRefusal::Unreadable)
         }
     }
 
@@ -572,6 +603,16 @@ impl ReplicaState {
     }
 }
 
+/// Whether the replica may continue; not with what it does not know.
+fn decide(context: &SyncContext<'_>, asked: &PsyncRequest) -> PsyncDecision {
+    match decide_psync(context.history, context.log, asked) {
+        PsyncDecision::Continue { from, .. } if context.not_understood.is_some_and(|last| from <= last) => {
+            PsyncDecision::FullResync(FullResyncWhy::NotUnderstood { next: asked.next })
+        }
+        decision => decision,
+    }
+}
+
 /// The transitions of the module's diagram.
 fn may_become(from: ReplicaStateName, to: ReplicaStateName) -> bool {
     use ReplicaStateName::*;
@@ -581,7 +622,7 @@ fn may_become(from: ReplicaStateName, to: ReplicaStateName) -> bool {
         SnapshotRunning => from == WaitSnapshot,
         SendSnapshot => from == SnapshotRunning,
         Online => matches!(from, Handshake | SendSnapshot),
-        Transmitted => from == SendSnapshot,
+        Transmitted => !matches!(from, Handshake | Transmitted),
     }
 }
 
@@ -605,14 +646,16 @@ impl SyncRequest {
 
 impl SyncRefusal {
     /// How severe it is for the log; only a wrong offset is logged ([`ReplicaEvent::WrongOffset`]).
-    pub fn level(self) -> Option<Level> {
-        (self == SyncRefusal::WrongOffset).then_some(Level::Warning)
+    pub fn level(&self) -> Option<Level> {
+        (*self == SyncRefusal::WrongOffset).then_some(Level::Warning)
     }
 }
 
 impl fmt::Display for SyncRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            // The word in front keeps Redis and Valkey from trying the older SYNC at once, and lets them ask again.
+            SyncRefusal::Unreadable(refusal) => return write!(f, "NOMASTERLINK Can't SYNC: {refusal}"),
             SyncRefusal::FailingOver => "NOMASTERLINK Can't SYNC while failing over",
             SyncRefusal::OwnLinkDown => "NOMASTERLINK Can't SYNC while not connected with my master",
             SyncRefusal::PendingOutput => "ERR SYNC and PSYNC are invalid with pending output",

@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub psync2: bool,
     /// It takes the snapshot on a connection of its own. Kindred does not offer that, but Redis says so since version 8.
     pub rdb_channel: bool,
+    /// It is Kindred, and knows whatever we write.
+    pub kindred: bool,
 }
 
 /// What to leave out of the snapshot (`REPLCONF rdb-filter-only`).
@@ -81,6 +83,7 @@ impl ReplicaLink {
                     self.capabilities.eof |= value.eq_ignore_ascii_case(b"eof");
                     self.capabilities.psync2 |= value.eq_ignore_ascii_case(b"psync2");
                     self.capabilities.rdb_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
+                    self.capabilities.kindred |= value.eq_ignore_ascii_case(b"kindred");
                     Ok(())
                 }
                 b"rdb-only" => match parse_i64(value) {

@@ -8,6 +8,7 @@ use crate::primary::{
     PrimaryAction, PrimaryConfig, PrimaryCron, count_acked, count_fsynced, count_good, oldest_pinned,
     plan_snapshot,
 };
+use crate::reader::Feature;
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -67,6 +68,8 @@ impl Run {
             own_link_down: false,
             failing_over: false,
             pending_output: false,
+            refusal: None,
+            not_understood: None,
         };
         change(&mut context);
         let mut out = Vec::new();
@@ -176,7 +179,7 @@ fn replconf_is_answered_as_by_redis() {
           [192.168.1.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
     "#]]);
     let link = run.link();
-    assert_eq!(link.capabilities(), Capabilities { eof: true, psync2: true, rdb_channel: false });
+    assert_eq!(link.capabilities(), Capabilities { eof: true, psync2: true, ..Capabilities::default() });
     assert_eq!(link.filter(), SnapshotFilter { exclude_data: true, exclude_functions: false });
     assert_eq!(link.version(), Some("9.1.2"));
 }
@@ -587,4 +590,59 @@ fn a_primary_pings_its_replicas_and_frees_a_backlog_that_nobody_uses() {
     assert_eq!(tick(3632, 0, false, false), []);
     assert_eq!(tick(9000, 0, true, true), [], "a replica keeps its log for the day it is promoted");
     assert_eq!(tick(9001, 0, true, false), [], "and the time runs from its promotion");
+}
+
+#[test]
+fn the_handshake_tells_who_reads() {
+    let reader = |args: &str| Run::announced(args).link().reader(10);
+    assert_eq!(reader("capa eof capa psync2"), Reader::Silent { rdb: 10 });
+    assert_eq!(reader("capa eof capa psync2 capa rdb-channel-repl"), Reader::Redis8);
+    assert_eq!(reader("capa eof capa psync2 version 8.1.3"), Reader::Valkey(8));
+    assert_eq!(reader("capa eof capa psync2 version 9.1.2"), Reader::Valkey(9));
+    assert_eq!(reader("capa eof capa psync2 capa kindred version 9.0.0"), Reader::Kindred);
+    assert_eq!(reader("capa eof rdb-only 1"), Reader::Tool);
+    assert_eq!(reader("capa eof rdb-filter-only functions"), Reader::Tool);
+}
+
+fn refusal() -> Refusal {
+    let witness = "key 'h' of database 0 is a hash whose fields have an expiry".to_owned();
+    Refusal { feature: Feature::FieldExpiries, witness, reader: Reader::Silent { rdb: 10 } }
+}
+
+#[test]
+fn who_could_not_hold_the_data_is_told_so_before_anything_is_sent() {
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    let refusal: &Refusal = Box::leak(Box::new(refusal()));
+    // Even if the missing bytes were there.
+    let request = SyncRequest::psync(B.as_bytes(), b"151").expect("a number");
+    run.sync(request, |context| context.refusal = Some(refusal));
+    run.check(expect![[r#"
+        > -NOMASTERLINK Can\'t SYNC: key \'h\' of database 0 is a hash whose fields have an expiry, which only Redis 7.4 and Valkey 9 and later know; the replica announces no version and is taken for Redis 7.0 (repl-assume-rdb-version 10)\r\n
+        Refused("10.0.0.9:7001", Refusal { feature: FieldExpiries, witness: "key 'h' of database 0 is a hash whose fields have an expiry", reader: Silent { rdb: 10 } })
+    "#]]);
+    assert!(!run.link().is_attached());
+}
+
+#[test]
+fn nobody_continues_over_commands_that_are_not_known_to_it() {
+    for (next, full) in [("130", true), ("140", true), ("141", false)] {
+        let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+        let request = SyncRequest::psync(B.as_bytes(), next.as_bytes()).expect("a number");
+        run.sync(request, |context| context.not_understood = Some(140));
+        let lines = run.lines.join("\n");
+        assert_eq!(lines.contains("full sync: not-understood"), full, "{lines}");
+        assert_eq!(lines.contains("+CONTINUE"), !full, "{lines}");
+    }
+}
+
+#[test]
+fn what_is_not_readable_any_more_ends_the_link() {
+    let mut waiting = Run { link: Some(waiting("capa eof capa psync2")), now: Millis(0), lines: Vec::new() };
+    waiting.step(ReplicaInput::Unreadable(refusal()));
+    assert!(waiting.lines[0].starts_with("> -NOMASTERLINK Can"), "{:?}", waiting.lines);
+    assert_eq!(waiting.lines.last().expect("an action"), "Close");
+    let mut online = Run { link: Some(Run::online(151)), now: Millis(0), lines: Vec::new() };
+    online.step(ReplicaInput::Unreadable(refusal()));
+    assert!(online.lines[0].starts_with("Refused("), "nothing may be sent into the stream");
+    assert_eq!(online.lines.last().expect("an action"), "Close");
 }
