@@ -391,7 +391,7 @@ fn replication(s: &Subject<'_>, page: &mut Page) {
     if repl.following.is_some() {
         primary_of_ours(s, page);
     }
-    page.field("connected_slaves", repl.replicas.len());
+    page.field("connected_slaves", core.known_replicas().count());
     if config.min_replicas_to_write > 0 && config.min_replicas_max_lag_s > 0 {
         page.field("min_slaves_good_slaves", repl.good_replicas);
     }

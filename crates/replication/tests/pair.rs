@@ -327,6 +327,8 @@ impl World {
             own_link_down: primary.link.as_ref().is_some_and(|link| !link.is_up()),
             failing_over: false,
             pending_output: false,
+            channels: Default::default(),
+            partner_waits: false,
         };
         let mut out = Vec::new();
         let request = SyncRequest::psync(id, offset).expect("a number");
@@ -352,7 +354,7 @@ impl World {
                     let at = primary.history.at(primary.log.end());
                     let snapshot = primary.data.clone();
                     self.nodes[n].connection.as_mut().expect("open").snapshot = Some(snapshot);
-                    self.session(n, ReplicaInput::SnapshotStarted(at));
+                    self.session(n, ReplicaInput::SnapshotStarted { at, db: -1 });
                 }
                 ReplicaAction::Close => self.cut(n),
                 ReplicaAction::Log(event) => assert!(!event.to_string().is_empty()),

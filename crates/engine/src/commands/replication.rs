@@ -317,10 +317,22 @@ fn replconf(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     match outcome {
         Replconf::Ok => ctx.reply.ok(),
+        Replconf::Joins(error) => {
+            let link = ctx.session.replconf.as_deref_mut();
+            if let Some(link) = link.filter(|link| !ctx.core.partner_waits(link)) {
+                link.unjoin();
+                return Err(CommandError::text(error.to_string()));
+            }
+            ctx.reply.ok();
+        }
         Replconf::Error(error) => return Err(CommandError::text(error.to_string())),
         Replconf::Silent | Replconf::AckWanted => {}
-        Replconf::Acked { start_stream } => {
+        Replconf::Acked { start_stream, synced } => {
             ctx.core.repl.acked = true;
+            if synced && let Role::Replica(replica) = &ctx.session.role {
+                let event = ReplicaEvent::Succeeded(replica.link.name());
+                ctx.core.log(event.level(), event.to_string());
+            }
             if start_stream.is_some() {
                 ctx.core.repl.announced_end = 0;
             }

@@ -12,9 +12,19 @@
 //!                                                                                     (rdb-only)
 //! ```
 //!
+//! A replica on two connections ([`channel`]) has two links: that of the snapshot goes the way to `Transmitted`, that of
+//! the stream goes
+//!
+//! ```text
+//!   Handshake ──Redis: +RDBCHANNELSYNC──▶ WaitChannel ──the snapshot begins──▶ Beside ──first ACK──▶ Online
+//!       └──────Valkey: PSYNC, when it knows where the snapshot begins────────────▲
+//!                                                                   (send_bulk_and_stream)
+//! ```
+//!
 //! After a snapshot of unknown size, an online replica is sent nothing until its first ACK: older replicas
 //! look for the end mark at the end of what they read, so nothing may follow it.
 
+pub mod channel;
 mod event;
 mod replconf;
 
@@ -27,6 +37,7 @@ use crate::primary_link::EOF_MARK_LEN;
 use crate::why::{Cause, FullSync};
 use crate::wire::{lossy, parse_i64};
 use crate::{Level, Millis};
+use channel::{Channel, ChannelsOffered};
 pub use event::ReplicaEvent;
 pub use replconf::{Capabilities, Replconf, ReplconfError, SnapshotFilter};
 
@@ -59,6 +70,10 @@ pub struct SyncContext<'a> {
     pub failing_over: bool,
     /// Whether replies to earlier commands of this session are still unsent.
     pub pending_output: bool,
+    /// What to propose to replicas that need a snapshot.
+    pub channels: ChannelsOffered,
+    /// Whether the connection that this one has named as its partner still waits for it ([`ReplicaLink::may_join`]).
+    pub partner_waits: bool,
 }
 
 /// Why PSYNC or SYNC is answered with an error; its `Display` is the error as sent, without the leading `-`.
@@ -69,14 +84,25 @@ pub enum SyncRefusal {
     PendingOutput,
     FilterNeedsEof,
     WrongOffset,
+    /// The other connection of this replica is gone.
+    PartnerGone,
 }
 
 /// What happens to the replica, besides its commands.
 #[derive(Clone, Debug)]
 pub enum ReplicaInput<'a> {
     /// A snapshot that this replica gets was begun at this position. The next write must be preceded by
-    /// SELECT, since the replica knows no selected database.
-    SnapshotStarted(Position),
+    /// SELECT, since the replica knows no selected database; or the stream goes on in database `db`, where that is
+    /// relayed and cannot be interrupted.
+    SnapshotStarted {
+        at: Position,
+        /// -1 for none.
+        db: i64,
+    },
+    /// The other connection of this replica, that of this client, has asked for its part.
+    Joined(u64),
+    /// The snapshot for the other connection was begun at this position: the stream begins behind it.
+    PartnerStarted(Position),
     /// The snapshot's bytes are about to be sent.
     PayloadBegins(PayloadHeader),
     /// All bytes of the snapshot have been queued.
@@ -151,6 +177,7 @@ pub struct ReplicaLink {
     rdb_only: bool,
     /// It came by SYNC: it gets no `+FULLRESYNC`, and may never acknowledge.
     without_psync: bool,
+    channel: Channel,
     acknowledged: Acknowledged,
     state: ReplicaState,
 }
@@ -179,8 +206,22 @@ pub enum ReplicaState {
         cursor: u64,
         awaiting_first_ack: bool,
     },
-    /// It wanted a snapshot only, and has it.
-    Transmitted,
+    /// It wanted a snapshot only, and has it. That of a replica on two connections stays until the replica ends it, so
+    /// that the other one finds it; meanwhile the log is kept for that.
+    Transmitted {
+        at: Position,
+        since: Millis,
+    },
+    /// It was told to open another connection for the snapshot, which has not begun.
+    WaitChannel {
+        since: Millis,
+    },
+    /// The snapshot goes over another connection; this one is sent the log behind it. There is no time limit: a replica
+    /// that loads, and has no room for more of the stream, reads nothing for as long as that takes.
+    Beside {
+        /// The next byte to send.
+        cursor: u64,
+    },
 }
 
 /// The replica's last word.
@@ -203,6 +244,8 @@ pub enum ReplicaStateName {
     SendSnapshot,
     Online,
     Transmitted,
+    WaitChannel,
+    Beside,
 }
 
 impl ReplicaLink {
@@ -218,6 +261,7 @@ impl ReplicaLink {
             filter: SnapshotFilter::default(),
             rdb_only: false,
             without_psync: false,
+            channel: Channel::default(),
             acknowledged: Acknowledged::default(),
             state: ReplicaState::Handshake,
         }
@@ -240,6 +284,8 @@ impl ReplicaLink {
         }
         out.push(ReplicaAction::Log(ReplicaEvent::AsksForSync(self.name())));
         match request {
+            // Valkey asks in this way on the connection of the snapshot, and for the position in another form.
+            SyncRequest::Sync if self.channel.is_snapshot() => self.without_psync = true,
             SyncRequest::Sync => {
                 self.without_psync = true;
                 out.push(self.full_sync(FullSync::because(Cause::NoPsync)));
@@ -253,11 +299,17 @@ impl ReplicaLink {
                     // Without a log there is no history yet that a replica could know.
                     let at = context.log.map(|log| context.history.at(log.end()));
                     let asked_for = format!("{}:{}", lossy(&asked.id), asked.next);
-                    let sync = FullSync::served(&why, asked_for, at);
-                    out.push(self.full_sync(sync));
+                    // The connection of the stream has said why.
+                    if !self.channel.is_snapshot() {
+                        let sync = FullSync::served(&why, asked_for, at);
+                        out.push(self.full_sync(sync));
+                    }
                     self.log_full_resync(why, out);
                     if !asked.wants_full() {
                         out.push(ReplicaAction::Count(SyncCount::PartialErr));
+                    }
+                    if self.proposes_channel(now, context.channels, out) {
+                        return self;
                     }
                 }
             },
@@ -280,12 +332,21 @@ impl ReplicaLink {
         out: &mut Vec<ReplicaAction>,
     ) -> ReplicaLink {
         match input {
-            ReplicaInput::SnapshotStarted(at) => {
-                if !self.without_psync {
+            ReplicaInput::SnapshotStarted { at, db } => {
+                if self.channel.is_snapshot() && self.without_psync {
+                    let reply = format!("$ENDOFF:{} {} {db} {}\r\n", at.offset, at.replid, self.client_id);
+                    out.push(ReplicaAction::Send(reply.into_bytes()));
+                } else if !self.without_psync {
                     let reply = format!("+FULLRESYNC {} {}\r\n", at.replid, at.offset);
                     out.push(ReplicaAction::Send(reply.into_bytes()));
                 }
                 self.enter(ReplicaState::SnapshotRunning { at, newline_due: now + KEEPALIVE });
+            }
+            ReplicaInput::Joined(client) => self.channel.join(client),
+            ReplicaInput::PartnerStarted(at) => {
+                self.enter(ReplicaState::Beside { cursor: at.next() });
+                out.push(ReplicaAction::Log(ReplicaEvent::StreamsBeside(self.name())));
+                out.push(ReplicaAction::StartStream(at.next()));
             }
             ReplicaInput::PayloadBegins(header) => {
                 let ReplicaState::SnapshotRunning { at, .. } = self.state else {
@@ -314,12 +375,10 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Log(ReplicaEvent::SnapshotFailed));
                 out.push(ReplicaAction::Close);
             }
-            ReplicaInput::Sent(bytes) => {
-                let ReplicaState::Online { cursor, .. } = &mut self.state else {
-                    panic!("the log is sent to online replicas only")
-                };
-                *cursor += bytes;
-            }
+            ReplicaInput::Sent(bytes) => match &mut self.state {
+                ReplicaState::Online { cursor, .. } | ReplicaState::Beside { cursor } => *cursor += bytes,
+                _ => panic!("the log is sent to replicas that have a place in it"),
+            },
             ReplicaInput::Newline => self.acknowledged.time = now,
             ReplicaInput::Tick => self.tick(timeout, now, out),
         }
@@ -373,7 +432,9 @@ impl ReplicaLink {
     /// The next byte of the log to send, once the stream may flow.
     pub fn cursor(&self) -> Option<u64> {
         match self.state {
-            ReplicaState::Online { cursor, awaiting_first_ack: false } => Some(cursor),
+            ReplicaState::Online { cursor, awaiting_first_ack: false } | ReplicaState::Beside { cursor } => {
+                Some(cursor)
+            }
             _ => None,
         }
     }
@@ -381,10 +442,13 @@ impl ReplicaLink {
     /// The lowest offset that the log must keep for this replica.
     pub fn pinned(&self) -> Option<u64> {
         match self.state {
-            ReplicaState::SnapshotRunning { at, .. } | ReplicaState::SendSnapshot { at, .. } => {
-                (!self.rdb_only).then(|| at.next())
+            ReplicaState::SnapshotRunning { at, .. }
+            | ReplicaState::SendSnapshot { at, .. }
+            | ReplicaState::Transmitted { at, .. } => {
+                let awaited = self.channel == Channel::Snapshot { stream: None };
+                (awaited || !self.rdb_only).then(|| at.next())
             }
-            ReplicaState::Online { cursor, .. } => Some(cursor),
+            ReplicaState::Online { cursor, .. } | ReplicaState::Beside { cursor } => Some(cursor),
             _ => None,
         }
     }
@@ -400,7 +464,8 @@ impl ReplicaLink {
         let able = (self.capabilities.eof || !needed.eof) && (self.capabilities.psync2 || !needed.psync2);
         let log_kept = self.rdb_only || !other.rdb_only;
         let running = matches!(other.state, ReplicaState::SnapshotRunning { .. });
-        running && able && log_kept && self.filter == other.filter
+        // The two ends of such a replica are told apart by when its snapshot begins.
+        running && !self.channel.is_snapshot() && able && log_kept && self.filter == other.filter
     }
 
     /// `ip:port` as in log lines.
@@ -426,11 +491,15 @@ impl ReplicaLink {
     /// The state in INFO replication; a replica without one is not listed.
     pub fn info_state(&self) -> Option<&'static str> {
         match self.state {
+            // A replica on two connections is shown once.
+            _ if self.is_second() => None,
             ReplicaState::WaitSnapshot { .. } | ReplicaState::SnapshotRunning { .. } => Some("wait_bgsave"),
+            ReplicaState::WaitChannel { .. } => Some("wait_bgsave"),
+            ReplicaState::Beside { .. } => Some("send_bulk_and_stream"),
             ReplicaState::SendSnapshot { header: PayloadHeader::UntilMark(_), .. } => Some("wait_bgsave"),
             ReplicaState::SendSnapshot { header: PayloadHeader::Sized(_), .. } => Some("send_bulk"),
             ReplicaState::Online { .. } => Some("online"),
-            ReplicaState::Handshake | ReplicaState::Transmitted => None,
+            ReplicaState::Handshake | ReplicaState::Transmitted { .. } => None,
         }
     }
 
@@ -462,6 +531,8 @@ impl ReplicaLink {
             Some(SyncRefusal::OwnLinkDown)
         } else if context.pending_output {
             Some(SyncRefusal::PendingOutput)
+        } else if self.channel.partner().is_some() && !context.partner_waits {
+            Some(SyncRefusal::PartnerGone)
         } else if self.filter != SnapshotFilter::default() && !self.capabilities.eof {
             // Filtered snapshots must not replace the file of the whole data set, so they go to sockets only.
             Some(SyncRefusal::FilterNeedsEof)
@@ -479,15 +550,50 @@ impl ReplicaLink {
         out: &mut Vec<ReplicaAction>,
     ) {
         self.acknowledged.time = now;
-        self.enter(ReplicaState::Online { cursor: from, awaiting_first_ack: false });
+        let beside = matches!(self.channel, Channel::Stream { .. });
+        self.enter(match beside {
+            true => ReplicaState::Beside { cursor: from },
+            false => ReplicaState::Online { cursor: from, awaiting_first_ack: false },
+        });
         let reply = match self.capabilities.psync2 {
             true => format!("+CONTINUE {}\r\n", history.id),
             false => "+CONTINUE\r\n".to_owned(),
         };
         out.push(ReplicaAction::Send(reply.into_bytes()));
-        out.push(ReplicaAction::Log(ReplicaEvent::PartialAccepted { name: self.name(), bytes, from }));
-        out.push(ReplicaAction::Count(SyncCount::PartialOk));
+        let name = self.name();
+        if beside {
+            out.push(ReplicaAction::Log(ReplicaEvent::StreamsBeside(name)));
+        } else {
+            out.push(ReplicaAction::Log(ReplicaEvent::PartialAccepted { name, bytes, from }));
+            out.push(ReplicaAction::Count(SyncCount::PartialOk));
+        }
         out.push(ReplicaAction::StartStream(from));
+    }
+
+    /// Asks a replica that can do so to open another connection for the snapshot that it needs.
+    fn proposes_channel(
+        &mut self,
+        now: Millis,
+        offered: ChannelsOffered,
+        out: &mut Vec<ReplicaAction>,
+    ) -> bool {
+        let filtered = self.filter != SnapshotFilter::default();
+        if self.rdb_only || filtered || self.channel.is_snapshot() {
+            return false;
+        }
+        // Whoever was told so before, and could not continue from there, begins anew.
+        self.channel = Channel::Both;
+        let reply = if offered.valkey && self.capabilities.dual_channel {
+            "+DUALCHANNELSYNC\r\n".to_owned()
+        } else if offered.redis && self.capabilities.rdb_channel {
+            self.enter(ReplicaState::WaitChannel { since: now });
+            format!("+RDBCHANNELSYNC {}\r\n", self.client_id)
+        } else {
+            return false;
+        };
+        out.push(ReplicaAction::Log(ReplicaEvent::ProposesChannel(self.name())));
+        out.push(ReplicaAction::Send(reply.into_bytes()));
+        true
     }
 
     /// What the replica has said of itself can be the cause.
@@ -518,10 +624,12 @@ impl ReplicaLink {
             }
             PayloadHeader::Sized(_) => false,
         };
-        if self.rdb_only {
-            out.push(ReplicaAction::Log(ReplicaEvent::RdbOnlyDone(self.name())));
-            out.push(ReplicaAction::Close);
-            return self.enter(ReplicaState::Transmitted);
+        if self.rdb_only || self.channel.is_snapshot() {
+            if !self.channel.is_snapshot() {
+                out.push(ReplicaAction::Log(ReplicaEvent::RdbOnlyDone(self.name())));
+                out.push(ReplicaAction::Close);
+            }
+            return self.enter(ReplicaState::Transmitted { at, since: now });
         }
         self.acknowledged.time = now;
         out.push(ReplicaAction::Log(ReplicaEvent::Succeeded(self.name())));
@@ -550,6 +658,11 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Log(ReplicaEvent::TimedOutFullSync(self.name())));
                 out.push(ReplicaAction::Close);
             }
+            ReplicaState::Transmitted { since, .. } if expired(*since) => out.push(ReplicaAction::Close),
+            ReplicaState::WaitChannel { since } if self.channel == Channel::Both && expired(*since) => {
+                out.push(ReplicaAction::Log(ReplicaEvent::TimedOutFullSync(self.name())));
+                out.push(ReplicaAction::Close);
+            }
             ReplicaState::Online { .. } if !self.without_psync && expired(self.acknowledged.time) => {
                 out.push(ReplicaAction::Log(ReplicaEvent::TimedOutStreaming(self.name())));
                 out.push(ReplicaAction::Close);
@@ -567,7 +680,9 @@ impl ReplicaState {
             ReplicaState::SnapshotRunning { .. } => ReplicaStateName::SnapshotRunning,
             ReplicaState::SendSnapshot { .. } => ReplicaStateName::SendSnapshot,
             ReplicaState::Online { .. } => ReplicaStateName::Online,
-            ReplicaState::Transmitted => ReplicaStateName::Transmitted,
+            ReplicaState::Transmitted { .. } => ReplicaStateName::Transmitted,
+            ReplicaState::WaitChannel { .. } => ReplicaStateName::WaitChannel,
+            ReplicaState::Beside { .. } => ReplicaStateName::Beside,
         }
     }
 }
@@ -580,8 +695,10 @@ fn may_become(from: ReplicaStateName, to: ReplicaStateName) -> bool {
         WaitSnapshot => from == Handshake,
         SnapshotRunning => from == WaitSnapshot,
         SendSnapshot => from == SnapshotRunning,
-        Online => matches!(from, Handshake | SendSnapshot),
+        Online => matches!(from, Handshake | SendSnapshot | Beside),
         Transmitted => from == SendSnapshot,
+        WaitChannel => from == Handshake,
+        Beside => matches!(from, Handshake | WaitChannel),
     }
 }
 
@@ -617,6 +734,7 @@ impl fmt::Display for SyncRefusal {
             SyncRefusal::OwnLinkDown => "NOMASTERLINK Can't SYNC while not connected with my master",
             SyncRefusal::PendingOutput => "ERR SYNC and PSYNC are invalid with pending output",
             SyncRefusal::FilterNeedsEof => "ERR Filtered replica requires EOF capability",
+            SyncRefusal::PartnerGone => "ERR The other channel of this replica is gone",
             SyncRefusal::WrongOffset => "ERR value is not an integer or out of range",
         })
     }
