@@ -127,6 +127,8 @@ pub struct Config {
     pub dual_channel_replication: bool,
     /// The same as Redis has them.
     pub repl_rdb_channel: bool,
+    /// How much of the stream may wait for such a snapshot; 0 is what `client-output-buffer-limit` says of replicas.
+    pub replica_full_sync_buffer_limit: i64,
     pub repl_ping_replica_period_s: i64,
     /// 0 is never, -1 a tenth of the period of pings.
     pub repl_heartbeat_period_ms: i64,
@@ -260,6 +262,7 @@ impl Default for Config {
             repl_diskless_load: DisklessLoad::Serving,
             dual_channel_replication: false,
             repl_rdb_channel: false,
+            replica_full_sync_buffer_limit: 0,
             repl_ping_replica_period_s: 10,
             repl_heartbeat_period_ms: -1,
             replica_guard_empty_primary: true,

@@ -79,6 +79,8 @@ fn config() -> LinkConfig {
         timeout: Millis::from_secs(60),
         load: LoadMode::Parser { swapdb: true },
         guarded_keys: None,
+        channels: Default::default(),
+        stream_bytes_max: None,
     }
 }
 
@@ -187,6 +189,9 @@ impl World {
                 LinkAction::Send(bytes) => {
                     node.connection.iter_mut().for_each(|connection| connection.up.extend(&bytes));
                 }
+                LinkAction::OpenChannel { .. }
+                | LinkAction::CloseChannel
+                | LinkAction::SendChannel(_) => unreachable!("nobody announces that"),
                 LinkAction::Log(event) => assert!(!event.to_string().is_empty()),
                 LinkAction::FullSync(sync) => assert!(!sync.to_string().is_empty()),
                 LinkAction::BeginSnapshot { .. } | LinkAction::DiscardSnapshot => {

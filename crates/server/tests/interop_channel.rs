@@ -155,6 +155,9 @@ mod under_writes {
     channels!(super::under_writes;
         kindred_to_valkey91: Kindred, Valkey91;
         kindred_to_redis82: Kindred, Redis82;
+        valkey91_to_kindred: Valkey91, Kindred;
+        redis82_to_kindred: Redis82, Kindred;
+        kindred_to_kindred: Kindred, Kindred;
     );
 }
 
@@ -162,6 +165,9 @@ mod cut {
     channels!(super::cut;
         kindred_to_valkey91: Kindred, Valkey91;
         kindred_to_redis82: Kindred, Redis82;
+        valkey91_to_kindred: Valkey91, Kindred;
+        redis82_to_kindred: Redis82, Kindred;
+        kindred_to_kindred: Kindred, Kindred;
     );
 }
 
@@ -169,5 +175,8 @@ mod primary_dies {
     channels!(super::primary_dies;
         kindred_to_valkey91: Kindred, Valkey91;
         kindred_to_redis82: Kindred, Redis82;
+        valkey91_to_kindred: Valkey91, Kindred;
+        redis82_to_kindred: Redis82, Kindred;
+        kindred_to_kindred: Kindred, Kindred;
     );
 }

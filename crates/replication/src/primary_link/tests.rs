@@ -46,6 +46,8 @@ fn config() -> LinkConfig {
         timeout: Millis::from_secs(60),
         load: LoadMode::Disk,
         guarded_keys: None,
+        channels: Default::default(),
+        stream_bytes_max: None,
     }
 }
 
