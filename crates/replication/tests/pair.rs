@@ -189,9 +189,9 @@ impl World {
                 LinkAction::Send(bytes) => {
                     node.connection.iter_mut().for_each(|connection| connection.up.extend(&bytes));
                 }
-                LinkAction::OpenChannel { .. }
-                | LinkAction::CloseChannel
-                | LinkAction::SendChannel(_) => unreachable!("nobody announces that"),
+                LinkAction::OpenChannel { .. } | LinkAction::CloseChannel | LinkAction::SendChannel(_) => {
+                    unreachable!("nobody announces that")
+                }
                 LinkAction::Log(event) => assert!(!event.to_string().is_empty()),
                 LinkAction::FullSync(sync) => assert!(!sync.to_string().is_empty()),
                 LinkAction::BeginSnapshot { .. } | LinkAction::DiscardSnapshot => {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use peers::agree::{assert_same, assert_same_expiries};
+use peers::proxy::Proxy;
 use peers::writes::{Writer, Writes, pour};
 use peers::{Bed, Kind, Server, dataset};
 
@@ -145,14 +146,106 @@ fn primary_dies(upper: Kind, lower: Kind) {
     assert_eq!(replica.ok("EXISTS of-the-first of-the-second").int(), 1);
 }
 
-macro_rules! channels {
-    ($scenario:path; $($name:ident: $primary:ident, $replica:ident;)+) => {
-        crate::peers::pairs!($scenario; $($name: $primary, $replica;)+);
-    };
+/// The stream may wait for a snapshot up to the limit, and waits at the primary beyond it.
+fn bounded(upper: Kind, lower: Kind) {
+    let Some(mut bed) = Bed::new(Duration::from_secs(120), &[upper, lower]) else { return };
+    let limit = ("replica-full-sync-buffer-limit", "1mb");
+    let (primary, replica) = start_pair(&mut bed, upper, lower, &[limit]);
+    let mut client = primary.client();
+    client.ok("DEBUG POPULATE 5000 filler 100");
+    replica.follow(primary.port);
+    wait_for_both(&primary);
+    let value = "v".repeat(10_000);
+    for index in 0..1000 {
+        client.ok(&format!("SET large:{index} {value}"));
+    }
+    assert_same(&primary, &replica, "after more of the stream than may wait");
+    assert!(replica.log().contains("which is the limit"), "the limit was not reached");
+    let prefix = if upper == Kind::Redis82 { "replica_full_sync_buffer" } else { "replicas_repl_buffer" };
+    let mut below = replica.client();
+    assert_eq!(below.info_number("replication", &format!("{prefix}_size")), 0);
+    let peak = below.info_number("replication", &format!("{prefix}_peak"));
+    // What one read brings comes on top.
+    assert!((1 << 20..2 << 20).contains(&peak), "{peak} bytes waited");
+}
+
+/// The modes of `repl-diskless-load`, a password, and data that is there before.
+fn load_modes(upper: Kind, lower: Kind) {
+    let Some(mut bed) = Bed::new(Duration::from_secs(120), &[upper, lower]) else { return };
+    let option = option(upper, lower);
+    let primary = bed.start(upper, &[option, ("requirepass", "pw"), ("rdb-key-save-delay", "50")]);
+    primary.ok("DEBUG POPULATE 5000 filler 100");
+    let writer = primary.client();
+    let mut writer = writer;
+    for mode in ["disabled", "on-empty-db", "swapdb", "flush-before-load", "serving"] {
+        let replica = bed.start(lower, &[option, ("masterauth", "pw"), ("repl-diskless-load", mode)]);
+        replica.ok("SET left-over value");
+        let before = begun(&primary);
+        replica.follow(primary.port);
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(700) {
+            writer.ok("INCR counter");
+            writer.ok("SELECT 3");
+            writer.ok("INCR counter");
+            writer.ok("SELECT 0");
+        }
+        assert_same(&primary, &replica, mode);
+        assert_eq!(begun(&primary), before + 1, "{mode}");
+    }
+}
+
+/// A replica of a replica: what it is sent is relayed, and goes on in the database that the stream is in.
+fn chained(upper: Kind, lower: Kind) {
+    let Some(mut bed) = Bed::new(Duration::from_secs(120), &[upper, Kind::Kindred, lower]) else { return };
+    let (primary, middle) =
+        start_pair(&mut bed, upper, Kind::Kindred, &[("rdb-key-save-delay", SAVE_DELAY_US)]);
+    middle.ok("CONFIG SET dual-channel-replication-enabled yes");
+    middle.ok("CONFIG SET repl-rdb-channel yes");
+    primary.ok("DEBUG POPULATE 5000 filler 100");
+    let mut client = primary.client();
+    client.ok("SELECT 5");
+    client.ok("SET in-five value");
+    middle.follow(primary.port);
+    assert_same(&primary, &middle, "in the middle");
+    client.ok("INCR counter");
+    assert_same(&primary, &middle, "in the middle, in the fifth database");
+    let replica = bed.start(lower, &[option(Kind::Kindred, lower)]);
+    replica.follow(middle.port);
+    wait_for_both(&middle);
+    // No SELECT is sent for it.
+    for _ in 0..100 {
+        client.ok("INCR counter");
+    }
+    assert_same(&middle, &replica, "below");
+    assert_same(&primary, &replica, "at the end of the chain");
+    assert_eq!(begun(&middle), 1);
+}
+
+/// Cuts anywhere in either connection, in the handshakes, the snapshot and the stream, where nearly every one costs a full
+/// synchronisation.
+fn storm(upper: Kind, lower: Kind) {
+    let Some(mut bed) = Bed::new(Duration::from_secs(240), &[upper, lower]) else { return };
+    let option = option(upper, lower);
+    let primary = bed.start(upper, &[option, ("repl-backlog-size", "16384")]);
+    let replica = bed.start(lower, &[option]);
+    primary.ok("DEBUG POPULATE 300 filler 100");
+    let proxy = Proxy::to(primary.port);
+    let writer = Writer::start(primary.port, 25, Duration::from_millis(2));
+    for round in 0..4 {
+        proxy.storm(round);
+        replica.follow(proxy.port);
+        let goal = proxy.cuts() + 25;
+        wait_for("cuts", || proxy.cuts() >= goal);
+        proxy.calm();
+        writer.pause();
+        assert_same(&primary, &replica, &format!("after {} cuts", proxy.cuts()));
+        writer.resume();
+    }
+    assert!(begun(&primary) > 10, "{} synchronisations on two connections", begun(&primary));
 }
 
 mod under_writes {
-    channels!(super::under_writes;
+    crate::peers::pairs!(super::under_writes;
         kindred_to_valkey91: Kindred, Valkey91;
         kindred_to_redis82: Kindred, Redis82;
         valkey91_to_kindred: Valkey91, Kindred;
@@ -162,7 +255,7 @@ mod under_writes {
 }
 
 mod cut {
-    channels!(super::cut;
+    crate::peers::pairs!(super::cut;
         kindred_to_valkey91: Kindred, Valkey91;
         kindred_to_redis82: Kindred, Redis82;
         valkey91_to_kindred: Valkey91, Kindred;
@@ -172,7 +265,40 @@ mod cut {
 }
 
 mod primary_dies {
-    channels!(super::primary_dies;
+    crate::peers::pairs!(super::primary_dies;
+        kindred_to_valkey91: Kindred, Valkey91;
+        kindred_to_redis82: Kindred, Redis82;
+        valkey91_to_kindred: Valkey91, Kindred;
+        redis82_to_kindred: Redis82, Kindred;
+        kindred_to_kindred: Kindred, Kindred;
+    );
+}
+
+mod bounded {
+    crate::peers::pairs!(super::bounded;
+        valkey91_to_kindred: Valkey91, Kindred;
+        redis82_to_kindred: Redis82, Kindred;
+        kindred_to_kindred: Kindred, Kindred;
+    );
+}
+
+mod load_modes {
+    crate::peers::pairs!(super::load_modes;
+        valkey91_to_kindred: Valkey91, Kindred;
+        redis82_to_kindred: Redis82, Kindred;
+    );
+}
+
+mod chained {
+    crate::peers::pairs!(super::chained;
+        valkey91_to_kindred_to_valkey91: Valkey91, Valkey91;
+        redis82_to_kindred_to_redis82: Redis82, Redis82;
+        kindred_to_kindred_to_kindred: Kindred, Kindred;
+    );
+}
+
+mod storm {
+    crate::peers::pairs!(super::storm;
         kindred_to_valkey91: Kindred, Valkey91;
         kindred_to_redis82: Kindred, Redis82;
         valkey91_to_kindred: Valkey91, Kindred;

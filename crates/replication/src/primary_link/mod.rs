@@ -1102,8 +1102,9 @@ impl PrimaryLink {
             return self.lost(now, out);
         }
         out.push(LinkAction::ResumeReading);
-        if payload == PayloadKind::UntilMark {
-            // The primary begins the stream when it knows by our first ACK that we saw the mark.
+        if payload == PayloadKind::UntilMark || channel.is_some() {
+            // The primary begins the stream when it knows by our first ACK that we saw the mark; or that we have loaded
+            // what came over another connection.
             self.acknowledge(now, out);
         }
     }

@@ -1,16 +1,22 @@
 //! Transcripts: what comes in, what the link does. Each runs three times: with its bytes as written, one
 //! byte at a time, and cut in two at every place; all must come to the same.
 
+mod channel;
+
 use expect_test::{Expect, expect};
 
 use super::*;
 
 /// One event of a scenario.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Event {
     Connected,
     Closed,
     Bytes(&'static str),
+    ChannelConnected,
+    ChannelClosed,
+    /// On the second connection.
+    Second(&'static str),
     /// So many milliseconds pass, then the timer fires.
     Pass(u64),
     Applied(u64),
@@ -25,6 +31,15 @@ enum Event {
 }
 
 use Event::*;
+
+impl Event {
+    fn bytes(&self) -> &'static [u8] {
+        match self {
+            Bytes(text) | Second(text) => text.as_bytes(),
+            _ => b"",
+        }
+    }
+}
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -68,7 +83,9 @@ impl Run {
 
     fn feed(&mut self, config: &LinkConfig, event: Event) {
         let input = match event {
-            Bytes(text) => return self.bytes(config, text.as_bytes()),
+            Bytes(_) | Second(_) => return self.bytes(config, event, event.bytes()),
+            ChannelConnected => LinkInput::ChannelConnected,
+            ChannelClosed => LinkInput::ChannelClosed("Connection reset by peer"),
             Pass(ms) => {
                 self.now = self.now + Millis(ms);
                 LinkInput::Tick
@@ -94,9 +111,12 @@ impl Run {
         self.step(config, input, b"");
     }
 
-    fn bytes(&mut self, config: &LinkConfig, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.step(config, LinkInput::Bytes(bytes), bytes);
+    /// Some of the bytes of that event.
+    fn bytes(&mut self, config: &LinkConfig, event: Event, bytes: &[u8]) {
+        match event {
+            _ if bytes.is_empty() => {}
+            Second(_) => self.step(config, LinkInput::ChannelBytes(bytes), bytes),
+            _ => self.step(config, LinkInput::Bytes(bytes), bytes),
         }
     }
 
@@ -112,6 +132,8 @@ impl Run {
             let line = match action {
                 LinkAction::OpenConnection { host, port } => format!("open {host}:{port}"),
                 LinkAction::Send(bytes) => format!("> {}", bytes.escape_ascii()),
+                LinkAction::OpenChannel { host, port } => format!("open second {host}:{port}"),
+                LinkAction::SendChannel(bytes) => format!("second> {}", bytes.escape_ascii()),
                 LinkAction::Log(event) => format!("# {event}"),
                 LinkAction::SnapshotBytes(piece) => {
                     format!("snapshot {}", piece.bytes(input).escape_ascii())
@@ -161,21 +183,21 @@ fn check_with(config: &LinkConfig, resume: Resume, greeting: &[Event], events: &
 
     let mut bytewise = Run::new(resume);
     for event in &events {
-        match event {
-            Bytes(text) => text.as_bytes().chunks(1).for_each(|byte| bytewise.bytes(config, byte)),
-            event => bytewise.feed(config, *event),
+        match event.bytes() {
+            b"" => bytewise.feed(config, *event),
+            bytes => bytes.chunks(1).for_each(|byte| bytewise.bytes(config, *event, byte)),
         }
     }
     assert_eq!(bytewise.transcript(), transcript, "one byte at a time");
 
     for (index, event) in events.iter().enumerate() {
-        let Bytes(text) = event else { continue };
-        for cut in 1..text.len() {
+        for cut in 1..event.bytes().len() {
+            let (head, tail) = event.bytes().split_at(cut);
             let mut run = run(config, resume, &events[..index]);
-            run.bytes(config, &text.as_bytes()[..cut]);
-            run.bytes(config, &text.as_bytes()[cut..]);
+            run.bytes(config, *event, head);
+            run.bytes(config, *event, tail);
             events[index + 1..].iter().for_each(|event| run.feed(config, *event));
-            assert_eq!(run.transcript(), transcript, "cut {text:?} at {cut}");
+            assert_eq!(run.transcript(), transcript, "cut {event:?} at {cut}");
         }
     }
 }
@@ -949,7 +971,7 @@ fn replicaof_no_one_from_every_stage() {
 #[test]
 fn a_reply_without_an_end_is_not_hoarded() {
     let mut run = run(&config(), Resume::Nothing, &[Connected]);
-    run.bytes(&config(), &[b'x'; 5000]);
+    run.bytes(&config(), Bytes(""), &[b'x'; 5000]);
     assert_eq!(run.link.expect("a link").role_state(), "connect");
 }
 
