@@ -30,7 +30,7 @@ const STREAM_BATCH_MAX: usize = 64;
 const STREAM_KEPT: usize = 1 << 20;
 
 /// Bytes of the stream that wait for a snapshot lie in blocks of this size, and one block is executed in a turn.
-const WAITING_BLOCK: usize = 1 << 20;
+const WAITING_BLOCK: usize = 256 * 1024;
 
 /// `REPLCONF version`, which only Valkey reads: to what calls itself older than 9 it sends snapshots of RDB version 11,
 /// and refuses if a hash field has an expiry. Redis answers with an error that does not matter.
