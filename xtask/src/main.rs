@@ -5,6 +5,7 @@ mod client;
 mod diff;
 mod fuzz;
 mod miri;
+mod mutants;
 mod packages;
 mod peers;
 mod process;
@@ -42,6 +43,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Run the tests of the unsafe code in Miri, which needs a nightly toolchain with it
     Miri(miri::Options),
+    /// Put one fault after another into a copy of the code, and see whether the simulator finds it
+    Mutants(mutants::Options),
     /// Run the simulator; what follows is passed on, see `cargo xtask sim -- --help`
     Sim {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -77,6 +80,7 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("{} passed, {} failed", counts.passed, counts.failed);
             return Ok(exit_code(counts.failed == 0));
         }
+        Verb::Mutants(options) => mutants::run(&options)?,
         Verb::Sim { args } => {
             let mut command = std::process::Command::new("cargo");
             command.args(["run", "--release", "--quiet", "--package", "kindred-sim", "--"]).args(args);

@@ -74,16 +74,17 @@ impl Core {
         if !self.client_memory.is_exceeded() {
             return;
         }
-        let mut clients: Vec<(usize, ConnId)> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| may_go(conn))
-            .map(|(id, conn)| (conn.counted_bytes, id))
-            .collect();
+        let mut clients: Vec<(usize, ConnId)> = Vec::new();
+        let mut present = 0;
+        for (id, conn) in self.conns.iter() {
+            present += conn.counted_bytes;
+            if may_go(conn) {
+                clients.push((conn.counted_bytes, id));
+            }
+        }
         clients.sort_unstable();
         // The client whose command is about to run is not among the connections. It is judged at the end of the turn, and
         // no smaller one goes for it.
-        let present: usize = self.conns.iter().map(|(_, conn)| conn.counted_bytes).sum();
         let running = self.client_memory.bytes - present;
         while self.client_memory.is_exceeded()
             && let Some((bytes, id)) = clients.pop()

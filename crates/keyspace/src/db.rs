@@ -187,8 +187,7 @@ impl Db {
             self.expires.remove(at, key.hash);
         }
         if let ValueMut::Payload(object) = entry.value_mut() {
-            self.streams -= usize::from(matches!(object, Object::Stream(_)));
-            forget(&mut self.field_expires, object, key.hash);
+            forget(&mut self.field_expires, &mut self.streams, object, key.hash);
         }
         Some(entry)
     }
@@ -248,8 +247,7 @@ impl Db {
         let was_packed = entry.packed_form().is_some();
         let mut displaced = entry.store_str(text);
         if let Some(object) = &mut displaced {
-            self.streams -= usize::from(matches!(object, Object::Stream(_)));
-            forget(&mut self.field_expires, object, key.hash);
+            forget(&mut self.field_expires, &mut self.streams, object, key.hash);
         }
         entry.set_clock(touch.apply(entry.clock()));
         let old = entry.expire_at();
@@ -469,13 +467,17 @@ fn settle(index: &mut Expires, entry: &mut Entry, hash: u64) {
     }
 }
 
-/// Takes the row of a value out of the index of field expiries: it leaves the database.
+/// An object leaves the database: takes its row out of the index of field expiries, and it off the count of streams.
 #[inline]
-fn forget(index: &mut Expires, object: &mut Object, hash: u64) {
-    if let Object::Hash(Hash::Table(fields)) = object
-        && let Some(at) = fields.noted_ms.take()
-    {
-        index.remove(at, hash);
+fn forget(index: &mut Expires, streams: &mut usize, object: &mut Object, hash: u64) {
+    match object {
+        Object::Stream(_) => *streams -= 1,
+        Object::Hash(Hash::Table(fields)) => {
+            if let Some(at) = fields.noted_ms.take() {
+                index.remove(at, hash);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -54,7 +54,7 @@ impl WriteMarks {
     }
 
     /// The moment after which the byte at `offset` was written; nothing if that byte is older than all notes.
-    pub fn written_after(&self, offset: u64) -> Option<Millis> {
+    fn written_after(&self, offset: u64) -> Option<Millis> {
         let at = self.marks.partition_point(|mark| mark.end < offset);
         // What lies before the first note may have been written at any time.
         if at == 0 { None } else { self.marks.get(at).map(|mark| mark.after) }

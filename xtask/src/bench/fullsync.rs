@@ -1,5 +1,5 @@
-//! A full synchronisation, or a BGSAVE, of many keys while writes go on: how long, how much more memory the primary takes with
-//! all its children, and what its clients feel. Nothing is pinned: fork and replica compete for the cores as they do in life.
+//! Full synchronisations, or a BGSAVE, of many keys, mostly while writes go on: how long, how much more memory the primary takes
+//! with all its children, and what its clients feel. Nothing is pinned: fork and replicas compete for the cores as they do in life.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,23 +14,38 @@ use crate::process;
 
 const KEYS: u64 = 2_000_000;
 const VALUE_BYTES: usize = 100;
+const MIXED_KEYS: u64 = 200_000;
 /// The probe reads random ones of these; with a large collection there is none of them.
 const PROBED_KEYS: u64 = 200_000;
 const WRITES_PER_SECOND: u64 = 20_000;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// What is done with the data.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    FullSync,
+enum What {
+    FullSync { replicas: usize, defaults: bool },
     Bgsave,
 }
 
 /// What is in the server and what is written to it meanwhile.
 trait Load: Sync {
     fn fill(&self, port: u16) -> Result<()>;
-    /// Writes at [`WRITES_PER_SECOND`] until `stop`; gives how many writes were acknowledged.
-    fn write(&self, port: u16, stop: &AtomicBool) -> Result<u64>;
+    /// Writes at [`WRITES_PER_SECOND`] until `stop`; gives how many writes were acknowledged, if there are to be any.
+    fn write(&self, port: u16, stop: &AtomicBool) -> Result<Option<u64>>;
+}
+
+/// The data of another load, that stays as it is.
+struct Idle<'a>(&'a dyn Load);
+
+impl Load for Idle<'_> {
+    fn fill(&self, port: u16) -> Result<()> {
+        self.0.fill(port)
+    }
+
+    fn write(&self, _port: u16, _stop: &AtomicBool) -> Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// So many strings.
@@ -41,8 +56,39 @@ impl Load for Strings {
         traffic::fill_strings(port, self.0, VALUE_BYTES, traffic::key)
     }
 
-    fn write(&self, port: u16, stop: &AtomicBool) -> Result<u64> {
-        traffic::write_at_rate(port, WRITES_PER_SECOND, self.0, VALUE_BYTES, stop)
+    fn write(&self, port: u16, stop: &AtomicBool) -> Result<Option<u64>> {
+        traffic::write_at_rate(port, WRITES_PER_SECOND, self.0, VALUE_BYTES, stop).map(Some)
+    }
+}
+
+/// Strings of 1 KB, and small collections of every type: this many strings, a tenth as many of each.
+struct Mixed(u64);
+
+const MIXED_VALUE_BYTES: usize = 1024;
+/// Fields, elements or members of each collection.
+const MIXED_ELEMENTS: u64 = 20;
+
+impl Load for Mixed {
+    fn fill(&self, port: u16) -> Result<()> {
+        traffic::fill_strings(port, self.0, MIXED_VALUE_BYTES, traffic::key)?;
+        traffic::pipelined(port, self.0 / 10 * 5 * MIXED_ELEMENTS, |n, out| {
+            let (collection, element) = (n / MIXED_ELEMENTS, format!("element:{:06}", n % MIXED_ELEMENTS));
+            let (kind, element) = (collection % 5, element.as_bytes());
+            let key =
+                format!("{}:{}", ["hash", "list", "set", "zset", "stream"][kind as usize], collection / 5);
+            let key = key.as_bytes();
+            match kind {
+                0 => client::encode(out, &[b"HSET", key, element, b"some value"]),
+                1 => client::encode(out, &[b"RPUSH", key, element]),
+                2 => client::encode(out, &[b"SADD", key, element]),
+                3 => client::encode(out, &[b"ZADD", key, (n % 1009).to_string().as_bytes(), element]),
+                _ => client::encode(out, &[b"XADD", key, b"*", b"sensor", element]),
+            }
+        })
+    }
+
+    fn write(&self, port: u16, stop: &AtomicBool) -> Result<Option<u64>> {
+        traffic::write_at_rate(port, WRITES_PER_SECOND, self.0, MIXED_VALUE_BYTES, stop).map(Some)
     }
 }
 
@@ -64,10 +110,11 @@ impl Load for Large {
         })
     }
 
-    fn write(&self, port: u16, stop: &AtomicBool) -> Result<u64> {
+    fn write(&self, port: u16, stop: &AtomicBool) -> Result<Option<u64>> {
         traffic::commands_at_rate(port, WRITES_PER_SECOND, stop, |random, client| {
             (self.command)(random.below(2 * self.elements), &mut |words| client.queue(words));
         })
+        .map(Some)
     }
 }
 
@@ -115,11 +162,37 @@ struct Measured {
     loading_seconds: f64,
 }
 
-pub fn run(options: &Options, kinds: &[Kind], what: What) -> Result<Vec<Table>> {
+pub fn run_bgsave(options: &Options, kinds: &[Kind]) -> Result<Vec<Table>> {
     let keys = options.scaled(KEYS);
-    let name = if what == What::Bgsave { "BGSAVE" } else { "Full sync" };
-    let title = format!("{name} of {keys} keys × {VALUE_BYTES} B under {WRITES_PER_SECOND} writes/s");
-    Ok(vec![table(options, kinds, &title, what, &Strings(keys))])
+    let title = format!("BGSAVE of {keys} keys × {VALUE_BYTES} B under {WRITES_PER_SECOND} writes/s");
+    Ok(vec![table(options, kinds, &title, What::Bgsave, &Strings(keys))])
+}
+
+pub fn run(options: &Options, kinds: &[Kind]) -> Result<Vec<Table>> {
+    let (strings, mixed) = (Strings(options.scaled(KEYS)), Mixed(options.scaled(MIXED_KEYS)));
+    let loads: [(String, &dyn Load); 2] = [
+        (format!("{} keys × {VALUE_BYTES} B", strings.0), &strings),
+        (format!("{} keys × 1 KB and {} collections", mixed.0, mixed.0 / 2), &mixed),
+    ];
+    let mut tables = Vec::new();
+    for (data, load) in loads {
+        for (written, replicas, defaults) in
+            [(true, 1, false), (false, 1, false), (true, 3, false), (true, 1, true)]
+        {
+            let writes =
+                if written { format!("under {WRITES_PER_SECOND} writes/s") } else { "idle".to_owned() };
+            let plural = if replicas == 1 { "" } else { "s" };
+            let settings = if defaults { ", default settings" } else { "" };
+            let title = format!("Full sync of {data}, {writes}, {replicas} replica{plural}{settings}");
+            if !options.wants(&title) {
+                continue;
+            }
+            let idle = Idle(load);
+            let load = if written { load } else { &idle };
+            tables.push(table(options, kinds, &title, What::FullSync { replicas, defaults }, load));
+        }
+    }
+    Ok(tables)
 }
 
 fn table(options: &Options, kinds: &[Kind], title: &str, what: What, load: &dyn Load) -> Table {
@@ -145,7 +218,7 @@ fn table(options: &Options, kinds: &[Kind], title: &str, what: What, load: &dyn 
             table.add("probe p50, ms", column, quantile(&measured.latencies, 0.5));
             table.add("probe p99.9, ms", column, quantile(&measured.latencies, 0.999));
             table.add("probe max, ms", column, quantile(&measured.latencies, 1.0));
-            if what == What::FullSync {
+            if what != What::Bgsave {
                 table.add("replica answers -LOADING, s", column, measured.loading_seconds);
             }
             eprintln!("measured: {title}: {}", kind.title);
@@ -163,9 +236,15 @@ fn settings(kind: &Kind) -> &'static [&'static str] {
 }
 
 fn measure(kind: &Kind, load: &dyn Load, what: What) -> Result<Measured> {
-    let primary = Server::start(kind, None, settings(kind))?;
+    let (replicas, settings) = match what {
+        What::FullSync { replicas, defaults: false } => (replicas, settings(kind)),
+        What::FullSync { replicas, defaults: true } => (replicas, &[][..]),
+        What::Bgsave => (0, settings(kind)),
+    };
+    let primary = Server::start(kind, None, settings)?;
     load.fill(primary.port).context("filling")?;
-    let replica = (what == What::FullSync).then(|| Server::start(kind, None, settings(kind))).transpose()?;
+    let replicas =
+        (0..replicas).map(|_| Server::start(kind, None, settings)).collect::<Result<Vec<Server>>>()?;
 
     let stop = AtomicBool::new(false);
     let peak = AtomicU64::new(0);
@@ -179,9 +258,9 @@ fn measure(kind: &Kind, load: &dyn Load, what: What) -> Result<Measured> {
         let stop_probe = AtomicBool::new(false);
         let (outcome, latencies) = std::thread::scope(|scope| {
             let probe = scope.spawn(|| traffic::probe(primary.port, PROBED_KEYS, &stop_probe));
-            let outcome = match &replica {
-                Some(replica) => synchronise(&primary, replica),
-                None => background_save(&primary).map(|seconds| (seconds, 0.0)),
+            let outcome = match &replicas[..] {
+                [] => background_save(&primary).map(|seconds| (seconds, 0.0)),
+                replicas => synchronise(&primary, replicas),
             };
             stop_probe.store(true, Ordering::Relaxed);
             (outcome, probe.join().expect("the probe does not panic"))
@@ -191,7 +270,7 @@ fn measure(kind: &Kind, load: &dyn Load, what: What) -> Result<Measured> {
         let written = writer.join().expect("the writer does not panic");
         sampler.join().expect("the sampler does not panic");
         let (seconds, loading_seconds) = outcome?;
-        ensure!(written.context("the writer")? > 0, "nothing was written");
+        ensure!(written.context("the writer")? != Some(0), "nothing was written");
         let mut latencies = latencies.context("the probe")?;
         latencies.sort_by(f64::total_cmp);
         Ok(Measured { seconds, baseline_bytes, peak_bytes, latencies, loading_seconds })
@@ -205,27 +284,46 @@ fn sample_memory(pid: u32, peak: &AtomicU64, stop: &AtomicBool) {
     }
 }
 
-/// From REPLICAOF until the replica has applied what the primary had written when the link came up. Gives the seconds, and
-/// those in which the replica answered -LOADING.
-fn synchronise(primary: &Server, replica: &Server) -> Result<(f64, f64)> {
+/// From REPLICAOF, to all at once, until each replica has applied what the primary had written when the last link came up. Gives
+/// the seconds, and those in which the first answered -LOADING.
+fn synchronise(primary: &Server, replicas: &[Server]) -> Result<(f64, f64)> {
     const STEP: Duration = Duration::from_millis(5);
     let mut of_primary = primary.client()?;
-    let mut of_replica = replica.client()?;
+    let mut clients = replicas.iter().map(Server::client).collect::<Result<Vec<Client>>>()?;
     let started = Instant::now();
-    of_replica.text(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()])?;
+    for client in &mut clients {
+        client.text(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()])?;
+    }
     let mut loading = Duration::ZERO;
     let mut asked = Instant::now();
-    traffic::wait_for("the link comes up", LIMIT, STEP, || {
+    traffic::wait_for("the links come up", LIMIT, STEP, || {
         let is_loading =
-            matches!(of_replica.call(&["GET", "x"])?, Reply::Error(error) if error.starts_with("LOADING"));
+            matches!(clients[0].call(&["GET", "x"])?, Reply::Error(error) if error.starts_with("LOADING"));
         if is_loading {
             loading += asked.elapsed();
         }
         asked = Instant::now();
-        Ok(of_replica.info("replication", "master_link_status")?.as_deref() == Some("up"))
+        for client in &mut clients {
+            if client.info("replication", "master_link_status")?.as_deref() != Some("up") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     })?;
-    catch_up(&mut of_primary, &mut of_replica)?;
+    for client in &mut clients {
+        catch_up(&mut of_primary, client)?;
+    }
     Ok((started.elapsed().as_secs_f64(), loading.as_secs_f64()))
+}
+
+/// Makes `replica` one of `primary`, and waits until it has caught up.
+pub fn attach(primary: &Server, replica: &Server, limit: Duration) -> Result<()> {
+    let mut client = replica.client()?;
+    client.text(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()])?;
+    traffic::wait_for("the link comes up", limit, Duration::from_millis(10), || {
+        Ok(client.info("replication", "master_link_status")?.as_deref() == Some("up"))
+    })?;
+    catch_up(&mut primary.client()?, &mut client)
 }
 
 /// Until the replica has applied what the primary has written by now.

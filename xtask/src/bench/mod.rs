@@ -4,6 +4,7 @@
 mod commands;
 mod failover;
 mod fullsync;
+mod lag;
 mod memory;
 mod rdb_load;
 mod replicated;
@@ -48,7 +49,7 @@ pub struct Options {
     /// A tenth of the requests and keys: shows that the harness works, not how fast anything is
     #[arg(long)]
     quick: bool,
-    /// With throughput, commands and large: only the cases whose names contain this
+    /// With throughput, commands, fullsync and large: only the cases whose names contain this
     #[arg(long, value_name = "SUBSTRING")]
     only: Option<String>,
     /// With fullsync: measure BGSAVE instead
@@ -62,6 +63,7 @@ enum What {
     Commands,
     Failover,
     Fullsync,
+    Lag,
     Large,
     Memory,
     Load,
@@ -97,6 +99,7 @@ pub fn run(options: &Options) -> Result<()> {
         (What::Throughput, throughput::run),
         (What::Commands, commands::run),
         (What::Replicated, replicated::run),
+        (What::Lag, lag::run),
         (What::Failover, failover::run),
         (What::Memory, memory::run),
         (What::Load, rdb_load::run),
@@ -110,10 +113,10 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     if options.what == What::All || (options.what == What::Fullsync && !options.bgsave) {
-        tables.extend(fullsync::run(options, &kinds, fullsync::What::FullSync)?);
+        tables.extend(fullsync::run(options, &kinds)?);
     }
     if options.what == What::All || (options.what == What::Fullsync && options.bgsave) {
-        tables.extend(fullsync::run(options, &kinds, fullsync::What::Bgsave)?);
+        tables.extend(fullsync::run_bgsave(options, &kinds)?);
     }
 
     let date = date(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs());
@@ -166,7 +169,7 @@ fn machine() -> String {
     let rustc = process::output(Command::new("rustc").arg("--version")).unwrap_or_default();
     format!(
         "{model}, {cores} cores, {} GB, Linux {}, transparent huge pages {}, {}; load average {} at the end. \
-         Server on core {SERVER_CORE}, load on core {LOAD_CORE} (full sync, BGSAVE and failover: nothing pinned).\n",
+         Server on core {SERVER_CORE}, load on core {LOAD_CORE} (full sync, BGSAVE, lag and failover: nothing pinned).\n",
         memory_kib / 1_000_000,
         kernel.trim(),
         huge_pages.trim(),

@@ -1,4 +1,6 @@
-//! What replication costs: CPU time of the primary per SET with 0, 1 and 3 replicas, and of a replica per applied SET.
+//! What replication costs: CPU time of the primary per SET with 0, 1, 3 and 10 replicas, and of a replica per applied SET.
+
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -8,13 +10,14 @@ use super::{LOAD_CORE, Options, SERVER_CORE, fullsync, throughput, traffic};
 
 const REQUESTS: u64 = 2_000_000;
 const KEYS: u64 = 100_000;
+const LIMIT: Duration = Duration::from_secs(60);
 const PIPELINE: u32 = 16;
 const VALUE: &str = "0123456789abcdef0123456789abcdef";
 
 pub fn run(options: &Options, kinds: &[Kind]) -> Result<Vec<Table>> {
     let mut table =
         Table::new("Replication: CPU time per SET (32-byte values, pipeline 16), µs", Better::Less, 2, kinds);
-    for replicas in [0, 1, 3] {
+    for replicas in [0, 1, 3, 10] {
         for _ in 0..options.runs() {
             for (column, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.replicates()) {
                 match measure(kind, replicas, options.scaled(REQUESTS)) {
@@ -46,22 +49,13 @@ fn measure(kind: &Kind, replicas: usize, requests: u64) -> Result<(f64, Option<f
     traffic::fill_strings(primary.port, KEYS, VALUE.len(), traffic::benchmark_key)?;
     let replicas: Vec<Server> =
         (0..replicas).map(|_| Server::start(kind, Some(LOAD_CORE), &settings)).collect::<Result<_>>()?;
-    let mut of_primary = primary.client()?;
     for replica in &replicas {
-        let mut client = replica.client()?;
-        client.text(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()])?;
-        traffic::wait_for(
-            "the link comes up",
-            std::time::Duration::from_secs(60),
-            std::time::Duration::from_millis(10),
-            || Ok(client.info("replication", "master_link_status")?.as_deref() == Some("up")),
-        )?;
-        fullsync::catch_up(&mut of_primary, &mut client)?;
+        fullsync::attach(&primary, replica, LIMIT)?;
     }
     let before = (primary.cpu_ns()?, replicas.first().map(Server::cpu_ns).transpose()?);
     throughput::redis_benchmark(primary.port, PIPELINE, KEYS, requests, &["SET", "key:__rand_int__", VALUE])?;
     for replica in &replicas {
-        fullsync::catch_up(&mut of_primary, &mut replica.client()?)?;
+        fullsync::catch_up(&mut primary.client()?, &mut replica.client()?)?;
     }
     let per_set = |after: u64, before: u64| (after - before) as f64 / 1000.0 / requests as f64;
     let replica_us = match (replicas.first(), before.1) {

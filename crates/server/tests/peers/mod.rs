@@ -3,8 +3,8 @@
 //! A test asks a [`Bed`] for the servers it needs: Kindred itself and the real Redis and Valkey whose paths are in the
 //! environment (docs/TESTING.md). Every server has a directory and a port of its own and ends with the bed, by its
 //! process id, whatever becomes of the test. What the servers are fed comes from [`dataset`] (one of everything) and
-//! [`writes`] (an endless seeded stream); [`proxy`] stands between a replica and its primary and breaks the link; and
-//! [`agree`] says whether two servers hold the same, and where they differ when they do not.
+//! [`writes`] (an endless seeded stream); [`proxy`] stands between a replica and its primary and breaks the link at random,
+//! [`scissors`] at an exact byte; and [`agree`] says whether two servers hold the same, and where they differ when they do not.
 //!
 //! Digests are compared as they are. Where servers are known to print the same value in two ways (redis 7.0 digests
 //! scores with 17 significant digits, newer ones in the shortest form) the data avoids it: all scores are halves.
@@ -18,6 +18,7 @@ pub mod client;
 pub mod dataset;
 pub mod proxy;
 pub mod random;
+pub mod scissors;
 pub mod sentinel;
 pub mod writes;
 
