@@ -118,12 +118,6 @@ pub const MUTANTS: &[Mutant] = &[
         "self.enter(ReplicaState::Beside { cursor: at.next() });",
         "self.enter(ReplicaState::Beside { cursor: at.next() + 1 });",
     ),
-    mutant(
-        "snapshot-beside-pins-nothing",
-        REPLICA_LINK,
-        "let awaited = self.channel == Channel::Snapshot { stream: None };",
-        "let awaited = false;",
-    ),
     // The replica's side.
     mutant(
         "loads-before-the-stream-flows",

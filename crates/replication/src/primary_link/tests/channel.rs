@@ -48,32 +48,33 @@ fn valkey_sends_snapshot_and_stream_on_two_connections() {
         greeting,
         &events.concat(),
         expect![[r#"
-        # PSYNC is not possible, initialize RDB channel.
-        open second 10.0.0.1:6379
-        second> *11\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$8\r\nrdb-only\r\n$1\r\n1\r\n$11\r\nrdb-channel\r\n$1\r\n1\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n$7\r\nversion\r\n$5\r\n9.0.0\r\n
-        second> SYNC\r\n
-        full sync: no-position
-        # Full resync from master: A:100
-        > *3\r\n$8\r\nREPLCONF\r\n$17\r\nset-rdb-client-id\r\n$1\r\n6\r\n
-        > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
-        # MASTER <-> REPLICA sync: receiving 9 bytes from master to disk
-        BeginSnapshot { at: Some(Position { replid: ReplId(A), offset: 100 }), payload: Sized(9) }
-        snapshot REDIS
-        # MASTER <-> REPLICA sync: RDB and replication stream are received in parallel
-        apply *1\r\n$4\r\n
-        snapshot 0012
-        CloseChannel
-        # MASTER <-> REPLICA sync: Flushing old data
-        # MASTER <-> REPLICA sync: Loading DB in memory
-        EndSnapshot
-        > \n
-        apply PING
-        DisconnectReplicas
-        AdoptHistory(Some(Position { replid: ReplId(A), offset: 100 }))
-        # MASTER <-> REPLICA sync: Finished with success
-        ResumeReading
-        apply \r\n
-    "#]],
+            # PSYNC is not possible, initialize RDB channel.
+            open second 10.0.0.1:6379
+            second> *11\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$8\r\nrdb-only\r\n$1\r\n1\r\n$11\r\nrdb-channel\r\n$1\r\n1\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n$7\r\nversion\r\n$5\r\n9.0.0\r\n
+            second> SYNC\r\n
+            full sync: no-position
+            # Full resync from master: A:100
+            > *3\r\n$8\r\nREPLCONF\r\n$17\r\nset-rdb-client-id\r\n$1\r\n6\r\n
+            > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+            # MASTER <-> REPLICA sync: receiving 9 bytes from master to disk
+            BeginSnapshot { at: Some(Position { replid: ReplId(A), offset: 100 }), payload: Sized(9) }
+            snapshot REDIS
+            # MASTER <-> REPLICA sync: RDB and replication stream are received in parallel
+            apply *1\r\n$4\r\n
+            snapshot 0012
+            CloseChannel
+            # MASTER <-> REPLICA sync: Flushing old data
+            # MASTER <-> REPLICA sync: Loading DB in memory
+            EndSnapshot
+            > \n
+            apply PING
+            DisconnectReplicas
+            AdoptHistory(Some(Position { replid: ReplId(A), offset: 100 }))
+            # MASTER <-> REPLICA sync: Finished with success
+            ResumeReading
+            > *3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$3\r\n100\r\n
+            apply \r\n
+        "#]],
     );
 }
 
@@ -135,20 +136,21 @@ fn a_snapshot_waits_for_the_stream_to_flow() {
         VALKEY,
         &events,
         expect![[r#"
-        # MASTER <-> REPLICA sync: receiving 4 bytes from master to disk
-        BeginSnapshot { at: Some(Position { replid: ReplId(A), offset: 100 }), payload: Sized(4) }
-        snapshot 0012
-        > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
-        # MASTER <-> REPLICA sync: RDB and replication stream are received in parallel
-        CloseChannel
-        # MASTER <-> REPLICA sync: Flushing old data
-        # MASTER <-> REPLICA sync: Loading DB in memory
-        EndSnapshot
-        DisconnectReplicas
-        AdoptHistory(Some(Position { replid: ReplId(A), offset: 100 }))
-        # MASTER <-> REPLICA sync: Finished with success
-        ResumeReading
-    "#]],
+            # MASTER <-> REPLICA sync: receiving 4 bytes from master to disk
+            BeginSnapshot { at: Some(Position { replid: ReplId(A), offset: 100 }), payload: Sized(4) }
+            snapshot 0012
+            > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
+            # MASTER <-> REPLICA sync: RDB and replication stream are received in parallel
+            CloseChannel
+            # MASTER <-> REPLICA sync: Flushing old data
+            # MASTER <-> REPLICA sync: Loading DB in memory
+            EndSnapshot
+            DisconnectReplicas
+            AdoptHistory(Some(Position { replid: ReplId(A), offset: 100 }))
+            # MASTER <-> REPLICA sync: Finished with success
+            ResumeReading
+            > *3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$3\r\n100\r\n
+        "#]],
     );
 }
 
