@@ -195,12 +195,12 @@ fn load_modes(upper: Kind, lower: Kind) {
 }
 
 /// A replica of a replica: what it is sent is relayed, and goes on in the database that the stream is in.
-fn chained(upper: Kind, lower: Kind) {
-    let Some(mut bed) = Bed::new(Duration::from_secs(120), &[upper, Kind::Kindred, lower]) else { return };
-    let (primary, middle) =
-        start_pair(&mut bed, upper, Kind::Kindred, &[("rdb-key-save-delay", SAVE_DELAY_US)]);
-    middle.ok("CONFIG SET dual-channel-replication-enabled yes");
-    middle.ok("CONFIG SET repl-rdb-channel yes");
+fn chained(middle: Kind, lower: Kind) {
+    let upper = if middle == Kind::Kindred { lower } else { middle };
+    let Some(mut bed) = Bed::new(Duration::from_secs(120), &[upper, middle, lower]) else { return };
+    let option = option(middle, lower);
+    let primary = bed.start(upper, &[option]);
+    let middle = bed.start(middle, &[option, ("rdb-key-save-delay", SAVE_DELAY_US)]);
     primary.ok("DEBUG POPULATE 5000 filler 100");
     let mut client = primary.client();
     client.ok("SELECT 5");
@@ -209,7 +209,8 @@ fn chained(upper: Kind, lower: Kind) {
     assert_same(&primary, &middle, "in the middle");
     client.ok("INCR counter");
     assert_same(&primary, &middle, "in the middle, in the fifth database");
-    let replica = bed.start(lower, &[option(Kind::Kindred, lower)]);
+    let before = begun(&middle);
+    let replica = bed.start(lower, &[option]);
     replica.follow(middle.port);
     wait_for_both(&middle);
     // No SELECT is sent for it.
@@ -218,7 +219,7 @@ fn chained(upper: Kind, lower: Kind) {
     }
     assert_same(&middle, &replica, "below");
     assert_same(&primary, &replica, "at the end of the chain");
-    assert_eq!(begun(&middle), 1);
+    assert_eq!(begun(&middle), before + 1);
 }
 
 /// Cuts anywhere in either connection, in the handshakes, the snapshot and the stream, where nearly every one costs a full
@@ -291,9 +292,11 @@ mod load_modes {
 
 mod chained {
     crate::peers::pairs!(super::chained;
-        valkey91_to_kindred_to_valkey91: Valkey91, Valkey91;
-        redis82_to_kindred_to_redis82: Redis82, Redis82;
-        kindred_to_kindred_to_kindred: Kindred, Kindred;
+        through_kindred_to_valkey91: Kindred, Valkey91;
+        through_kindred_to_redis82: Kindred, Redis82;
+        through_kindred_to_kindred: Kindred, Kindred;
+        through_valkey91_to_kindred: Valkey91, Kindred;
+        through_redis82_to_kindred: Redis82, Kindred;
     );
 }
 
