@@ -562,7 +562,6 @@ impl Node {
         following.session.db = stream_db;
         following.applied = at.offset;
         following.in_step = true;
-        self.disconnect_replicas();
     }
 
     // ---- the stream ----

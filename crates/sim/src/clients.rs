@@ -84,8 +84,24 @@ const COMMANDS: &[(u32, &str)] = &[
     (2, "ZRANGESTORE {z} {z} 0 3"),
     (2, "ZMPOP 2 {z} {z} MIN"),
     (2, "SORT {l} ALPHA STORE {l}"),
+    (3, "SETBIT {k} {n} 1"),
+    (2, "BITFIELD {i} INCRBY u4 {n} 3"),
+    (2, "PFADD {k} {w} {v}"),
+    (2, "GEOADD {z} 13.{n} 52.{n} {w}"),
+    (3, "HPEXPIRE {h} {ms} FIELDS 2 {w} n"),
+    (2, "HEXPIRE {h} {s} NX FIELDS 1 {w}"),
+    (1, "HPERSIST {h} FIELDS 1 {w}"),
+    (2, "HSETEX {h} PX {ms} FIELDS 1 {w} {v}"),
+    (2, "HGETEX {h} PX {ms} FIELDS 1 {w}"),
+    (2, "HGETDEL {h} FIELDS 1 {w}"),
+    (6, "XADD {x} * {w} {v}"),
+    (3, "XADD {x} MAXLEN ~ 4 * {w} {v}"),
+    (2, "XTRIM {x} MAXLEN {n}"),
     (1, "DEBUG SLEEP 0"),
 ];
+
+/// Two counters that are only ever changed together, in a transaction: nobody must see one without the other.
+pub const TWINS: [&str; 2] = ["twin:a", "twin:b"];
 
 /// A share of commands by kind: seeds differ in what they do.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +142,10 @@ pub fn pipeline(random: &mut Random, taste: &Taste, out: &mut Vec<u8>) -> (usize
     for _ in 0..count {
         command(random, taste, out);
     }
+    if transaction && random.percent(40) {
+        TWINS.iter().for_each(|twin| push(out, &["INCR", twin]));
+        count += TWINS.len();
+    }
     if transaction {
         push(out, &[if random.once_in(12) { "DISCARD" } else { "EXEC" }]);
         count += 2;
@@ -150,18 +170,18 @@ fn command(random: &mut Random, taste: &Taste, out: &mut Vec<u8>) {
 }
 
 fn fill(random: &mut Random, taste: &Taste, word: &str) -> Vec<u8> {
-    const TYPES: [&str; 6] = ["k", "i", "l", "e", "h", "z"];
+    const TYPES: [&str; 7] = ["k", "i", "l", "e", "h", "z", "x"];
     let Some(kind) = word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) else {
         return word.as_bytes().to_vec();
     };
     match kind {
         "any" => format!("{}{}", random.pick(&TYPES), random.below(6)),
         // Now and then a key of another type.
-        "k" | "i" | "l" | "e" | "h" | "z" if random.once_in(40) => {
+        "k" | "i" | "l" | "e" | "h" | "z" | "x" if random.once_in(40) => {
             format!("{}{}", random.pick(&TYPES), random.below(6))
         }
         "k" => format!("k{}", random.below(10)),
-        "i" | "l" | "e" | "h" | "z" => format!("{kind}{}", random.below(6)),
+        "i" | "l" | "e" | "h" | "z" | "x" => format!("{kind}{}", random.below(6)),
         "v" if random.percent(taste.long_values) => {
             let letter = char::from(b'a' + random.below(26) as u8);
             let count = random.between(200, 2500) as usize;

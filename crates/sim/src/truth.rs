@@ -7,8 +7,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use engine::Node;
+use keyspace::Key;
 use log::{Position, ReplId};
 
+use crate::clients::TWINS;
 use crate::{digest, trace};
 
 /// One history, from the first byte that is its own.
@@ -205,6 +207,7 @@ impl Truth {
             seen.compared = None;
             return;
         }
+        check_twins(server, node);
         let home = self.canonical(at);
         let digest = digest::of(&node.store);
         if seen.compared == Some((home, digest)) {
@@ -245,6 +248,18 @@ impl Truth {
         processes.sort_unstable();
         processes.dedup();
         processes.len()
+    }
+}
+
+/// A transaction has happened as a whole or not at all.
+fn check_twins(server: usize, node: &Node) {
+    for db in 0..node.store.databases() {
+        let value = |twin: &str| {
+            let entry = node.store.db_at(db).peek(Key::new(twin.as_bytes()))?;
+            Some(digest::value(entry))
+        };
+        let [one, other] = TWINS.map(value);
+        assert!(one == other, "server {server} has half of a transaction in database {db}");
     }
 }
 

@@ -276,6 +276,8 @@ pub struct World {
     activity: u64,
     /// Percent of the usual rate of faults.
     trouble: u64,
+    /// What a connection between servers holds: with little, replicas are slow.
+    window_bytes: usize,
     mutation: Option<Mutation>,
     counts: Counts,
 }
@@ -303,6 +305,7 @@ impl World {
             handover: None,
             activity: *random.pick(&[10, 40, 80]),
             trouble: *random.pick(&[30, 100, 200]),
+            window_bytes: *random.pick(&[8 * 1024, 8 * 1024, 600]),
             mutation,
             counts: Counts::default(),
             random,
@@ -813,7 +816,7 @@ impl World {
             let side = connection.side_of(n, conn).expect("a link leads to an end");
             let to_client = matches!(connection.ends[1 - side], End::Client(_));
             let pipe = &mut connection.pipes[1 - side];
-            let window = if to_client { usize::MAX } else { (8 * 1024usize).saturating_sub(pipe.bytes()) };
+            let window = if to_client { usize::MAX } else { self.window_bytes.saturating_sub(pipe.bytes()) };
             if window == 0 {
                 process.node.stalled(conn);
                 return;
@@ -1002,6 +1005,11 @@ impl World {
         if self.random.once_in(rate(5, self)) {
             let n = self.random.index(SERVERS);
             self.repoint(n);
+        }
+        if self.random.once_in(rate(8, self)) {
+            let (n, span) = (self.random.index(SERVERS), self.random.between(10, 2_000).to_string());
+            let mode = *self.random.pick(&["ALL", "WRITE"]);
+            self.order(n, &["CLIENT", "PAUSE", &span, mode]);
         }
         if self.random.once_in(rate(3, self)) && clients::has("bgsave") {
             let n = self.random.index(SERVERS);

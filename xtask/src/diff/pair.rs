@@ -399,10 +399,10 @@ impl Pair {
         Ok((!same).then_some(digests))
     }
 
-    /// Whether the keys hold the same though their digests differ: Valkey's have the expiries of a hash's fields too, and
-    /// those of 7.0 scores in 17 digits.
+    /// Whether the keys hold the same though their digests differ: Valkey's have the expiries of a hash's fields too, those of
+    /// 7.0 scores in 17 digits, and those of later ones the sign of a zero.
     fn explains_digest(&mut self) -> Result<bool> {
-        Ok(self.against != "redis82" && self.differing_keys()?.is_empty())
+        Ok(self.differing_keys()?.is_empty())
     }
 
     /// The keys whose digests differ now, with what each side holds.
@@ -411,7 +411,7 @@ impl Pair {
         // Connections of their own: what the others have selected and watch stays.
         let mut sides = [Wire::connect(self.kindred.server.port)?, Wire::connect(self.peer.server.port)?];
         let sides = sides.iter_mut();
-        let (valkey, old) = (self.against.starts_with("valkey"), self.against == "redis70");
+        let valkey = self.against.starts_with("valkey");
         let mut digests: [Vec<(String, Argv, Value)>; 2] = [Vec::new(), Vec::new()];
         for (wire, digests) in sides.zip(&mut digests) {
             for db in ["0", "1", "2", "3"] {
@@ -445,7 +445,7 @@ impl Pair {
                     if valkey && kind.text() == Some(b"hash") {
                         digest = sorted_pairs(&value);
                         value = Value::Null;
-                    } else if old && kind.text() == Some(b"zset") {
+                    } else if kind.text() == Some(b"zset") {
                         digest = shortest_scores(&value);
                         value = Value::Null;
                     }
@@ -474,13 +474,13 @@ fn sorted_pairs(value: &Value) -> Value {
     Value::Many(b'*', pairs.concat())
 }
 
-/// Members and scores, each score as the shortest text that reads back.
+/// Members and scores, each score as the shortest text that reads back, a zero without a sign.
 fn shortest_scores(value: &Value) -> Value {
     let mut items = value.items().to_vec();
     for score in items.iter_mut().skip(1).step_by(2) {
         let number = score.text().and_then(|text| std::str::from_utf8(text).ok()?.parse::<f64>().ok());
         if let Some(number) = number {
-            *score = Value::Bulk(number.to_string().into_bytes());
+            *score = Value::Bulk((number + 0.0).to_string().into_bytes());
         }
     }
     Value::Many(b'*', items)

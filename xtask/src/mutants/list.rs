@@ -132,10 +132,10 @@ pub const MUTANTS: &[Mutant] = &[
         "        self.abandon_loading();",
     ),
     mutant(
-        "keeps-a-stale-position",
+        "asks-for-a-byte-too-early",
         PRIMARY_LINK,
         "        self.cached = at;\n        match at {",
-        "        self.cached = self.cached.or(at);\n        match self.cached {",
+        "        self.cached = at.map(|at| Position::new(at.replid, at.offset - 1));\n        match at {",
     ),
     mutant(
         "asks-for-a-byte-too-late",
@@ -217,9 +217,9 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "sub-replicas-stay-after-a-full-sync",
-        FOLLOWING,
-        "        following.in_step = true;\n        self.disconnect_replicas();",
-        "        following.in_step = true;",
+        PRIMARY_LINK,
+        "        out.push(LinkAction::DisconnectReplicas);\n        if config.load ==",
+        "        if config.load ==",
     ),
     mutant(
         "data-is-dropped-with-its-position-kept",
