@@ -218,6 +218,28 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
+        compat: "`SORT … ALPHA`",
+        applies: |case| {
+            // Texts that are the same up to a NUL: their order is that of the table.
+            let sorted = |reply: &Value| {
+                let mut items = reply.items().to_vec();
+                items.sort();
+                items
+            };
+            matches!(case.argv[0].as_str(), "sort" | "sort_ro")
+                && case.has(|arg| arg == "alpha")
+                && case.peer.items().iter().any(|item| item.text().is_some_and(|text| text.contains(&0)))
+                && sorted(case.kindred) == sorted(case.peer)
+        },
+    },
+    Known {
+        compat: "a score of -0",
+        applies: |case| {
+            let scores = case.argv[0].starts_with('z') || case.argv[0].starts_with("bz");
+            !case.old && scores && without_sign_of_zero(case.kindred) == without_sign_of_zero(case.peer)
+        },
+    },
+    Known {
         compat: "`SCAN` with an unknown `TYPE`",
         applies: |case| !case.old && case.is(&["scan"]) && case.peer_says("ERR unknown type name"),
     },
@@ -276,6 +298,15 @@ fn without(names: &[&str], value: &Value) -> Value {
         }
     }
     Value::Many(*kind, kept)
+}
+
+fn without_sign_of_zero(value: &Value) -> Value {
+    match value {
+        Value::Many(kind, items) => Value::Many(*kind, items.iter().map(without_sign_of_zero).collect()),
+        Value::Bulk(text) if text == b"-0" => Value::Bulk(b"0".to_vec()),
+        Value::Line(kind, text) if text == b"-0" => Value::Line(*kind, b"0".to_vec()),
+        _ => value.clone(),
+    }
 }
 
 /// Whether two replies are alike but for how their numbers are printed.
