@@ -30,6 +30,14 @@ pub enum Action {
     },
     /// Give up an attempt of [`Action::ConnectPrimary`] that has not been answered.
     AbandonConnect,
+    /// Connect once more to the same primary, for a snapshot that comes on a connection of its own; answered by
+    /// `Node::channel_connected` or `Node::channel_connect_failed`.
+    ConnectChannel {
+        host: String,
+        port: u16,
+    },
+    /// Give up an attempt of [`Action::ConnectChannel`] that has not been answered.
+    AbandonChannel,
     /// Leave the connection unread until `ResumeReading`.
     PauseReading {
         conn: ConnId,

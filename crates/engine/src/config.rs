@@ -129,6 +129,12 @@ pub struct Config {
     pub repl_diskless_sync_delay_s: i64,
     pub repl_diskless_sync_max_replicas: i64,
     pub repl_diskless_load: DisklessLoad,
+    /// Snapshots on a connection of their own, as Valkey has them.
+    pub dual_channel_replication: bool,
+    /// The same as Redis has them.
+    pub repl_rdb_channel: bool,
+    /// How much of the stream may wait for such a snapshot; 0 is what `client-output-buffer-limit` says of replicas.
+    pub replica_full_sync_buffer_limit: i64,
     pub repl_ping_replica_period_s: i64,
     /// 0 is never, -1 a tenth of the period of pings.
     pub repl_heartbeat_period_ms: i64,
@@ -264,6 +270,9 @@ impl Default for Config {
             repl_diskless_sync_delay_s: 0,
             repl_diskless_sync_max_replicas: 0,
             repl_diskless_load: DisklessLoad::Serving,
+            dual_channel_replication: false,
+            repl_rdb_channel: false,
+            replica_full_sync_buffer_limit: 0,
             repl_ping_replica_period_s: 10,
             repl_heartbeat_period_ms: -1,
             repl_assume_rdb_version: 10,

@@ -388,7 +388,7 @@ fn replication(s: &Subject<'_>, page: &mut Page) {
     if repl.following.is_some() {
         primary_of_ours(s, page);
     }
-    page.field("connected_slaves", repl.replicas.len());
+    page.field("connected_slaves", core.known_replicas().count());
     if config.min_replicas_to_write > 0 && config.min_replicas_max_lag_s > 0 {
         page.field("min_slaves_good_slaves", repl.good_replicas);
     }
@@ -502,6 +502,15 @@ fn primary_of_ours(s: &Subject<'_>, page: &mut Page) {
     page.flag("master_sync_in_progress", link.sync.is_some());
     page.field("slave_read_repl_offset", link.read_offset);
     page.field("slave_repl_offset", link.applied_offset);
+    let waiting = following.waiting();
+    if config.dual_channel_replication {
+        page.field("replicas_repl_buffer_size", waiting.bytes());
+        page.field("replicas_repl_buffer_peak", waiting.peak());
+    }
+    if config.repl_rdb_channel {
+        page.field("replica_full_sync_buffer_size", waiting.bytes());
+        page.field("replica_full_sync_buffer_peak", waiting.peak());
+    }
     if let Some(sync) = &link.sync {
         page.field("master_sync_total_bytes", sync.total_bytes);
         page.field("master_sync_read_bytes", sync.read_bytes);

@@ -15,6 +15,7 @@ use structures::hash::hash;
 use crate::action::Action;
 use crate::config::Config;
 use crate::dispatch;
+use crate::following::Following;
 use crate::functions::Functions;
 use crate::node::Node;
 use crate::store::Store;
@@ -708,7 +709,7 @@ impl Node {
     }
 
     fn pause_primary(&mut self, paused: bool) {
-        if let Some(conn) = self.core.repl.following.as_ref().and_then(|following| following.conn) {
+        if let Some(conn) = self.core.repl.following.as_ref().and_then(Following::snapshot_conn) {
             self.core.actions.push(if paused {
                 Action::PauseReading { conn }
             } else {

@@ -881,6 +881,11 @@ pub static PARAMS: &[Param] = &[
         |c| Slot::Number(&mut c.repl_diskless_load),
     )
     .not_while_loading(),
+    flag("dual-channel-replication-enabled", |c| Slot::Flag(&mut c.dual_channel_replication)),
+    flag("repl-rdb-channel", |c| Slot::Flag(&mut c.repl_rdb_channel)),
+    field("replica-full-sync-buffer-limit", Kind::Memory(0, LONG_MAX), |c| {
+        Slot::Number(&mut c.replica_full_sync_buffer_limit)
+    }),
     field("repl-ping-replica-period", Kind::Int(1, INT_MAX), |c| {
         Slot::Number(&mut c.repl_ping_replica_period_s)
     })

@@ -8,9 +8,11 @@ use std::io::IoSlice;
 use std::path::PathBuf;
 
 use command::CommandError;
+use log::Position;
 use rdb::{Dialect, Target};
 use replication::heartbeat;
 use replication::primary::{count_acked, count_good, heartbeat_period, plan_snapshot};
+use replication::replica_link::channel::ChannelsOffered;
 use replication::replica_link::{
     GETACK, PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext,
     SyncCount, SyncRequest,
@@ -193,7 +195,7 @@ impl Node {
             self.core.repl.payload.begin(mark);
             let first = self.core.repl.payload.next();
             for id in served {
-                self.replica_step(id, ReplicaInput::SnapshotStarted(position));
+                self.snapshot_started(id, position);
                 self.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(mark)));
                 if let Some(replica) = self.core.replica_mut(id) {
                     replica.payload_at = Some((first, 0));
@@ -201,7 +203,7 @@ impl Node {
             }
         } else {
             for id in served {
-                self.replica_step(id, ReplicaInput::SnapshotStarted(position));
+                self.snapshot_started(id, position);
             }
         }
     }
@@ -216,6 +218,16 @@ impl Node {
                 self.core.refuse(id, refusal);
                 false
             }
+        }
+    }
+
+    fn snapshot_started(&mut self, id: ConnId, at: Position) {
+        // What is relayed cannot be made to select a database.
+        let db = if self.core.is_replica() { self.core.repl.stream_db() } else { -1 };
+        self.replica_step(id, ReplicaInput::SnapshotStarted { at, db });
+        let partner = self.core.replica_link(id).channel().partner();
+        if let Some(partner) = partner.and_then(|client| self.core.replica_of_client(client)) {
+            self.replica_step(partner, ReplicaInput::PartnerStarted(at));
         }
     }
 
@@ -268,7 +280,7 @@ impl Node {
         self.note_readers(&joining);
         for id in joining {
             self.core.notice("Waiting for end of BGSAVE for SYNC");
-            self.replica_step(id, ReplicaInput::SnapshotStarted(position));
+            self.snapshot_started(id, position);
         }
     }
 
@@ -552,6 +564,11 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
     let window = ctx.core.repl.log.window();
     let reader = ctx.core.reader(&link);
     let refusal = bridge::refusal(ctx.store, ctx.core, reader);
+    let config = &ctx.core.config;
+    let channels = ChannelsOffered {
+        valkey: config.dual_channel_replication && config.repl_diskless_sync,
+        redis: config.repl_rdb_channel && config.repl_diskless_sync,
+    };
     let context = SyncContext {
         history: &ctx.core.repl.history,
         log: window,
@@ -560,9 +577,18 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         pending_output: !ctx.reply.output().is_empty(),
         refusal: refusal.as_ref(),
         not_understood: ctx.core.repl.uses.not_understood(reader),
+        channels,
+        partner_waits: ctx.core.partner_waits(&link),
     };
     let mut actions = Vec::new();
     let link = link.sync(now, request, context, &mut actions);
+    let partner = link.channel().partner().filter(|_| link.is_attached());
+    if let Some(partner) = partner.and_then(|client| ctx.core.replica_of_client(client)) {
+        let (timeout, client) = (ctx.core.repl_timeout(), ctx.session.id);
+        if let Some(partner) = ctx.core.replica_mut(partner) {
+            partner.step(timeout, now, ReplicaInput::Joined(client), &mut Vec::new());
+        }
+    }
     if link.is_attached() {
         ctx.core.note_served(&link.name());
         let id = ctx.core.running.expect("a session that runs a command has a connection");
@@ -660,6 +686,22 @@ impl Core {
             .replicas
             .iter()
             .any(|id| self.replica(*id).is_some_and(|replica| replica.payload_at.is_some()))
+    }
+
+    /// Whether the connection that this replica has named as its other one waits for it.
+    pub(crate) fn partner_waits(&self, link: &ReplicaLink) -> bool {
+        self.replica_links().any(|other| link.may_join(other))
+    }
+
+    /// The replica's connection that belongs to this client.
+    fn replica_of_client(&self, client: u64) -> Option<ConnId> {
+        let belongs = |id: &ConnId| self.replica(*id).is_some_and(|r| r.link.client_id() == client);
+        self.repl.replicas.iter().copied().find(belongs)
+    }
+
+    /// Attached replicas, each once, however many connections it has.
+    pub(crate) fn known_replicas(&self) -> impl Iterator<Item = &ReplicaLink> {
+        self.replica_links().filter(|link| !link.is_second())
     }
 
     /// The links of all attached replicas that are not running a command just now.
@@ -790,6 +832,10 @@ pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
     let event = replica.link.lost();
     node.core.log(event.level(), event.to_string());
     node.core.repl.replicas.retain(|other| *other != id);
+    // Of two connections for one synchronisation, one alone is of no use.
+    let falls = |other: &ConnId| node.core.replica_link(*other).falls_with(&replica.link);
+    let fallen: Vec<ConnId> = node.core.repl.replicas.iter().copied().filter(falls).collect();
+    fallen.into_iter().for_each(|other| node.core.close(other));
     if replica.file.is_some() {
         node.core.actions.push(Action::ClosePayload { conn: id });
     }

@@ -45,7 +45,7 @@ impl Node {
 
     /// There is work for the next turn that nothing outside will announce.
     pub fn is_busy(&self) -> bool {
-        self.core.eviction.due
+        self.core.eviction.due || self.core.has_stream_to_run()
     }
 
     /// Connections that have something to send, each once.

@@ -107,12 +107,14 @@ pub struct EventLoop {
     signals: Signals,
     reporter: Reporter,
     inbox: Inbox,
-    /// The last attempt to connect to a primary; older ones are of no interest.
+    /// The number of the last attempt to connect to a primary.
     attempt: u64,
-    connecting: bool,
-    /// The connection to the primary, while it is left unread because the disk is behind.
+    /// The attempts that are under way, for the stream and for a snapshot beside it; others are of no interest.
+    connecting: Option<u64>,
+    connecting_channel: Option<u64>,
+    /// The connection that a snapshot comes on, while it is left unread because the disk is behind.
     held_for_disk: Option<ConnId>,
-    primary: Option<ConnId>,
+    snapshot_from: Option<ConnId>,
     snapshot: Option<Snapshotter>,
     snapshots: u64,
     cancelled: Option<JoinHandle<()>>,
@@ -162,9 +164,10 @@ impl EventLoop {
             reporter,
             inbox,
             attempt: 0,
-            connecting: false,
+            connecting: None,
+            connecting_channel: None,
             held_for_disk: None,
-            primary: None,
+            snapshot_from: None,
             snapshot: None,
             snapshots: 0,
             cancelled: None,
@@ -436,8 +439,8 @@ impl EventLoop {
     }
 
     fn drop_socket(&mut self, id: ConnId) {
-        if self.primary == Some(id) {
-            (self.primary, self.held_for_disk) = (None, None);
+        if self.snapshot_from == Some(id) {
+            (self.snapshot_from, self.held_for_disk) = (None, None);
         }
         if let Some(socket) = self.sockets.get_mut(id) {
             *socket = None;
@@ -462,8 +465,12 @@ impl EventLoop {
     fn act(&mut self, action: Action) {
         match action {
             Action::Log { level, message } => self.log(level, &message),
-            Action::ConnectPrimary { host, port } => self.connect_primary(host, port),
-            Action::AbandonConnect => self.connecting = false,
+            Action::ConnectPrimary { host, port } => self.connecting = Some(self.connect_primary(host, port)),
+            Action::AbandonConnect => self.connecting = None,
+            Action::ConnectChannel { host, port } => {
+                self.connecting_channel = Some(self.connect_primary(host, port));
+            }
+            Action::AbandonChannel => self.connecting_channel = None,
             Action::PauseReading { conn } => self.set_paused(conn, true),
             Action::ResumeReading { conn } => self.set_paused(conn, false),
             Action::GatherPackets { conn } => self.gather_packets(conn),
@@ -507,9 +514,9 @@ impl EventLoop {
         LOG.write(level, format_args!("{message}"));
     }
 
-    fn connect_primary(&mut self, host: String, port: u16) {
+    /// Gives the number of the attempt.
+    fn connect_primary(&mut self, host: String, port: u16) -> u64 {
         self.attempt += 1;
-        self.connecting = true;
         let config = &self.node.core.config;
         let target = Target {
             host,
@@ -519,6 +526,7 @@ impl EventLoop {
             keepalive_s: config.tcp_keepalive_s.max(0) as u64,
         };
         connect::connect(self.attempt, target, self.reporter.clone());
+        self.attempt
     }
 
     fn config_changed(&mut self, name: &str) {
@@ -571,8 +579,10 @@ impl EventLoop {
     fn report(&mut self, report: Report) {
         match report {
             Report::Connected { attempt, result } => {
-                if attempt == self.attempt && std::mem::take(&mut self.connecting) {
-                    self.primary_answered(result);
+                if self.connecting.take_if(|wanted| *wanted == attempt).is_some() {
+                    self.primary_answered(result, false);
+                } else if self.connecting_channel.take_if(|wanted| *wanted == attempt).is_some() {
+                    self.primary_answered(result, true);
                 }
             }
             Report::SnapshotChunk { snapshot, bytes } => {
@@ -617,15 +627,21 @@ impl EventLoop {
         }
     }
 
-    fn primary_answered(&mut self, result: Result<std::net::TcpStream, String>) {
+    fn primary_answered(&mut self, result: Result<std::net::TcpStream, String>, as_channel: bool) {
         match result {
             Ok(stream) => {
                 let peer = crate::accept::tcp_peer(&stream);
-                if let Some(id) = self.node.primary_connected(peer) {
+                let id = match as_channel {
+                    true => self.node.channel_connected(peer),
+                    false => self.node.primary_connected(peer),
+                };
+                if let Some(id) = id {
                     self.register(id, stream.into());
-                    self.primary = Some(id);
+                    // The later one of two.
+                    self.snapshot_from = Some(id);
                 }
             }
+            Err(reason) if as_channel => self.node.channel_connect_failed(&reason),
             Err(reason) => self.node.primary_connect_failed(&reason),
         }
     }
@@ -633,7 +649,7 @@ impl EventLoop {
     fn hold_for_disk(&mut self) {
         if self.transfer.waiting_bytes > TRANSFER_WAITING_MAX
             && self.held_for_disk.is_none()
-            && let Some(id) = self.primary
+            && let Some(id) = self.snapshot_from
         {
             self.held_for_disk = Some(id);
             self.change_interest(id, epoll::EventFlags::IN, false);

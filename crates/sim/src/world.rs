@@ -62,6 +62,7 @@ pub struct Counts {
     /// Disks that were lost, and how often a replica has kept its data from a primary without.
     pub losses: u64,
     pub guarded: u64,
+    pub channels: u64,
     pub stream_bytes: u64,
     /// Blocks of the log that went to a disk and that came back, and what a disk did not do.
     pub log_blocks: u64,
@@ -81,7 +82,7 @@ impl Counts {
         }
     }
 
-    pub fn rows(&mut self) -> [(&'static str, &mut u64); 22] {
+    pub fn rows(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("commands", &mut self.commands),
             ("full syncs", &mut self.full_syncs),
@@ -100,6 +101,7 @@ impl Counts {
             ("replicas counted by WAIT", &mut self.acknowledged),
             ("disks lost", &mut self.losses),
             ("primaries without data refused", &mut self.guarded),
+            ("snapshots beside the stream begun", &mut self.channels),
             ("bytes of stream", &mut self.stream_bytes),
             ("blocks of the log on disk", &mut self.log_blocks),
             ("blocks of the log read", &mut self.log_blocks_read),
@@ -199,7 +201,8 @@ struct Process {
     payloads: BTreeMap<ConnId, Arc<Vec<u8>>>,
     spills: SpillDisk,
     load: Option<Load>,
-    connect: Option<Connect>,
+    /// For the stream, and for a snapshot beside it.
+    connect: [Option<Connect>; 2],
     /// Counters at the last look: what a process counted is added up before it ends.
     synced: [u64; 3],
     lost_key: bool,
@@ -236,6 +239,7 @@ struct Load {
     at_start: bool,
 }
 
+#[derive(Clone, Copy)]
 struct Connect {
     target: usize,
     due: u64,
@@ -394,7 +398,7 @@ impl World {
             payloads: BTreeMap::new(),
             spills: SpillDisk::default(),
             load: None,
-            connect: None,
+            connect: [None; 2],
             synced: [0; 3],
             lost_key: false,
             danger: Danger::default(),
@@ -450,7 +454,7 @@ impl World {
         acted |= process.spills.answer(&mut process.node, now, self.mutation, &mut self.counts);
         acted |= self.encode(n);
         acted |= self.load(n);
-        acted |= self.connect(n);
+        acted |= self.connect(n, 0) | self.connect(n, 1);
         let process = self.servers[n].process.as_ref().expect("it runs");
         if acted || !process.to_send.is_empty() {
             self.turn(n);
@@ -557,13 +561,16 @@ impl World {
                     self.after_shift(n);
                 }
             }
-            Action::ConnectPrimary { host, port } => {
+            Action::ConnectPrimary { ref host, port } | Action::ConnectChannel { ref host, port } => {
                 assert_eq!(port, PORT);
                 let target = host.rsplit('.').next().and_then(|last| last.parse::<usize>().ok());
                 let due = now + self.random.between(1, 50);
-                process.connect = Some(Connect { target: target.expect("a name of ours") - 1, due });
+                let which = usize::from(matches!(action, Action::ConnectChannel { .. }));
+                process.connect[which] = Some(Connect { target: target.expect("a name of ours") - 1, due });
+                self.counts.channels += which as u64;
             }
-            Action::AbandonConnect => process.connect = None,
+            Action::AbandonConnect => process.connect[0] = None,
+            Action::AbandonChannel => process.connect[1] = None,
             Action::GatherPackets { .. } => {}
             Action::PauseReading { conn } => {
                 process.paused.insert(conn);
@@ -711,15 +718,15 @@ impl World {
     }
 
     /// Answers an attempt to connect to the primary.
-    fn connect(&mut self, n: usize) -> bool {
+    fn connect(&mut self, n: usize, which: usize) -> bool {
         let isolated = |world: &World, n: usize| world.servers[n].isolated_until > world.now;
         let process = self.servers[n].process.as_ref().expect("it runs");
-        let Some(Connect { target, due }) = process.connect else { return false };
+        let Some(Connect { target, due }) = process.connect[which] else { return false };
         // Packets into nowhere: the node has to lose patience.
         if due > self.now || isolated(self, n) || isolated(self, target) {
             return false;
         }
-        self.servers[n].process.as_mut().expect("it runs").connect = None;
+        self.servers[n].process.as_mut().expect("it runs").connect[which] = None;
         let from = Peer {
             addr: format!("{}:{}", host(n), 40_000 + self.connections.len()),
             laddr: format!("{}:{PORT}", host(target)),
@@ -730,10 +737,17 @@ impl World {
         let accepted = self.servers[target].process.as_mut().map(|process| process.node.accept(from));
         let process = self.servers[n].process.as_mut().expect("it runs");
         let Some(Ok(far)) = accepted else {
-            process.node.primary_connect_failed("Connection refused");
+            match which {
+                0 => process.node.primary_connect_failed("Connection refused"),
+                _ => process.node.channel_connect_failed("Connection refused"),
+            }
             return true;
         };
-        let Some(near) = process.node.primary_connected(to) else {
+        let near = match which {
+            0 => process.node.primary_connected(to),
+            _ => process.node.channel_connected(to),
+        };
+        let Some(near) = near else {
             self.servers[target].process.as_mut().expect("it has accepted").node.closed(far);
             return true;
         };
@@ -1423,6 +1437,9 @@ fn server(index: usize, random: &mut Random) -> Server {
         repl_diskless_sync: random.percent(60),
         repl_diskless_sync_delay_s: random.below(2) as i64,
         repl_diskless_load: *random.pick(&loads),
+        dual_channel_replication: random.percent(40),
+        repl_rdb_channel: random.percent(40),
+        replica_full_sync_buffer_limit: *random.pick(&[0, 1, 500, 20_000]),
         repl_ping_replica_period_s: 1,
         repl_timeout_s: random.between(3, 7) as i64,
         repl_backlog_size: if disk_size > 0 { 16 * 1024 } else { (16 * 1024) << random.below(3) },

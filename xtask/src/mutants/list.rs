@@ -106,18 +106,18 @@ pub const MUTANTS: &[Mutant] = &[
         "cursor: at.next(), awaiting_first_ack: streamed",
         "cursor: at.next() + 1, awaiting_first_ack: streamed",
     ),
-    mutant("sent-counts-double", REPLICA_LINK, "*cursor += bytes;", "*cursor += 2 * bytes;"),
+    mutant("sent-counts-double", REPLICA_LINK, "=> *cursor += bytes,", "=> *cursor += 2 * bytes,"),
     mutant(
         "snapshot-pins-nothing",
         REPLICA_LINK,
-        "(!self.rdb_only).then(|| at.next())",
-        "(self.rdb_only).then(|| at.next())",
+        "(awaited || !self.rdb_only).then(|| at.next())",
+        "(awaited || self.rdb_only).then(|| at.next())",
     ),
     mutant(
         "continues-from-a-byte-before",
         REPLICA_LINK,
-        "self.enter(ReplicaState::Online { cursor: from, awaiting_first_ack: false });",
-        "self.enter(ReplicaState::Online { cursor: from - 1, awaiting_first_ack: false });",
+        "false => ReplicaState::Online { cursor: from, awaiting_first_ack: false },",
+        "false => ReplicaState::Online { cursor: from - 1, awaiting_first_ack: false },",
     ),
     mutant(
         "acknowledged-too-easily",
@@ -131,7 +131,25 @@ pub const MUTANTS: &[Mutant] = &[
         "self.history.at(self.log.end())\n",
         "self.history.at(self.log.end() + 1)\n",
     ),
+    mutant(
+        "stream-beside-begins-a-byte-late",
+        REPLICA_LINK,
+        "self.enter(ReplicaState::Beside { cursor: at.next() });",
+        "self.enter(ReplicaState::Beside { cursor: at.next() + 1 });",
+    ),
     // The replica's side.
+    mutant(
+        "loads-before-the-stream-flows",
+        PRIMARY_LINK,
+        "            if !channel.flows() {\n                return;\n            }\n",
+        "",
+    ),
+    mutant(
+        "a-failed-sync-leaves-its-stream",
+        FOLLOWING,
+        "        self.abandon_loading();\n        self.following().forget_unexecuted();",
+        "        self.abandon_loading();",
+    ),
     mutant(
         "asks-for-a-byte-too-early",
         PRIMARY_LINK,
@@ -183,7 +201,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a-cut-leaves-half-a-command",
         FOLLOWING,
-        "        self.stream.clear();\n        self.queued = 0;\n        self.parser = Parser::default();",
+        "        self.stream.clear();\n        self.waiting = Waiting { peak: self.waiting.peak, ..Waiting::default() };\n        self.queued = 0;\n        self.parser = Parser::default();",
         "",
     ),
     mutant(

@@ -29,6 +29,10 @@ pub enum LinkEvent {
     PartialNotPossible,
     FullResync(Position),
     WrongFullResync,
+    ChannelProposed,
+    ChannelFailed(String),
+    StreamsBeside,
+    StreamWaitsAtPrimary { limit: u64 },
     Continued,
     ContinueUnasked,
     IdChanged(ReplId),
@@ -76,6 +80,7 @@ impl LinkEvent {
             | ReplyTooLong
             | WrongFullResync
             | ContinueUnasked
+            | ChannelFailed(_)
             | IdChanged(_)
             | PsyncUnexpected(_)
             | BulkCountError(_)
@@ -131,6 +136,15 @@ impl fmt::Display for LinkEvent {
             }
             FullResync(at) => write!(f, "Full resync from master: {at}"),
             WrongFullResync => write!(f, "Master replied with wrong +FULLRESYNC syntax."),
+            ChannelProposed => write!(f, "PSYNC is not possible, initialize RDB channel."),
+            ChannelFailed(reason) => write!(f, "The RDB channel from the MASTER failed: {reason}"),
+            StreamsBeside => {
+                write!(f, "{SYNC}: RDB and replication stream are received in parallel")
+            }
+            StreamWaitsAtPrimary { limit } => write!(
+                f,
+                "{SYNC}: {limit} bytes of the stream wait for the snapshot, which is the limit: more waits at the MASTER"
+            ),
             Continued => write!(f, "Successful partial resynchronization with master."),
             ContinueUnasked => {
                 write!(f, "Master replied +CONTINUE although no partial resynchronization was asked for")

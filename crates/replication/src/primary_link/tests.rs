@@ -1,16 +1,22 @@
 //! Transcripts: what comes in, what the link does. Each runs three times: with its bytes as written, one
 //! byte at a time, and cut in two at every place; all must come to the same.
 
+mod channel;
+
 use expect_test::{Expect, expect};
 
 use super::*;
 
 /// One event of a scenario.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Event {
     Connected,
     Closed,
     Bytes(&'static str),
+    ChannelConnected,
+    ChannelClosed,
+    /// On the second connection.
+    Second(&'static str),
     /// So many milliseconds pass, then the timer fires.
     Pass(u64),
     Applied(u64),
@@ -25,6 +31,15 @@ enum Event {
 }
 
 use Event::*;
+
+impl Event {
+    fn bytes(&self) -> &'static [u8] {
+        match self {
+            Bytes(text) | Second(text) => text.as_bytes(),
+            _ => b"",
+        }
+    }
+}
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -46,6 +61,8 @@ fn config() -> LinkConfig {
         timeout: Millis::from_secs(60),
         load: LoadMode::Disk,
         guarded_keys: None,
+        channels: Default::default(),
+        stream_bytes_max: None,
     }
 }
 
@@ -66,7 +83,9 @@ impl Run {
 
     fn feed(&mut self, config: &LinkConfig, event: Event) {
         let input = match event {
-            Bytes(text) => return self.bytes(config, text.as_bytes()),
+            Bytes(_) | Second(_) => return self.bytes(config, event, event.bytes()),
+            ChannelConnected => LinkInput::ChannelConnected,
+            ChannelClosed => LinkInput::ChannelClosed("Connection reset by peer"),
             Pass(ms) => {
                 self.now = self.now + Millis(ms);
                 LinkInput::Tick
@@ -92,9 +111,12 @@ impl Run {
         self.step(config, input, b"");
     }
 
-    fn bytes(&mut self, config: &LinkConfig, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.step(config, LinkInput::Bytes(bytes), bytes);
+    /// Some of the bytes of that event.
+    fn bytes(&mut self, config: &LinkConfig, event: Event, bytes: &[u8]) {
+        match event {
+            _ if bytes.is_empty() => {}
+            Second(_) => self.step(config, LinkInput::ChannelBytes(bytes), bytes),
+            _ => self.step(config, LinkInput::Bytes(bytes), bytes),
         }
     }
 
@@ -110,6 +132,8 @@ impl Run {
             let line = match action {
                 LinkAction::OpenConnection { host, port } => format!("open {host}:{port}"),
                 LinkAction::Send(bytes) => format!("> {}", bytes.escape_ascii()),
+                LinkAction::OpenChannel { host, port } => format!("open second {host}:{port}"),
+                LinkAction::SendChannel(bytes) => format!("second> {}", bytes.escape_ascii()),
                 LinkAction::Log(event) => format!("# {event}"),
                 LinkAction::SnapshotBytes(piece) => {
                     format!("snapshot {}", piece.bytes(input).escape_ascii())
@@ -159,21 +183,21 @@ fn check_with(config: &LinkConfig, resume: Resume, greeting: &[Event], events: &
 
     let mut bytewise = Run::new(resume);
     for event in &events {
-        match event {
-            Bytes(text) => text.as_bytes().chunks(1).for_each(|byte| bytewise.bytes(config, byte)),
-            event => bytewise.feed(config, *event),
+        match event.bytes() {
+            b"" => bytewise.feed(config, *event),
+            bytes => bytes.chunks(1).for_each(|byte| bytewise.bytes(config, *event, byte)),
         }
     }
     assert_eq!(bytewise.transcript(), transcript, "one byte at a time");
 
     for (index, event) in events.iter().enumerate() {
-        let Bytes(text) = event else { continue };
-        for cut in 1..text.len() {
+        for cut in 1..event.bytes().len() {
+            let (head, tail) = event.bytes().split_at(cut);
             let mut run = run(config, resume, &events[..index]);
-            run.bytes(config, &text.as_bytes()[..cut]);
-            run.bytes(config, &text.as_bytes()[cut..]);
+            run.bytes(config, *event, head);
+            run.bytes(config, *event, tail);
             events[index + 1..].iter().for_each(|event| run.feed(config, *event));
-            assert_eq!(run.transcript(), transcript, "cut {text:?} at {cut}");
+            assert_eq!(run.transcript(), transcript, "cut {event:?} at {cut}");
         }
     }
 }
@@ -947,7 +971,7 @@ fn replicaof_no_one_from_every_stage() {
 #[test]
 fn a_reply_without_an_end_is_not_hoarded() {
     let mut run = run(&config(), Resume::Nothing, &[Connected]);
-    run.bytes(&config(), &[b'x'; 5000]);
+    run.bytes(&config(), Bytes(""), &[b'x'; 5000]);
     assert_eq!(run.link.expect("a link").role_state(), "connect");
 }
 
@@ -1281,8 +1305,8 @@ fn a_primary_that_cannot_be_followed_is_asked_ever_more_rarely() {
     let mut run = Run::new(Resume::Nothing);
     let fail = |run: &mut Run| {
         run.feed(&config(), Connected);
-        run.bytes(&config(), b"+PONG\r\n+OK\r\n+OK\r\n");
-        run.bytes(&config(), format!("+FULLRESYNC {B} 500\r\n$5\r\nREDIS").as_bytes());
+        run.bytes(&config(), Bytes(""), b"+PONG\r\n+OK\r\n+OK\r\n");
+        run.bytes(&config(), Bytes(""), format!("+FULLRESYNC {B} 500\r\n$5\r\nREDIS").as_bytes());
         run.feed(&config(), LoadFailed);
     };
     // Seconds until the next attempt.
@@ -1308,12 +1332,12 @@ fn a_primary_that_cannot_be_followed_is_asked_ever_more_rarely() {
     // A stream that is broken soon counts as well, one that was followed for long does not.
     for (followed_ms, seconds) in [(1000, 1), (61_000, 0)] {
         run.feed(&config(), Connected);
-        run.bytes(&config(), b"+PONG\r\n+OK\r\n+OK\r\n");
-        run.bytes(&config(), format!("+FULLRESYNC {B} 500\r\n$5\r\nREDIS").as_bytes());
+        run.bytes(&config(), Bytes(""), b"+PONG\r\n+OK\r\n+OK\r\n");
+        run.bytes(&config(), Bytes(""), format!("+FULLRESYNC {B} 500\r\n$5\r\nREDIS").as_bytes());
         run.feed(&config(), Loaded);
         for _ in 0..followed_ms / 1000 {
             run.feed(&config(), Pass(1000));
-            run.bytes(&config(), b"\n");
+            run.bytes(&config(), Bytes(""), b"\n");
         }
         run.lines.clear();
         run.feed(&config(), Broken);

@@ -10,12 +10,22 @@
 //!       └─full resync─▶ WaitSnapshot ─▶ SnapshotRunning ─▶ SendSnapshot ───────────┤
 //!                       (wait_bgsave)    (wait_bgsave)     (send_bulk when sized)  └─ Transmitted
 //!                                                                                     (rdb-only)
-//!       from any but the first: what follows is nothing that the replica knows ──▶ Transmitted
+//!       from any but the first: what follows is nothing that the replica knows ──▶ Refused
+//! ```
+//!
+//! A replica on two connections ([`channel`]) has two links: that of the snapshot goes the way to `Transmitted`, that of
+//! the stream goes
+//!
+//! ```text
+//!   Handshake ──Redis: +RDBCHANNELSYNC──▶ WaitChannel ──the snapshot begins──▶ Beside ──first ACK──▶ Online
+//!       └──────Valkey: PSYNC, when it knows where the snapshot begins────────────▲
+//!                                                                   (send_bulk_and_stream)
 //! ```
 //!
 //! After a snapshot of unknown size, an online replica is sent nothing until its first ACK: older replicas
 //! look for the end mark at the end of what they read, so nothing may follow it.
 
+pub mod channel;
 mod event;
 mod replconf;
 
@@ -30,6 +40,7 @@ use crate::refusal::Refusal;
 use crate::why::{Cause, FullSync};
 use crate::wire::{lossy, parse_i64};
 use crate::{Level, Millis};
+use channel::{Channel, ChannelsOffered};
 pub use event::ReplicaEvent;
 pub use replconf::{Capabilities, Replconf, ReplconfError, SnapshotFilter};
 
@@ -66,6 +77,10 @@ pub struct SyncContext<'a> {
     pub refusal: Option<&'a Refusal>,
     /// The last byte of the log that belongs to a command which the replica does not know.
     pub not_understood: Option<u64>,
+    /// What to propose to replicas that need a snapshot.
+    pub channels: ChannelsOffered,
+    /// Whether the connection that this one has named as its partner still waits for it ([`ReplicaLink::may_join`]).
+    pub partner_waits: bool,
 }
 
 /// Why PSYNC or SYNC is answered with an error; its `Display` is the error as sent, without the leading `-`.
@@ -78,14 +93,25 @@ pub enum SyncRefusal {
     WrongOffset,
     /// The replica could not hold what it would be sent.
     Unreadable(Refusal),
+    /// The other connection of this replica is gone.
+    PartnerGone,
 }
 
 /// What happens to the replica, besides its commands.
 #[derive(Clone, Debug)]
 pub enum ReplicaInput<'a> {
     /// A snapshot that this replica gets was begun at this position. The next write must be preceded by
-    /// SELECT, since the replica knows no selected database.
-    SnapshotStarted(Position),
+    /// SELECT, since the replica knows no selected database; or the stream goes on in database `db`, where that is
+    /// relayed and cannot be interrupted.
+    SnapshotStarted {
+        at: Position,
+        /// -1 for none.
+        db: i64,
+    },
+    /// The other connection of this replica, that of this client, has asked for its part.
+    Joined(u64),
+    /// The snapshot for the other connection was begun at this position: the stream begins behind it.
+    PartnerStarted(Position),
     /// The snapshot's bytes are about to be sent.
     PayloadBegins(PayloadHeader),
     /// All bytes of the snapshot have been queued.
@@ -164,6 +190,7 @@ pub struct ReplicaLink {
     rdb_only: bool,
     /// It came by SYNC: it gets no `+FULLRESYNC`, and may never acknowledge.
     without_psync: bool,
+    channel: Channel,
     acknowledged: Acknowledged,
     state: ReplicaState,
 }
@@ -192,8 +219,24 @@ pub enum ReplicaState {
         cursor: u64,
         awaiting_first_ack: bool,
     },
-    /// Nothing more is for it: it wanted a snapshot only, and has it, or it is refused.
-    Transmitted,
+    /// It is refused: nothing more is for it.
+    Refused,
+    /// It wanted a snapshot only, and has it. That of a replica on two connections stays until the replica ends it, so
+    /// that the other one finds it; meanwhile the log is kept for that.
+    Transmitted {
+        at: Position,
+        since: Millis,
+    },
+    /// It was told to open another connection for the snapshot, which has not begun.
+    WaitChannel {
+        since: Millis,
+    },
+    /// The snapshot goes over another connection; this one is sent the log behind it. There is no time limit: a replica
+    /// that loads, and has no room for more of the stream, reads nothing for as long as that takes.
+    Beside {
+        /// The next byte to send.
+        cursor: u64,
+    },
 }
 
 /// The replica's last word.
@@ -216,6 +259,9 @@ pub enum ReplicaStateName {
     SendSnapshot,
     Online,
     Transmitted,
+    Refused,
+    WaitChannel,
+    Beside,
 }
 
 impl ReplicaLink {
@@ -231,6 +277,7 @@ impl ReplicaLink {
             filter: SnapshotFilter::default(),
             rdb_only: false,
             without_psync: false,
+            channel: Channel::default(),
             acknowledged: Acknowledged::default(),
             state: ReplicaState::Handshake,
         }
@@ -256,6 +303,8 @@ impl ReplicaLink {
         }
         out.push(ReplicaAction::Log(ReplicaEvent::AsksForSync(self.name())));
         match request {
+            // Valkey asks in this way on the connection of the snapshot, and for the position in another form.
+            SyncRequest::Sync if self.channel.is_snapshot() => self.without_psync = true,
             SyncRequest::Sync => {
                 self.without_psync = true;
                 out.push(self.full_sync(FullSync::because(Cause::NoPsync)));
@@ -269,11 +318,17 @@ impl ReplicaLink {
                     // Without a log there is no history yet that a replica could know.
                     let at = context.log.map(|log| context.history.at(log.end()));
                     let asked_for = format!("{}:{}", lossy(&asked.id), asked.next);
-                    let sync = FullSync::served(&why, asked_for, at);
-                    out.push(self.full_sync(sync));
+                    // The connection of the stream has said why.
+                    if !self.channel.is_snapshot() {
+                        let sync = FullSync::served(&why, asked_for, at);
+                        out.push(self.full_sync(sync));
+                    }
                     self.log_full_resync(why, out);
                     if !asked.wants_full() {
                         out.push(ReplicaAction::Count(SyncCount::PartialErr));
+                    }
+                    if self.proposes_channel(now, context.channels, out) {
+                        return self;
                     }
                 }
             },
@@ -296,12 +351,21 @@ impl ReplicaLink {
         out: &mut Vec<ReplicaAction>,
     ) -> ReplicaLink {
         match input {
-            ReplicaInput::SnapshotStarted(at) => {
-                if !self.without_psync {
+            ReplicaInput::SnapshotStarted { at, db } => {
+                if self.channel.is_snapshot() && self.without_psync {
+                    let reply = format!("$ENDOFF:{} {} {db} {}\r\n", at.offset, at.replid, self.client_id);
+                    out.push(ReplicaAction::Send(reply.into_bytes()));
+                } else if !self.without_psync {
                     let reply = format!("+FULLRESYNC {} {}\r\n", at.replid, at.offset);
                     out.push(ReplicaAction::Send(reply.into_bytes()));
                 }
                 self.enter(ReplicaState::SnapshotRunning { at, newline_due: now + KEEPALIVE });
+            }
+            ReplicaInput::Joined(client) => self.channel.join(client),
+            ReplicaInput::PartnerStarted(at) => {
+                self.enter(ReplicaState::Beside { cursor: at.next() });
+                out.push(ReplicaAction::Log(ReplicaEvent::StreamsBeside(self.name())));
+                out.push(ReplicaAction::StartStream(at.next()));
             }
             ReplicaInput::PayloadBegins(header) => {
                 let ReplicaState::SnapshotRunning { at, .. } = self.state else {
@@ -326,7 +390,8 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Send(format!("-ERR {why}\r\n").into_bytes()));
                 out.push(ReplicaAction::Close);
             }
-            ReplicaInput::Unreadable(_) if self.state == ReplicaState::Transmitted => {}
+            ReplicaInput::Unreadable(_)
+                if matches!(self.state, ReplicaState::Transmitted { .. } | ReplicaState::Refused) => {}
             ReplicaInput::Unreadable(refusal) => {
                 // It still waits for the answer to its request; later there is nothing that it would read.
                 if let ReplicaState::WaitSnapshot { .. } = self.state {
@@ -335,18 +400,16 @@ impl ReplicaLink {
                 }
                 out.push(ReplicaAction::Refused(self.name(), refusal));
                 out.push(ReplicaAction::Close);
-                self.enter(ReplicaState::Transmitted);
+                self.enter(ReplicaState::Refused);
             }
             ReplicaInput::SnapshotFailed => {
                 out.push(ReplicaAction::Log(ReplicaEvent::SnapshotFailed));
                 out.push(ReplicaAction::Close);
             }
-            ReplicaInput::Sent(bytes) => {
-                let ReplicaState::Online { cursor, .. } = &mut self.state else {
-                    panic!("the log is sent to online replicas only")
-                };
-                *cursor += bytes;
-            }
+            ReplicaInput::Sent(bytes) => match &mut self.state {
+                ReplicaState::Online { cursor, .. } | ReplicaState::Beside { cursor } => *cursor += bytes,
+                _ => panic!("the log is sent to replicas that have a place in it"),
+            },
             ReplicaInput::Newline => self.acknowledged.time = now,
             ReplicaInput::Tick => self.tick(timeout, now, out),
         }
@@ -380,7 +443,7 @@ impl ReplicaLink {
             self.version.as_deref().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
         match major {
             _ if self.capabilities.kindred => Reader::Kindred,
-            _ if self.rdb_only || self.filter.exclude_data => Reader::Tool,
+            _ if self.rdb_only && self.channel == Channel::Both || self.filter.exclude_data => Reader::Tool,
             Some(major) => Reader::Valkey(major),
             None if self.capabilities.rdb_channel => Reader::Redis8,
             None => Reader::Silent { rdb: silent_rdb },
@@ -404,7 +467,9 @@ impl ReplicaLink {
     /// The next byte of the log to send, once the stream may flow.
     pub fn cursor(&self) -> Option<u64> {
         match self.state {
-            ReplicaState::Online { cursor, awaiting_first_ack: false } => Some(cursor),
+            ReplicaState::Online { cursor, awaiting_first_ack: false } | ReplicaState::Beside { cursor } => {
+                Some(cursor)
+            }
             _ => None,
         }
     }
@@ -412,10 +477,13 @@ impl ReplicaLink {
     /// The lowest offset that the log must keep for this replica.
     pub fn pinned(&self) -> Option<u64> {
         match self.state {
-            ReplicaState::SnapshotRunning { at, .. } | ReplicaState::SendSnapshot { at, .. } => {
-                (!self.rdb_only).then(|| at.next())
+            ReplicaState::SnapshotRunning { at, .. }
+            | ReplicaState::SendSnapshot { at, .. }
+            | ReplicaState::Transmitted { at, .. } => {
+                let awaited = self.channel == Channel::Snapshot { stream: None };
+                (awaited || !self.rdb_only).then(|| at.next())
             }
-            ReplicaState::Online { cursor, .. } => Some(cursor),
+            ReplicaState::Online { cursor, .. } | ReplicaState::Beside { cursor } => Some(cursor),
             _ => None,
         }
     }
@@ -431,7 +499,8 @@ impl ReplicaLink {
         let able = (self.capabilities.eof || !needed.eof) && (self.capabilities.psync2 || !needed.psync2);
         let log_kept = self.rdb_only || !other.rdb_only;
         let running = matches!(other.state, ReplicaState::SnapshotRunning { .. });
-        running && able && log_kept && self.filter == other.filter
+        // The two ends of such a replica are told apart by when its snapshot begins.
+        running && !self.channel.is_snapshot() && able && log_kept && self.filter == other.filter
     }
 
     /// `ip:port` as in log lines.
@@ -457,11 +526,15 @@ impl ReplicaLink {
     /// The state in INFO replication; a replica without one is not listed.
     pub fn info_state(&self) -> Option<&'static str> {
         match self.state {
+            // A replica on two connections is shown once.
+            _ if self.is_second() => None,
             ReplicaState::WaitSnapshot { .. } | ReplicaState::SnapshotRunning { .. } => Some("wait_bgsave"),
+            ReplicaState::WaitChannel { .. } => Some("wait_bgsave"),
+            ReplicaState::Beside { .. } => Some("send_bulk_and_stream"),
             ReplicaState::SendSnapshot { header: PayloadHeader::UntilMark(_), .. } => Some("wait_bgsave"),
             ReplicaState::SendSnapshot { header: PayloadHeader::Sized(_), .. } => Some("send_bulk"),
             ReplicaState::Online { .. } => Some("online"),
-            ReplicaState::Handshake | ReplicaState::Transmitted => None,
+            ReplicaState::Handshake | ReplicaState::Transmitted { .. } | ReplicaState::Refused => None,
         }
     }
 
@@ -493,6 +566,8 @@ impl ReplicaLink {
             Some(SyncRefusal::OwnLinkDown)
         } else if context.pending_output {
             Some(SyncRefusal::PendingOutput)
+        } else if self.channel.partner().is_some() && !context.partner_waits {
+            Some(SyncRefusal::PartnerGone)
         } else if self.filter != SnapshotFilter::default() && !self.capabilities.eof {
             // Filtered snapshots must not replace the file of the whole data set, so they go to sockets only.
             Some(SyncRefusal::FilterNeedsEof)
@@ -510,15 +585,50 @@ impl ReplicaLink {
         out: &mut Vec<ReplicaAction>,
     ) {
         self.acknowledged.time = now;
-        self.enter(ReplicaState::Online { cursor: from, awaiting_first_ack: false });
+        let beside = matches!(self.channel, Channel::Stream { .. });
+        self.enter(match beside {
+            true => ReplicaState::Beside { cursor: from },
+            false => ReplicaState::Online { cursor: from, awaiting_first_ack: false },
+        });
         let reply = match self.capabilities.psync2 {
             true => format!("+CONTINUE {}\r\n", history.id),
             false => "+CONTINUE\r\n".to_owned(),
         };
         out.push(ReplicaAction::Send(reply.into_bytes()));
-        out.push(ReplicaAction::Log(ReplicaEvent::PartialAccepted { name: self.name(), bytes, from }));
-        out.push(ReplicaAction::Count(SyncCount::PartialOk));
+        let name = self.name();
+        if beside {
+            out.push(ReplicaAction::Log(ReplicaEvent::StreamsBeside(name)));
+        } else {
+            out.push(ReplicaAction::Log(ReplicaEvent::PartialAccepted { name, bytes, from }));
+            out.push(ReplicaAction::Count(SyncCount::PartialOk));
+        }
         out.push(ReplicaAction::StartStream(from));
+    }
+
+    /// Asks a replica that can do so to open another connection for the snapshot that it needs.
+    fn proposes_channel(
+        &mut self,
+        now: Millis,
+        offered: ChannelsOffered,
+        out: &mut Vec<ReplicaAction>,
+    ) -> bool {
+        let filtered = self.filter != SnapshotFilter::default();
+        if self.rdb_only || filtered || self.channel.is_snapshot() {
+            return false;
+        }
+        // Whoever was told so before, and could not continue from there, begins anew.
+        self.channel = Channel::Both;
+        let reply = if offered.valkey && self.capabilities.dual_channel {
+            "+DUALCHANNELSYNC\r\n".to_owned()
+        } else if offered.redis && self.capabilities.rdb_channel {
+            self.enter(ReplicaState::WaitChannel { since: now });
+            format!("+RDBCHANNELSYNC {}\r\n", self.client_id)
+        } else {
+            return false;
+        };
+        out.push(ReplicaAction::Log(ReplicaEvent::ProposesChannel(self.name())));
+        out.push(ReplicaAction::Send(reply.into_bytes()));
+        true
     }
 
     /// What the replica has said of itself can be the cause.
@@ -549,10 +659,12 @@ impl ReplicaLink {
             }
             PayloadHeader::Sized(_) => false,
         };
-        if self.rdb_only {
-            out.push(ReplicaAction::Log(ReplicaEvent::RdbOnlyDone(self.name())));
-            out.push(ReplicaAction::Close);
-            return self.enter(ReplicaState::Transmitted);
+        if self.rdb_only || self.channel.is_snapshot() {
+            if !self.channel.is_snapshot() {
+                out.push(ReplicaAction::Log(ReplicaEvent::RdbOnlyDone(self.name())));
+                out.push(ReplicaAction::Close);
+            }
+            return self.enter(ReplicaState::Transmitted { at, since: now });
         }
         self.acknowledged.time = now;
         out.push(ReplicaAction::Log(ReplicaEvent::Succeeded(self.name())));
@@ -581,6 +693,11 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Log(ReplicaEvent::TimedOutFullSync(self.name())));
                 out.push(ReplicaAction::Close);
             }
+            ReplicaState::Transmitted { since, .. } if expired(*since) => out.push(ReplicaAction::Close),
+            ReplicaState::WaitChannel { since } if self.channel == Channel::Both && expired(*since) => {
+                out.push(ReplicaAction::Log(ReplicaEvent::TimedOutFullSync(self.name())));
+                out.push(ReplicaAction::Close);
+            }
             ReplicaState::Online { .. } if !self.without_psync && expired(self.acknowledged.time) => {
                 out.push(ReplicaAction::Log(ReplicaEvent::TimedOutStreaming(self.name())));
                 out.push(ReplicaAction::Close);
@@ -598,7 +715,10 @@ impl ReplicaState {
             ReplicaState::SnapshotRunning { .. } => ReplicaStateName::SnapshotRunning,
             ReplicaState::SendSnapshot { .. } => ReplicaStateName::SendSnapshot,
             ReplicaState::Online { .. } => ReplicaStateName::Online,
-            ReplicaState::Transmitted => ReplicaStateName::Transmitted,
+            ReplicaState::Transmitted { .. } => ReplicaStateName::Transmitted,
+            ReplicaState::Refused => ReplicaStateName::Refused,
+            ReplicaState::WaitChannel { .. } => ReplicaStateName::WaitChannel,
+            ReplicaState::Beside { .. } => ReplicaStateName::Beside,
         }
     }
 }
@@ -621,8 +741,11 @@ fn may_become(from: ReplicaStateName, to: ReplicaStateName) -> bool {
         WaitSnapshot => from == Handshake,
         SnapshotRunning => from == WaitSnapshot,
         SendSnapshot => from == SnapshotRunning,
-        Online => matches!(from, Handshake | SendSnapshot),
-        Transmitted => !matches!(from, Handshake | Transmitted),
+        Online => matches!(from, Handshake | SendSnapshot | Beside),
+        Transmitted => from == SendSnapshot,
+        WaitChannel => from == Handshake,
+        Beside => matches!(from, Handshake | WaitChannel),
+        Refused => !matches!(from, Handshake | Refused),
     }
 }
 
@@ -660,6 +783,7 @@ impl fmt::Display for SyncRefusal {
             SyncRefusal::OwnLinkDown => "NOMASTERLINK Can't SYNC while not connected with my master",
             SyncRefusal::PendingOutput => "ERR SYNC and PSYNC are invalid with pending output",
             SyncRefusal::FilterNeedsEof => "ERR Filtered replica requires EOF capability",
+            SyncRefusal::PartnerGone => "ERR The other channel of this replica is gone",
             SyncRefusal::WrongOffset => "ERR value is not an integer or out of range",
         })
     }

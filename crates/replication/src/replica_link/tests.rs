@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 use log::ReplId;
 
+use super::channel::ChannelsOffered;
 use super::*;
 use crate::primary::{
     PrimaryAction, PrimaryConfig, PrimaryCron, count_acked, count_fsynced, count_good, oldest_pinned,
@@ -70,6 +71,8 @@ impl Run {
             pending_output: false,
             refusal: None,
             not_understood: None,
+            channels: Default::default(),
+            partner_waits: false,
         };
         change(&mut context);
         let mut out = Vec::new();
@@ -179,7 +182,10 @@ fn replconf_is_answered_as_by_redis() {
           [192.168.1.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
     "#]]);
     let link = run.link();
-    assert_eq!(link.capabilities(), Capabilities { eof: true, psync2: true, ..Capabilities::default() });
+    assert_eq!(
+        link.capabilities(),
+        Capabilities { eof: true, psync2: true, dual_channel: true, ..Capabilities::default() }
+    );
     assert_eq!(link.filter(), SnapshotFilter { exclude_data: true, exclude_functions: false });
     assert_eq!(link.version(), Some("9.1.2"));
 }
@@ -211,9 +217,9 @@ fn a_replica_that_can_continue_is_online_at_once() {
           [10.0.0.9:7001 state=Some("online") cursor=Some(120) pinned=Some(120) offset=0 lag=0]
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=0 lag=0]
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=0 lag=3]
-        Acked { start_stream: None }
+        Acked { start_stream: None, synced: false }
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
-        Acked { start_stream: None }
+        Acked { start_stream: None, synced: false }
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
     "##]]);
     assert_eq!(run.link().acknowledged().fsynced, Some(130));
@@ -334,7 +340,7 @@ fn requests_that_are_refused() {
 fn a_snapshot_of_known_size() {
     let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
     run.psync("?", "-1").look().pass(999).pass(1);
-    run.step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150))).look().pass(1_000);
+    run.step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 }).look().pass(1_000);
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::Sized(88))).look().step(ReplicaInput::SendStalled);
     run.pass(100_000).step(ReplicaInput::PayloadEnds).look();
     run.psync("?", "-1");
@@ -360,7 +366,7 @@ fn a_snapshot_of_known_size() {
 #[test]
 fn a_streamed_snapshot_waits_for_the_first_ack() {
     let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
-    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK))).look();
     run.replconf("ack 0").step(ReplicaInput::PayloadEnds).look();
     run.pass(59_000).step(ReplicaInput::Newline).pass(59_000).look();
@@ -374,22 +380,22 @@ fn a_streamed_snapshot_waits_for_the_first_ack() {
         > +FULLRESYNC B 150\r\n
         > $EOF:mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n
           [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=Some(151) offset=0 lag=0]
-        Acked { start_stream: None }
+        Acked { start_stream: None, synced: false }
         > mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
         # Streamed RDB transfer with replica 10.0.0.9:7001 succeeded (socket). Waiting for REPLCONF ACK from slave to enable streaming
         # Synchronization with replica 10.0.0.9:7001 succeeded
           [10.0.0.9:7001 state=Some("online") cursor=None pinned=Some(151) offset=0 lag=0]
           [10.0.0.9:7001 state=Some("online") cursor=None pinned=Some(151) offset=0 lag=59]
-        Acked { start_stream: Some(151) }
+        Acked { start_stream: Some(151), synced: false }
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
-        Acked { start_stream: None }
+        Acked { start_stream: None, synced: false }
     "##]]);
 }
 
 #[test]
 fn replicas_that_fall_silent_are_dropped() {
     let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
-    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK)));
     run.lines.clear();
     run.step(ReplicaInput::SendStalled).pass(60_000);
@@ -428,7 +434,8 @@ fn snapshots_that_fail() {
 #[test]
 fn the_old_sync_command_gets_the_bare_snapshot_and_never_times_out() {
     let mut run = Run::new();
-    run.sync(SyncRequest::Sync, |_| {}).step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.sync(SyncRequest::Sync, |_| {})
+        .step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::Sized(88))).step(ReplicaInput::PayloadEnds);
     run.pass(1_000_000).look();
     run.check(expect![[r##"
@@ -446,7 +453,7 @@ fn the_old_sync_command_gets_the_bare_snapshot_and_never_times_out() {
 #[test]
 fn an_rdb_only_replica_holds_no_log_and_is_closed() {
     let mut run = Run::announced("rdb-only 1 capa eof");
-    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150))).look();
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 }).look();
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK))).step(ReplicaInput::PayloadEnds);
     run.look();
     run.check(expect![[r##"
@@ -529,7 +536,7 @@ fn where_the_forms_differ_each_vendor_gets_its_own_snapshot() {
 fn a_later_replica_may_share_a_snapshot_that_suits_it() {
     let running = |args: &str| {
         let mut run = Run::announced(args);
-        run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+        run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
         run.link.expect("a link")
     };
     let plain = running("capa psync2");
@@ -645,4 +652,171 @@ fn what_is_not_readable_any_more_ends_the_link() {
     online.step(ReplicaInput::Unreadable(refusal()));
     assert!(online.lines[0].starts_with("Refused("), "nothing may be sent into the stream");
     assert_eq!(online.lines.last().expect("an action"), "Close");
+}
+
+/// Valkey's way: the connection of the snapshot comes second and says where the stream begins.
+#[test]
+fn a_valkey_replica_takes_snapshot_and_stream_on_two_connections() {
+    let offered = ChannelsOffered { valkey: true, redis: true };
+    let mut stream =
+        Run::announced("listening-port 7001 capa eof capa psync2 capa dual-channel version 9.1.2");
+    stream.sync(SyncRequest::psync(A.as_bytes(), b"130").expect("a number"), |c| c.channels = offered);
+    stream.look();
+    assert!(!stream.link().is_attached());
+
+    let mut snapshot = Run::new();
+    snapshot.link = Some(ReplicaLink::new("10.0.0.9", 8));
+    snapshot.replconf("capa eof rdb-only 1 rdb-channel 1 listening-port 7001 version 9.1.2");
+    snapshot.sync(SyncRequest::Sync, |c| c.channels = offered).look();
+    let started = ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 };
+    snapshot.step(started).look();
+    snapshot.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK)));
+
+    stream.replconf("set-rdb-client-id 9");
+    assert!(!stream.link().may_join(snapshot.link()), "another client is meant");
+    stream.link().unjoin();
+    stream.replconf("set-rdb-client-id 8");
+    assert!(stream.link().may_join(snapshot.link()));
+    stream.sync(SyncRequest::psync(B.as_bytes(), b"151").expect("a number"), |c| {
+        (c.channels, c.partner_waits) = (offered, true);
+    });
+    snapshot.step(ReplicaInput::Joined(7)).look();
+    assert!(!stream.link().may_join(snapshot.link()), "it has been joined");
+    assert!(stream.link().falls_with(snapshot.link()) && snapshot.link().falls_with(stream.link()));
+    stream.look().step(ReplicaInput::Sent(30)).pass(100_000).look();
+
+    snapshot.step(ReplicaInput::PayloadEnds).pass(59_000).pass(2_000);
+    assert!(!stream.link().falls_with(snapshot.link()), "the snapshot is there");
+    stream.replconf("ACK 150").look();
+    assert!(!stream.link().falls_with(snapshot.link()));
+
+    stream.check(expect![[r##"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: diverged
+        # Partial resynchronization not accepted: Requested offset for second ID was 130, but I can reply up to 120
+        Count(PartialErr)
+        # Replica 10.0.0.9:7001 can take the snapshot on a connection of its own, and cannot continue: a full sync on two channels is proposed.
+        > +DUALCHANNELSYNC\r\n
+          [10.0.0.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
+        Joins(UnknownSnapshotChannel(9))
+        Joins(UnknownSnapshotChannel(8))
+        # Replica 10.0.0.9:7001 asks for synchronization
+        > +CONTINUE B\r\n
+        # Starting to deliver RDB and replication stream to replica: 10.0.0.9:7001
+        StartStream(151)
+          [10.0.0.9:7001 state=Some("send_bulk_and_stream") cursor=Some(151) pinned=Some(151) offset=0 lag=0]
+          [10.0.0.9:7001 state=Some("send_bulk_and_stream") cursor=Some(181) pinned=Some(181) offset=0 lag=0]
+        Acked { start_stream: None, synced: true }
+          [10.0.0.9:7001 state=Some("online") cursor=Some(181) pinned=Some(181) offset=150 lag=0]
+    "##]]);
+    snapshot.check(expect![[r#"
+        Ok
+        # Replica 10.0.0.9:7001 asks for synchronization
+        Count(Full)
+        WantSnapshot
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=None offset=0 lag=0]
+        > $ENDOFF:150 B -1 8\r\n
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=Some(151) offset=0 lag=0]
+        > $EOF:mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n
+          [10.0.0.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
+        > mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
+        # Streamed RDB transfer with replica 10.0.0.9:7001 succeeded (socket). Waiting for REPLCONF ACK from slave to enable streaming
+        Close
+    "#]]);
+}
+
+/// Redis' way: the stream begins by itself where the snapshot on the other connection does.
+#[test]
+fn a_redis_replica_takes_snapshot_and_stream_on_two_connections() {
+    let offered = ChannelsOffered { valkey: true, redis: true };
+    let mut stream = Run::announced("listening-port 7001 capa eof capa psync2 capa rdb-channel-repl");
+    stream.sync(SyncRequest::psync(b"?", b"-1").expect("a number"), |c| c.channels = offered).look();
+
+    let mut snapshot = Run::new();
+    snapshot.link = Some(ReplicaLink::new("10.0.0.9", 8));
+    snapshot.replconf("capa eof rdb-only 1 rdb-channel 1 main-ch-client-id 7 listening-port 7001");
+    assert!(snapshot.link().may_join(stream.link()) && snapshot.link().is_second());
+    snapshot.sync(SyncRequest::psync(b"?", b"-1").expect("a number"), |c| {
+        (c.channels, c.partner_waits) = (offered, true);
+    });
+    stream.step(ReplicaInput::Joined(8));
+    assert!(!snapshot.link().may_join(stream.link()), "it has been joined");
+    assert!(stream.link().falls_with(snapshot.link()) && snapshot.link().falls_with(stream.link()));
+    stream.pass(100_000);
+    let at = Position::new(id(B), 150);
+    snapshot.step(ReplicaInput::SnapshotStarted { at, db: -1 }).look();
+    stream.step(ReplicaInput::PartnerStarted(at)).look();
+    snapshot.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK)));
+    snapshot.step(ReplicaInput::PayloadEnds);
+    stream.replconf("ACK 150").look();
+    stream.check(expect![[r##"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: no-position
+        # Full resync requested by replica 10.0.0.9:7001
+        # Replica 10.0.0.9:7001 can take the snapshot on a connection of its own, and cannot continue: a full sync on two channels is proposed.
+        > +RDBCHANNELSYNC 7\r\n
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=None offset=0 lag=0]
+        # Starting to deliver RDB and replication stream to replica: 10.0.0.9:7001
+        StartStream(151)
+          [10.0.0.9:7001 state=Some("send_bulk_and_stream") cursor=Some(151) pinned=Some(151) offset=0 lag=0]
+        Acked { start_stream: None, synced: true }
+          [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
+    "##]]);
+    snapshot.check(expect![[r#"
+        Joins(UnknownStreamChannel(7))
+        # Replica 10.0.0.9:7001 asks for synchronization
+        # Full resync requested by replica 10.0.0.9:7001
+        Count(Full)
+        WantSnapshot
+        > +FULLRESYNC B 150\r\n
+          [10.0.0.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
+        > $EOF:mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n
+        > mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
+        # Streamed RDB transfer with replica 10.0.0.9:7001 succeeded (socket). Waiting for REPLCONF ACK from slave to enable streaming
+    "#]]);
+}
+
+#[test]
+fn a_second_connection_that_has_lost_the_first_is_refused() {
+    let mut snapshot = Run::announced("capa eof rdb-only 1 rdb-channel 1 main-ch-client-id 99");
+    snapshot.psync("?", "-1");
+    // The replica that opens no second connection is not waited for.
+    let mut stream = Run::announced("listening-port 7001 capa eof capa psync2 capa rdb-channel-repl");
+    let offered = ChannelsOffered { valkey: false, redis: true };
+    stream.sync(SyncRequest::psync(b"?", b"-1").expect("a number"), |c| c.channels = offered);
+    stream.pass(60_000).pass(1_000);
+    snapshot.check(expect![[r#"
+        > -ERR The other channel of this replica is gone\r\n
+    "#]]);
+    stream.check(expect![[r#"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: no-position
+        # Full resync requested by replica 10.0.0.9:7001
+        # Replica 10.0.0.9:7001 can take the snapshot on a connection of its own, and cannot continue: a full sync on two channels is proposed.
+        > +RDBCHANNELSYNC 7\r\n
+        # Disconnecting timedout replica (full sync): 10.0.0.9:7001
+        Close
+    "#]]);
+}
+
+#[test]
+fn two_connections_are_proposed_only_where_they_help_and_both_know_them() {
+    let both = ChannelsOffered { valkey: true, redis: true };
+    let none = ChannelsOffered::default();
+    for (announced, offered, proposed) in [
+        ("capa eof capa psync2", both, None),
+        ("capa eof capa dual-channel", none, None),
+        ("capa eof capa rdb-channel-repl", ChannelsOffered { redis: false, ..both }, None),
+        ("capa eof capa dual-channel", both, Some("+DUALCHANNELSYNC\r\n")),
+        ("capa eof capa rdb-channel-repl", both, Some("+RDBCHANNELSYNC 7\r\n")),
+        ("capa eof capa rdb-channel-repl capa dual-channel", both, Some("+DUALCHANNELSYNC\r\n")),
+        ("capa eof capa dual-channel rdb-only 1", both, None),
+        ("capa eof capa dual-channel rdb-filter-only functions", both, None),
+    ] {
+        let mut run = Run::announced(announced);
+        run.sync(SyncRequest::psync(b"?", b"-1").expect("a number"), |c| c.channels = offered);
+        let sent = run.lines.iter().find(|line| line.starts_with("> +"));
+        let expected = proposed.map(|text| format!("> {}", text.as_bytes().escape_ascii()));
+        assert_eq!(sent, expected.as_ref(), "{announced}");
+    }
 }
