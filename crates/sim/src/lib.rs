@@ -4,6 +4,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`world`] | the servers and what happens to them, one event after another |
+//! | [`settings`] | what they are set to |
 //! | [`net`] | connections: bytes that are late, come in pieces, and end at any moment |
 //! | [`disk`] | files that forget in a crash what was not flushed |
 //! | [`spill`] | temporary files, on a disk that is slow and fails |
@@ -20,6 +21,7 @@ pub mod disk;
 pub mod mutation;
 pub mod net;
 pub mod random;
+pub mod settings;
 pub mod spill;
 pub mod truth;
 pub mod world;
