@@ -81,6 +81,7 @@ fn save(store: &Store, compress: bool) -> (Vec<u8>, Duration) {
         compress,
         checksum: true,
         key_delay_us: 0,
+        functions: Vec::new(),
         aux: vec![("redis-ver", engine::REDIS_VERSION.to_owned())],
     };
     let mut writer = RdbWriter::new(&plan);

@@ -2,10 +2,20 @@
 
 use std::path::PathBuf;
 
+pub use log::SpillRequest;
 pub use replication::Level;
 
 /// A slot of the connection table: the token that the surroundings know a connection by. Slots are used again.
 pub type ConnId = usize;
+
+/// A temporary file for what memory has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SpillFile {
+    /// The part of a streamed snapshot that slow replicas have yet to take.
+    Snapshot,
+    /// The older part of the log (`repl-backlog-disk-size`).
+    Log,
+}
 
 #[derive(Debug)]
 pub enum Action {
@@ -20,6 +30,14 @@ pub enum Action {
     },
     /// Give up an attempt of [`Action::ConnectPrimary`] that has not been answered.
     AbandonConnect,
+    /// Connect once more to the same primary, for a snapshot that comes on a connection of its own; answered by
+    /// `Node::channel_connected` or `Node::channel_connect_failed`.
+    ConnectChannel {
+        host: String,
+        port: u16,
+    },
+    /// Give up an attempt of [`Action::ConnectChannel`] that has not been answered.
+    AbandonChannel,
     /// Leave the connection unread until `ResumeReading`.
     PauseReading {
         conn: ConnId,
@@ -70,21 +88,11 @@ pub enum Action {
     ClosePayload {
         conn: ConnId,
     },
-    /// Write this part of the streamed snapshot to a temporary file that nobody else sees, at this offset; 0 begins a
-    /// new one. Only a failure is answered, by `Node::spill_failed`.
-    SpillPayload {
-        offset: u64,
-        bytes: Vec<u8>,
+    /// Do this to a temporary file that nobody else sees, answered by `Node::spill_written` and `Node::spill_read`.
+    Spill {
+        file: SpillFile,
+        request: SpillRequest,
     },
-    /// Read it back, answered by `Node::spilled_read`. What was written before is to be seen.
-    ReadSpilled {
-        /// Of the chunk.
-        number: u64,
-        offset: u64,
-        length: u64,
-    },
-    /// The temporary file is of no use any more.
-    DropSpilled,
     /// Read this RDB file and hand it in pieces to `Node::load_bytes`.
     LoadFile {
         path: PathBuf,

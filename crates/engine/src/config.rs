@@ -20,6 +20,12 @@ pub struct OutputLimit {
     pub soft_seconds: u64,
 }
 
+impl OutputLimit {
+    /// Redis's default for replicas.
+    pub const REPLICA: OutputLimit =
+        OutputLimit { hard_bytes: 256 << 20, soft_bytes: 64 << 20, soft_seconds: 60 };
+}
+
 /// One `save <seconds> <changes>` point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SavePoint {
@@ -125,14 +131,28 @@ pub struct Config {
     pub repl_diskless_sync_delay_s: i64,
     pub repl_diskless_sync_max_replicas: i64,
     pub repl_diskless_load: DisklessLoad,
+    /// Snapshots on a connection of their own, as Valkey has them.
+    pub dual_channel_replication: bool,
+    /// The same as Redis has them.
+    pub repl_rdb_channel: bool,
+    /// How much of the stream may wait for such a snapshot; 0 is what `client-output-buffer-limit` says of replicas.
+    pub replica_full_sync_buffer_limit: i64,
     pub repl_ping_replica_period_s: i64,
     /// 0 is never, -1 a tenth of the period of pings.
     pub repl_heartbeat_period_ms: i64,
+    /// The newest RDB version that a replica is taken to read which tells nothing of itself.
+    pub repl_assume_rdb_version: i64,
+    /// How long after a command that a replica does not know it is refused.
+    pub repl_refusal_s: i64,
     /// A replica keeps its data when its primary comes back without any.
     pub replica_guard_empty_primary: bool,
     pub repl_timeout_s: i64,
     pub repl_disable_tcp_nodelay: bool,
     pub repl_backlog_size: i64,
+    /// `repl-backlog-seconds`; 0 asks for no time.
+    pub repl_backlog_seconds: i64,
+    /// `repl-backlog-disk-size`; 0 is no disk.
+    pub repl_backlog_disk_size: i64,
     pub repl_backlog_ttl_s: i64,
     pub replica_priority: i64,
     pub replica_announced: bool,
@@ -222,11 +242,7 @@ impl Default for Config {
             lfu_decay_time_min: 1,
             client_query_buffer_limit: 1 << 30,
             output_limit_normal: OutputLimit::default(),
-            output_limit_replica: OutputLimit {
-                hard_bytes: 256 << 20,
-                soft_bytes: 64 << 20,
-                soft_seconds: 60,
-            },
+            output_limit_replica: OutputLimit::REPLICA,
             output_limit_pubsub: OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_seconds: 60 },
             daemonize: false,
             always_show_logo: false,
@@ -264,12 +280,19 @@ impl Default for Config {
             repl_diskless_sync_delay_s: 0,
             repl_diskless_sync_max_replicas: 0,
             repl_diskless_load: DisklessLoad::Serving,
+            dual_channel_replication: false,
+            repl_rdb_channel: false,
+            replica_full_sync_buffer_limit: 0,
             repl_ping_replica_period_s: 10,
             repl_heartbeat_period_ms: -1,
+            repl_assume_rdb_version: 10,
+            repl_refusal_s: 60,
             replica_guard_empty_primary: true,
             repl_timeout_s: 60,
             repl_disable_tcp_nodelay: false,
             repl_backlog_size: 1 << 20,
+            repl_backlog_seconds: 0,
+            repl_backlog_disk_size: 0,
             repl_backlog_ttl_s: 3600,
             replica_priority: 100,
             replica_announced: true,
@@ -300,7 +323,7 @@ impl Default for Config {
             crash_log_enabled: true,
             use_exit_on_panic: false,
             replica_ignore_disk_write_errors: false,
-            propagation_error_behavior: 0,
+            propagation_error_behavior: 3,
             server_cpulist: String::new(),
             bio_cpulist: String::new(),
             bgsave_cpulist: String::new(),

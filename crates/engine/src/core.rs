@@ -207,6 +207,7 @@ impl Core {
         self.noted_us = self.slow_us.min(self.latency.threshold_us());
         self.slowlog.entries.truncate(self.config.slowlog_max_len.max(0) as usize);
         self.repl.log.set_capacity(self.config.repl_backlog_size as u64);
+        self.repl.log.set_disk(self.config.repl_backlog_disk_size.max(0) as u64);
         self.client_memory.apply(&self.config);
         self.refresh_state_gates();
     }
@@ -345,7 +346,10 @@ impl Core {
             argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),
         ));
         let config = &self.config;
-        if session.is_primary() && config.replica_read_only && config.propagation_error_behavior != 0 {
+        if session.is_primary()
+            && config.replica_read_only
+            && matches!(config.propagation_error_behavior, 1 | 2)
+        {
             panic!(
                 "This replica panicked sending an error to its master after processing the command '{}'",
                 argv.get(0).map_or_else(String::new, |name| name.escape_ascii().to_string()),

@@ -214,10 +214,9 @@ pub fn end_unit(store: &mut Store, core: &mut Core) {
 
 #[inline(never)]
 fn feed(store: &mut Store, core: &mut Core) {
-    if core.repl.may_have_old_readers {
-        store.effects.runs().for_each(|run| feed_unit(core, run, store.effects.apart));
-    } else {
-        feed_unit(core, store.effects.ops(), store.effects.apart);
+    feed_unit(core, store.effects.ops(), store.effects.apart);
+    if let Some(foreign) = store.effects.foreign.take() {
+        core.note_foreign(&foreign);
     }
     store.effects.end_unit();
 }

@@ -8,6 +8,10 @@
 
 use std::ops::Range;
 
+use replication::{Feature, Needs};
+
+use crate::bridge::Foreign;
+
 /// What happens to the command itself when its handler changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Verbatim {
@@ -24,8 +28,6 @@ enum Verbatim {
 struct Op {
     db: u32,
     bytes: Range<usize>,
-    /// A server that knows no expiries of hash fields answers it with an error: [`Effects::propagate_field_expiry`].
-    newer: bool,
 }
 
 /// The effects of the unit that runs. Buffers are kept from unit to unit.
@@ -40,6 +42,8 @@ pub struct Effects {
     /// The commands of the unit are independent of each other: they are not made a transaction.
     pub(crate) apart: bool,
     verbatim: Verbatim,
+    /// What of the unit not every server knows.
+    pub(crate) foreign: Option<Foreign>,
     ops: Vec<Op>,
     bytes: Vec<u8>,
 }
@@ -55,18 +59,18 @@ impl Effects {
         if self.recording {
             let start = self.bytes.len();
             resp::encode_command(&mut self.bytes, args.iter().copied());
-            self.ops.push(Op { db, bytes: start..self.bytes.len(), newer: false });
+            self.ops.push(Op { db, bytes: start..self.bytes.len() });
         }
     }
 
-    /// Like [`Effects::propagate_as`], for a command that is about expiries of hash fields and nothing else: where it is
-    /// not known, all else of the unit is to have its effect.
-    pub fn propagate_field_expiry(&mut self, args: &[&[u8]]) {
-        self.propagate_as(args);
-        if self.recording
-            && let Some(op) = self.ops.last_mut()
-        {
-            op.newer = true;
+    /// The unit has a command in it, `args`, that not every server knows.
+    pub fn need(&mut self, feature: Feature, args: &[&[u8]]) {
+        if self.recording {
+            let needs = Needs::of(feature);
+            match &mut self.foreign {
+                Some(foreign) => foreign.needs = foreign.needs.and(needs),
+                None => self.foreign = Some(Foreign::command(needs, args)),
+            }
         }
     }
 
@@ -107,7 +111,7 @@ impl Effects {
     pub(crate) fn propagate_raw(&mut self, db: u32, raw: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(raw);
-        self.ops.push(Op { db, bytes: start..self.bytes.len(), newer: false });
+        self.ops.push(Op { db, bytes: start..self.bytes.len() });
     }
 
     #[inline]
@@ -120,15 +124,9 @@ impl Effects {
         self.ops.iter().map(|op| (op.db, &self.bytes[op.bytes.clone()]))
     }
 
-    /// The runs of commands that a server without expiries of hash fields can be given as one transaction each. Such a
-    /// server drops a transaction as a whole that has a command in it which it does not know.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = impl ExactSizeIterator<Item = (u32, &[u8])>> {
-        let same = |a: &Op, b: &Op| !a.newer && !b.newer;
-        self.ops.chunk_by(same).map(|run| run.iter().map(|op| (op.db, &self.bytes[op.bytes.clone()])))
-    }
-
     /// Called when the unit's effects have reached the log.
     pub(crate) fn end_unit(&mut self) {
+        self.foreign = None;
         self.ops.clear();
         self.bytes.clear();
         if self.bytes.capacity() > 1 << 20 {

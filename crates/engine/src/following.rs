@@ -5,16 +5,22 @@
 //! Whole commands are executed, then appended to our own log byte for byte as they came, so that replicas of this
 //! node see the same offsets as we do.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::PathBuf;
 
-use keyspace::Db;
+use keyspace::{Db, EntryExt, Key};
 use log::Position;
 use replication::primary_link::{LoadMode, PayloadKind, Resume};
-use replication::{FailoverInput, LinkAction, LinkConfig, LinkInput, Millis, PrimaryLink};
-use resp::{Batch, Limits, Parser};
+use replication::replica_link::channel::ChannelsOffered;
+use replication::{FailoverInput, LinkAction, LinkConfig, LinkInput, Millis, Needs, PrimaryLink};
+use resp::{Args, Batch, Limits, Parser};
 
 use crate::action::{Action, ConnId};
+use crate::bridge::{self, Foreign};
+use crate::commands::registry;
 use crate::config::DisklessLoad;
+use crate::core::Core;
 use crate::load::{Loading, Target};
 use crate::node::Node;
 use crate::session::{Conn, Peer, Role, Session};
@@ -23,8 +29,14 @@ use crate::store::Expiry;
 /// How many commands of the stream are parsed ahead.
 const STREAM_BATCH_MAX: usize = 64;
 
+/// `propagation-error-behavior resync`.
+const RESYNC: i64 = 3;
+
 /// Room for the stream beyond this is given back when a large command has been executed.
 const STREAM_KEPT: usize = 1 << 20;
+
+/// Bytes of the stream that wait for a snapshot lie in blocks of this size, and one block is executed in a turn.
+const WAITING_BLOCK: usize = 256 * 1024;
 
 /// `REPLCONF version`, which only Valkey reads: to what calls itself older than 9 it sends snapshots of RDB version 11,
 /// and refuses if a hash field has an expiry. Redis answers with an error that does not matter.
@@ -36,13 +48,21 @@ pub struct Following {
     pub host: String,
     pub port: u16,
     pub conn: Option<ConnId>,
+    /// The connection of the snapshot, where it has one of its own.
+    channel: Option<ConnId>,
     /// Runs the stream. Kept over cuts for its selected database.
     session: Session,
     parser: Parser,
     batch: Batch,
     /// Bytes of the stream that were received and not yet executed, from the end of the last whole command on.
     stream: Vec<u8>,
-    /// How many of those bytes are commands queued in a transaction that has not ended: parsed, but not relayed.
+    /// What of the commands that were not relayed yet not every server knows.
+    foreign: Option<Foreign>,
+    /// Commands of the batch that just ran which are relayed in other words of the same length, by where they lie.
+    reworded: Vec<(Range<usize>, Vec<u8>)>,
+    /// What comes behind those: it waits for a snapshot, or for its turn after it.
+    waiting: Waiting,
+    /// How many bytes of `stream` are commands queued in a transaction that has not ended: parsed, but not relayed.
     queued: usize,
     /// Offset up to which the stream was executed and logged. Meaningless until the history is adopted.
     applied: u64,
@@ -51,6 +71,41 @@ pub struct Following {
     /// Bytes of the stream wait for the end of a pause.
     held: bool,
     transfer: Option<Transfer>,
+}
+
+/// Bytes of the stream in blocks, so that many of them are neither moved when more come, nor executed at once.
+#[derive(Default)]
+pub struct Waiting {
+    blocks: VecDeque<Vec<u8>>,
+    bytes: u64,
+    /// The most that there was at once in this synchronisation.
+    peak: u64,
+}
+
+impl Waiting {
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.peak = self.peak.max(self.bytes);
+        let has_room = |block: &&mut Vec<u8>| block.len() + bytes.len() <= WAITING_BLOCK;
+        match self.blocks.back_mut().filter(has_room) {
+            Some(block) => block.extend_from_slice(bytes),
+            None => self.blocks.push_back(bytes.to_vec()),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let block = self.blocks.pop_front()?;
+        self.bytes -= block.len() as u64;
+        Some(block)
+    }
 }
 
 /// How an arriving snapshot is taken in.
@@ -79,16 +134,30 @@ impl Following {
             host: host.to_owned(),
             port,
             conn: None,
+            channel: None,
             session,
             parser: Parser::default(),
             batch: Batch::new(),
             stream: Vec::new(),
+            foreign: None,
+            reworded: Vec::new(),
+            waiting: Waiting::default(),
             queued: 0,
             applied: 0,
             in_step: false,
             held: false,
             transfer: None,
         }
+    }
+
+    /// The connection on which a snapshot arrives, if one does.
+    pub fn snapshot_conn(&self) -> Option<ConnId> {
+        self.channel.or(self.conn)
+    }
+
+    /// What waits of the stream for a snapshot.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// The database that the stream has selected: goes on with the next command after a restart or a promotion.
@@ -165,14 +234,31 @@ impl Node {
     /// The connection that [`Action::ConnectPrimary`] asked for is there.
     pub fn primary_connected(&mut self, peer: Peer) -> Option<ConnId> {
         self.core.repl.following.as_ref()?;
+        let id = self.insert_primary(peer);
+        self.core.repl.following.as_mut()?.conn = Some(id);
+        self.link_step(LinkInput::Connected);
+        Some(id)
+    }
+
+    /// The connection that [`Action::ConnectChannel`] asked for is there.
+    pub fn channel_connected(&mut self, peer: Peer) -> Option<ConnId> {
+        self.core.repl.following.as_ref()?;
+        let id = self.insert_primary(peer);
+        self.core.repl.following.as_mut()?.channel = Some(id);
+        self.link_step(LinkInput::ChannelConnected);
+        Some(id)
+    }
+
+    fn insert_primary(&mut self, peer: Peer) -> ConnId {
         let now_ms = self.core.env.unix_ms();
         let mut session = Session::new(self.core.conns.next_session_id(), peer, now_ms);
         session.role = Role::Primary;
         session.authenticated = true;
-        let id = self.core.conns.insert(Box::new(Conn::new(session)));
-        self.core.repl.following.as_mut()?.conn = Some(id);
-        self.link_step(LinkInput::Connected);
-        Some(id)
+        self.core.conns.insert(Box::new(Conn::new(session)))
+    }
+
+    pub fn channel_connect_failed(&mut self, reason: &str) {
+        self.link_step(LinkInput::ChannelClosed(reason));
     }
 
     pub fn primary_connect_failed(&mut self, reason: &str) {
@@ -181,20 +267,24 @@ impl Node {
 
     /// Bytes of the primary have arrived on the connection.
     pub(crate) fn primary_received(&mut self, id: ConnId, bytes: &[u8]) {
-        if self.core.repl.following.as_ref().is_some_and(|following| following.conn == Some(id)) {
-            self.link_step(LinkInput::Bytes(bytes));
-        } else {
+        let of_link = |following: &Following| (following.conn == Some(id), following.channel == Some(id));
+        match self.core.repl.following.as_ref().map_or((false, false), of_link) {
+            (true, _) => self.link_step(LinkInput::Bytes(bytes)),
+            (_, true) => self.link_step(LinkInput::ChannelBytes(bytes)),
             // The link has turned to another connection; this one is only waiting to be closed.
-            self.core.close(id);
+            _ => self.core.close(id),
         }
     }
 
-    /// The connection to the primary is gone.
+    /// A connection to the primary is gone.
     pub(crate) fn primary_closed(&mut self, id: ConnId) {
         let Some(following) = &mut self.core.repl.following else { return };
         if following.conn == Some(id) {
             following.conn = None;
             self.link_step(LinkInput::Closed("Connection closed by the primary"));
+        } else if following.channel == Some(id) {
+            following.channel = None;
+            self.link_step(LinkInput::ChannelClosed("Connection closed by the primary"));
         }
     }
 
@@ -207,7 +297,10 @@ impl Node {
 
     fn link_step(&mut self, input: LinkInput<'_>) {
         let Some(mut following) = self.core.repl.following.take() else { return };
-        let bytes = if let LinkInput::Bytes(bytes) = input { bytes } else { &[] };
+        let bytes = match input {
+            LinkInput::Bytes(bytes) | LinkInput::ChannelBytes(bytes) => bytes,
+            _ => &[],
+        };
         let mut actions = Vec::new();
         let config = self.link_config();
         following.link = following.link.step(&config, self.core.monotonic(), input, &mut actions);
@@ -231,6 +324,14 @@ impl Node {
             announce_version: Some(ANNOUNCED_VERSION.to_owned()),
             timeout: Millis::from_secs(config.repl_timeout_s as u64),
             load: self.load_mode(),
+            channels: ChannelsOffered {
+                valkey: config.dual_channel_replication,
+                redis: config.repl_rdb_channel,
+            },
+            stream_bytes_max: match config.replica_full_sync_buffer_limit {
+                0 => Some(config.output_limit_replica.hard_bytes).filter(|bytes| *bytes > 0),
+                bytes => Some(bytes as u64),
+            },
             guarded_keys: config.replica_guard_empty_primary.then(|| self.store.total_keys() as u64),
         }
     }
@@ -280,6 +381,19 @@ impl Node {
                     self.core.send(conn, &text);
                 }
             }
+            LinkAction::OpenChannel { host, port } => {
+                self.following().waiting = Waiting::default();
+                self.core.actions.push(Action::ConnectChannel { host, port });
+            }
+            LinkAction::CloseChannel => match self.following().channel.take() {
+                Some(conn) => self.core.close(conn),
+                None => self.core.actions.push(Action::AbandonChannel),
+            },
+            LinkAction::SendChannel(text) => {
+                if let Some(conn) = self.following().channel {
+                    self.core.send(conn, &text);
+                }
+            }
             LinkAction::PauseReading => self.pause_reading(true),
             LinkAction::ResumeReading => self.pause_reading(false),
             LinkAction::FullSync(sync) => {
@@ -308,7 +422,12 @@ impl Node {
             }
             LinkAction::DisconnectReplicas => self.disconnect_replicas(),
             LinkAction::Apply(range) => {
-                self.following().stream.extend_from_slice(&bytes[range]);
+                let following = self.following();
+                if !following.in_step || following.waiting.bytes > 0 {
+                    following.waiting.push(&bytes[range]);
+                } else {
+                    following.stream.extend_from_slice(&bytes[range]);
+                }
                 return Some(Followup::RunStream);
             }
             LinkAction::CachePrimary(_) => {
@@ -413,6 +532,7 @@ impl Node {
             self.core.actions.push(Action::AbandonTransferFile);
         }
         self.abandon_loading();
+        self.following().forget_unexecuted();
     }
 
     /// The data set is about to be dropped for one that may never be complete: nobody may continue from where it
@@ -460,10 +580,10 @@ impl Node {
 
     // ---- the stream ----
 
-    /// Executes what a pause has held back, if it has ended.
+    /// Executes what a pause has held back, if it has ended, and what waits for its turn.
     pub(crate) fn release_stream(&mut self) {
         let held = self.core.repl.following.as_ref().is_some_and(|following| following.held);
-        if held && self.core.pause.is_none() {
+        if held && self.core.pause.is_none() || self.core.has_stream_to_run() {
             self.run_stream();
         }
     }
@@ -472,6 +592,15 @@ impl Node {
     fn run_stream(&mut self) {
         let Some(mut following) = self.core.repl.following.take() else { return };
         following.held = self.core.pause.is_some();
+        if following.in_step
+            && !following.held
+            && let Some(block) = following.waiting.pop()
+        {
+            match following.stream.is_empty() {
+                true => following.stream = block,
+                false => following.stream.extend_from_slice(&block),
+            }
+        }
         if !following.in_step || following.stream.is_empty() || following.held {
             self.core.repl.following = Some(following);
             return;
@@ -496,7 +625,7 @@ impl Node {
     }
 
     fn run_stream_of(&mut self, following: &mut Following) -> Result<(), ()> {
-        let stream = std::mem::take(&mut following.stream);
+        let mut stream = std::mem::take(&mut following.stream);
         // A primary may send values beyond `proto-max-bulk-len`: it has accepted them already.
         let limits = Limits { bulk_len_max: u64::MAX, authenticated: true };
         let (mut parsed, mut relayed, mut result) = (following.queued, 0, Ok(()));
@@ -505,8 +634,15 @@ impl Node {
             batch.clear();
             match following.parser.parse(&stream[parsed..], &limits, STREAM_BATCH_MAX, &mut batch) {
                 Ok(progress) => {
-                    let units = self.run_stream_batch(&mut following.session, &batch, &stream[parsed..]);
+                    let units = self.run_stream_batch(following, &batch, &stream[parsed..]);
                     following.batch = batch;
+                    for (at, bytes) in following.reworded.drain(..) {
+                        stream[parsed..][at].copy_from_slice(&bytes);
+                    }
+                    if self.leaves_stream() {
+                        result = Err(());
+                        break;
+                    }
                     // A transaction is relayed and counted as a whole: no replica ever continues inside of it. What
                     // was executed before it counts at once, or it would be executed again after a cut.
                     let whole = match following.session.multi {
@@ -516,6 +652,9 @@ impl Node {
                     parsed += progress.consumed;
                     if let Some(whole) = whole.filter(|whole| *whole > relayed) {
                         self.core.repl.relay(&stream[relayed..whole]);
+                        if let Some(foreign) = following.foreign.take() {
+                            self.core.note_foreign(&foreign);
+                        }
                         following.applied += (whole - relayed) as u64;
                         relayed = whole;
                     }
@@ -540,13 +679,61 @@ impl Node {
         result
     }
 
+    /// A command of the stream that is to be relayed in other words, if they mean the same. In a transaction it runs later,
+    /// after what may change what it means: then there must be no expiry anywhere, nor have come one with `before`.
+    #[cold]
+    fn in_old_words(
+        &self,
+        session: &Session,
+        before: Option<&Foreign>,
+        argv: Args<'_>,
+        length: usize,
+    ) -> Option<Vec<u8>> {
+        let entry = self.store.db_at(session.db).peek(Key::new(argv.get(1)?));
+        let means_the_same = match session.multi {
+            Some(_) => before.is_none() && !self.store.has_field_ttl(),
+            None => entry.is_none_or(|entry| entry.as_hash().is_ok_and(|hash| !hash.has_ttl())),
+        };
+        if means_the_same { bridge::in_old_words(argv, length) } else { None }
+    }
+
+    /// Whether the stream has a command that is not known here: from then on this is no copy of the primary any more, so
+    /// the data set is fetched anew, unless that is not wanted (`propagation-error-behavior`).
+    fn leaves_stream(&mut self) -> bool {
+        let config = &self.core.config;
+        let leaves = std::mem::take(&mut self.core.repl.unknown_in_stream)
+            && config.propagation_error_behavior == RESYNC
+            && config.replica_read_only;
+        if leaves {
+            self.core.warning("A command of MASTER is not known here: its data set is fetched anew");
+        }
+        leaves
+    }
+
     /// Gives where the last command ends after which no transaction is open, if there is one.
-    fn run_stream_batch(&mut self, session: &mut Session, batch: &Batch, bytes: &[u8]) -> Option<usize> {
+    fn run_stream_batch(&mut self, following: &mut Following, batch: &Batch, bytes: &[u8]) -> Option<usize> {
+        let Following { session, foreign, reworded, .. } = following;
         self.plan(session.db, batch, bytes);
         let mut units = None;
         let mut output = std::mem::take(&mut self.stream_output);
         for index in 0..batch.len() {
-            self.run_request(session, &mut output, self.planned(index), batch.args(index, bytes), None);
+            let (planned, argv) = (self.planned(index), batch.args(index, bytes));
+            let known = planned.command.or_else(|| registry().lookup(argv.at(0)));
+            let needs = known.map_or(Needs::NONE, |command| bridge::needs(command, argv));
+            let raw = batch.requests()[index].raw();
+            let older = if needs.is_empty() {
+                None
+            } else {
+                self.in_old_words(session, foreign.as_ref(), argv, raw.len())
+            };
+            if let Some(older) = older {
+                reworded.push((raw, older));
+            } else if !needs.is_empty() {
+                let more = Foreign::command(needs, &argv.iter().collect::<Vec<_>>());
+                let before = foreign.take().map_or(Needs::NONE, |before| before.needs);
+                *foreign = Some(Foreign { needs: more.needs.and(before), ..more });
+            }
+            self.run_request(session, &mut output, planned, argv, None);
             output.clear();
             if session.multi.is_none() {
                 units = Some(batch.requests()[index].raw().end);
@@ -558,10 +745,20 @@ impl Node {
     }
 }
 
+impl Core {
+    /// Bytes of the stream wait for the next turn.
+    pub(crate) fn has_stream_to_run(&self) -> bool {
+        let waits = |following: &Following| following.in_step && following.waiting.bytes > 0;
+        self.pause.is_none() && self.repl.following.as_ref().is_some_and(waits)
+    }
+}
+
 impl Following {
     /// Forgets what was received and not executed: it will be sent again.
     fn forget_unexecuted(&mut self) {
+        self.foreign = None;
         self.stream.clear();
+        self.waiting = Waiting { peak: self.waiting.peak, ..Waiting::default() };
         self.queued = 0;
         self.parser = Parser::default();
         self.session.multi = None;

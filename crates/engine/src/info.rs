@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use log::DiskState;
 use replication::{FullSyncs, Millis};
 
 use crate::commands::registry;
@@ -243,15 +244,11 @@ fn memory(s: &Subject<'_>, page: &mut Page) {
     page.bytes("total_system_memory", s.facts.system_memory_bytes);
     page.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
     page.field("used_memory_lua_human", "0B");
-    page.zeros(&[
-        "used_memory_scripts_eval",
-        "number_of_cached_scripts",
-        "number_of_functions",
-        "number_of_libraries",
-        "used_memory_vm_functions",
-    ]);
+    page.zeros(&["used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions"]);
+    page.field("number_of_libraries", s.store.functions.len());
+    page.zeros(&["used_memory_vm_functions"]);
     page.bytes("used_memory_vm_total", 0);
-    page.zeros(&["used_memory_functions"]);
+    page.field("used_memory_functions", s.store.functions.bytes());
     page.bytes("used_memory_scripts", 0);
     page.bytes("maxmemory", core.config.maxmemory.max(0) as u64);
     page.field("maxmemory_policy", core.config.maxmemory_policy.name());
@@ -391,7 +388,7 @@ fn replication(s: &Subject<'_>, page: &mut Page) {
     if repl.following.is_some() {
         primary_of_ours(s, page);
     }
-    page.field("connected_slaves", repl.replicas.len());
+    page.field("connected_slaves", core.known_replicas().count());
     if config.min_replicas_to_write > 0 && config.min_replicas_max_lag_s > 0 {
         page.field("min_slaves_good_slaves", repl.good_replicas);
     }
@@ -427,6 +424,15 @@ fn how_far_behind(s: &Subject<'_>, page: &mut Page) {
     let (first, end) = (repl.log.start(), repl.log.end());
     let window = if end < first { None } else { repl.marks.lag(s.now, first - 1, end) };
     page.field("repl_backlog_seconds", window.map_or(-1, |window| window.secs() as i64));
+    page.field("repl_backlog_disk_size", core.config.repl_backlog_disk_size);
+    page.field("repl_backlog_disk_histlen", repl.log.disk_bytes());
+    let disk = match repl.log.disk_state() {
+        _ if core.config.repl_backlog_disk_size == 0 => "off",
+        DiskState::Works => "ok",
+        DiskState::Failed => "failed",
+        DiskState::Behind => "too-slow",
+    };
+    page.field("repl_backlog_disk_status", disk);
     page.field("repl_log_bytes_per_sec", repl.marks.bytes_per_second(s.now));
     let or_unknown = |span: Option<Millis>| span.map_or(-1, |span| span.0 as i64);
     let shown = core.replica_links().filter(|link| link.info_state().is_some());
@@ -467,6 +473,11 @@ fn how_far_behind(s: &Subject<'_>, page: &mut Page) {
             page.field("repl_guard_reason", guarded);
         }
     }
+    page.field("repl_refused_replicas", repl.refusals.iter().len());
+    page.field("repl_refusals", repl.refusals.total());
+    if let Some(refused) = repl.refusals.iter().next() {
+        page.field("repl_refused_last", format_args!("{}: {}", refused.replica, refused.refusal));
+    }
     full_syncs(page, "repl_full_syncs_served", &repl.served);
     full_syncs(page, "repl_full_syncs_received", &repl.received);
 }
@@ -491,6 +502,15 @@ fn primary_of_ours(s: &Subject<'_>, page: &mut Page) {
     page.flag("master_sync_in_progress", link.sync.is_some());
     page.field("slave_read_repl_offset", link.read_offset);
     page.field("slave_repl_offset", link.applied_offset);
+    let waiting = following.waiting();
+    if config.dual_channel_replication {
+        page.field("replicas_repl_buffer_size", waiting.bytes());
+        page.field("replicas_repl_buffer_peak", waiting.peak());
+    }
+    if config.repl_rdb_channel {
+        page.field("replica_full_sync_buffer_size", waiting.bytes());
+        page.field("replica_full_sync_buffer_peak", waiting.peak());
+    }
     if let Some(sync) = &link.sync {
         page.field("master_sync_total_bytes", sync.total_bytes);
         page.field("master_sync_read_bytes", sync.read_bytes);
@@ -798,7 +818,12 @@ mod tests {
             repl_backlog_first_byte_offset
             repl_backlog_histlen
             repl_backlog_seconds
+            repl_backlog_disk_size
+            repl_backlog_disk_histlen
+            repl_backlog_disk_status
             repl_log_bytes_per_sec
+            repl_refused_replicas
+            repl_refusals
             repl_full_syncs_served
             repl_full_syncs_received
             # CPU

@@ -2,6 +2,7 @@
 //! roles of replication. No socket, file, clock or thread: see [`node::Node`] for how it is driven.
 
 pub mod action;
+mod bridge;
 pub mod client_limit;
 pub mod commands;
 pub mod config;
@@ -14,10 +15,12 @@ pub mod env;
 pub mod evict;
 mod failover;
 pub mod following;
+pub mod functions;
 pub mod info;
 pub mod key_waits;
 pub mod latency;
 pub mod load;
+pub mod log_disk;
 pub mod migrate;
 pub mod node;
 pub mod notify;
@@ -46,7 +49,7 @@ pub mod turn;
 pub(crate) mod value_builder;
 pub mod watch;
 
-pub use action::{Action, ConnId};
+pub use action::{Action, ConnId, SpillFile};
 pub use config::Config;
 pub use node::Node;
 pub use session::Peer;

@@ -8,13 +8,15 @@
 
 use keyspace::{Db, EncodingLimits, Entry, EntryExt, Key};
 use log::{Position, ReplId};
-use rdb::{DecodeOptions, Decoder, Event, RdbError, Step};
+use rdb::{DecodeOptions, Decoder, Event, ModuleName, RdbError, Step};
 use replication::Level;
 use structures::hash::hash;
 
 use crate::action::Action;
 use crate::config::Config;
 use crate::dispatch;
+use crate::following::Following;
+use crate::functions::Functions;
 use crate::node::Node;
 use crate::store::Store;
 use crate::value_builder::{Built, ValueBuilder};
@@ -99,7 +101,7 @@ struct State {
     keys_loaded: u64,
     keys_expired: u64,
     empty_skipped: u64,
-    functions_skipped: u64,
+    functions: Functions,
     saved_id: Option<ReplId>,
     saved_offset: Option<u64>,
     saved_db: Option<usize>,
@@ -166,7 +168,7 @@ impl Loading {
                 keys_loaded: 0,
                 keys_expired: 0,
                 empty_skipped: 0,
-                functions_skipped: 0,
+                functions: Functions::default(),
                 saved_id: None,
                 saved_offset: None,
                 saved_db: None,
@@ -233,6 +235,11 @@ impl Loading {
         std::mem::take(&mut self.state.dropped)
     }
 
+    /// The function libraries.
+    pub fn take_functions(&mut self) -> Functions {
+        std::mem::take(&mut self.state.functions)
+    }
+
     /// What is to be logged.
     pub fn take_notes(&mut self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.state.notes)
@@ -284,6 +291,12 @@ impl Loading {
                     );
                     self.state.note(Level::Warning, line);
                     return Err(internal(self.decoder.offset(), "RDB CRC error"));
+                }
+                Err(error @ RdbError::UnsupportedType { tag, name, .. }) => {
+                    return Err(match self.decoder.unread() {
+                        Some((key, module)) => unread(self.decoder.offset(), key, tag, name, module),
+                        None => message(&error),
+                    });
                 }
                 Err(error) => return Err(message(&error)),
             };
@@ -363,15 +376,10 @@ impl State {
                 Ok(())
             }
             Event::SlotInfo { .. } => Ok(()),
-            Event::Function(_) => {
-                if self.functions_skipped == 0 {
-                    self.note(
-                        Level::Warning,
-                        "The RDB file contains function libraries; they are left out".to_owned(),
-                    );
-                }
-                self.functions_skipped += 1;
-                Ok(())
+            Event::Function(code) => {
+                let loaded = self.functions.load(code, self.merges).map(drop);
+                loaded
+                    .map_err(|error| Refusal::Internal(format!("Failed loading a function library: {error}")))
             }
             Event::ModuleAux { name, .. } => {
                 let line = format!("The RDB file contains AUX module data, left out: '{}'", name.as_str());
@@ -522,6 +530,12 @@ fn message(error: &RdbError) -> String {
     }
 }
 
+fn unread(offset: u64, key: &[u8], tag: u8, name: &str, module: Option<ModuleName>) -> String {
+    let key = key[..key.len().min(100)].escape_ascii();
+    let module = module.map_or_else(String::new, |module| format!(" '{}'", module.as_str()));
+    internal(offset, &format!("key '{key}' is of RDB type {tag} ({name}{module}), which is not supported"))
+}
+
 fn internal(offset: u64, what: &str) -> String {
     format!("{DAMAGED} {offset}, {what}")
 }
@@ -640,6 +654,7 @@ impl Node {
         self.core.notice(format!("DB loaded from disk: {seconds:.3} seconds"));
         self.core.refresh_state_gates();
         let saved = loading.loaded_position();
+        self.store.functions = loading.take_functions();
         let repl = &mut self.core.repl;
         if let Some((host, port)) = self.core.config.replicaof.clone() {
             if let Some(saved) = saved {
@@ -694,7 +709,7 @@ impl Node {
     }
 
     fn pause_primary(&mut self, paused: bool) {
-        if let Some(conn) = self.core.repl.following.as_ref().and_then(|following| following.conn) {
+        if let Some(conn) = self.core.repl.following.as_ref().and_then(Following::snapshot_conn) {
             self.core.actions.push(if paused {
                 Action::PauseReading { conn }
             } else {
@@ -732,6 +747,7 @@ impl Node {
     pub(crate) fn put_loaded_in_place(&mut self) -> usize {
         let Some(loading) = self.core.loading.take() else { return 0 };
         let stream_db = loading.state.saved_db.unwrap_or(0).min(self.store.databases() - 1);
+        self.store.functions = loading.state.functions;
         if let Target::Fresh(dbs) = loading.state.target {
             let old = self.store.replace_dbs(dbs);
             self.drop_databases(old);
@@ -745,6 +761,7 @@ impl Node {
 
     pub(crate) fn flush_for_load(&mut self) {
         let lazily = self.core.config.replica_lazy_flush;
+        self.store.functions.clear();
         for index in 0..self.store.databases() {
             self.store.flush_db(index, lazily);
         }

@@ -66,7 +66,7 @@ pub struct Node {
 /// A request of the batch that was looked up ahead of its run.
 #[derive(Clone, Copy)]
 pub(crate) struct Planned {
-    command: Option<CommandRef>,
+    pub(crate) command: Option<CommandRef>,
     /// Of the first key; 0 if there is none.
     hash: u64,
 }
@@ -463,6 +463,7 @@ impl Node {
             Ok(command) => command,
             Err(error) => {
                 core.stats.commands_processed += 1;
+                core.repl.unknown_in_stream |= session.is_primary();
                 return dispatch::refuse(session, core, &mut reply, &error, argv);
             }
         };

@@ -911,6 +911,11 @@ pub static PARAMS: &[Param] = &[
         |c| Slot::Number(&mut c.repl_diskless_load),
     )
     .not_while_loading(),
+    flag("dual-channel-replication-enabled", |c| Slot::Flag(&mut c.dual_channel_replication)),
+    flag("repl-rdb-channel", |c| Slot::Flag(&mut c.repl_rdb_channel)),
+    field("replica-full-sync-buffer-limit", Kind::Memory(0, LONG_MAX), |c| {
+        Slot::Number(&mut c.replica_full_sync_buffer_limit)
+    }),
     field("repl-ping-replica-period", Kind::Int(1, INT_MAX), |c| {
         Slot::Number(&mut c.repl_ping_replica_period_s)
     })
@@ -918,10 +923,16 @@ pub static PARAMS: &[Param] = &[
     field("repl-heartbeat-period-ms", Kind::Int(-1, INT_MAX), |c| {
         Slot::Number(&mut c.repl_heartbeat_period_ms)
     }),
+    field("repl-assume-rdb-version", Kind::Int(9, 12), |c| Slot::Number(&mut c.repl_assume_rdb_version)),
+    field("repl-refusal-seconds", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.repl_refusal_s)),
     flag("replica-guard-empty-primary", |c| Slot::Flag(&mut c.replica_guard_empty_primary)),
     field("repl-timeout", Kind::Int(1, INT_MAX), |c| Slot::Number(&mut c.repl_timeout_s)),
     flag("repl-disable-tcp-nodelay", |c| Slot::Flag(&mut c.repl_disable_tcp_nodelay)),
     field("repl-backlog-size", Kind::Memory(1, LONG_MAX), |c| Slot::Number(&mut c.repl_backlog_size)),
+    field("repl-backlog-seconds", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.repl_backlog_seconds)),
+    field("repl-backlog-disk-size", Kind::Memory(0, LONG_MAX), |c| {
+        Slot::Number(&mut c.repl_backlog_disk_size)
+    }),
     field("repl-backlog-ttl", Kind::Int(0, LONG_MAX), |c| Slot::Number(&mut c.repl_backlog_ttl_s)),
     field("replica-priority", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.replica_priority))
         .or("slave-priority"),
@@ -941,7 +952,7 @@ pub static PARAMS: &[Param] = &[
     // With the append only file, which is not there yet, the first two differ.
     field(
         "propagation-error-behavior",
-        Kind::Choice(&[("ignore", 0), ("panic", 1), ("panic-on-replicas", 2)]),
+        Kind::Choice(&[("ignore", 0), ("panic", 1), ("panic-on-replicas", 2), ("resync", 3)]),
         |c| Slot::Number(&mut c.propagation_error_behavior),
     ),
     // lazy freeing

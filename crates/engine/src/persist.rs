@@ -10,6 +10,7 @@ use keyspace::snapshot::Batch;
 
 use crate::core::Core;
 use crate::dispatch;
+use crate::functions::Policy;
 use crate::load::Loading;
 use crate::rdb_writer::RdbWriter;
 use crate::snapshot::{self, Sink};
@@ -50,7 +51,7 @@ pub fn save_emptied(store: &mut Store, core: &mut Core) -> Result<(), String> {
 fn save(store: &mut Store, core: &mut Core, keeps: fn(&str) -> bool) -> Result<(), String> {
     let sink = snapshot::file_sink(core, "temp-save");
     let Sink::File { temp, path } = sink.clone() else { unreachable!("a file was asked for") };
-    let mut plan = snapshot::plan(store, core, sink, rdb::Dialect::Redis);
+    let mut plan = snapshot::plan(store, core, sink, snapshot::Form::ALL);
     plan.aux.retain(|(field, _)| keeps(field));
     let mut pieces = Pieces::new(store, RdbWriter::new(&plan));
     let written = core.env.write_file_atomically(&temp, &path, &mut |out| pieces.next(out));
@@ -101,6 +102,12 @@ pub fn reload(store: &mut Store, core: &mut Core, options: ReloadOptions) -> Res
     }
     core.snapshots.last_load_keys_loaded = loading.keys_loaded();
     core.snapshots.last_load_keys_expired = loading.keys_expired();
+    let policy = match (options.flush, options.merge) {
+        (true, _) => Policy::Flush,
+        (false, true) => Policy::Replace,
+        (false, false) => Policy::Append,
+    };
+    store.functions.restore(loading.take_functions(), policy)?;
     // Replicas still hold the keys that were left out.
     for (db, key) in loading.take_dropped() {
         store.effects.propagate_in(db, &[b"DEL", &key]);

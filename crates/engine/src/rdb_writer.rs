@@ -5,6 +5,8 @@
 //! begin → batch* → end        each appends to the caller's buffer, which may be taken away between any two calls
 //! ```
 
+use std::sync::Arc;
+
 use keyspace::snapshot::{Batch, Body, Elements, ListNode, Shape, Value};
 use keyspace::stream::{Foot, StreamId};
 use keyspace::{AccessClock, Entry};
@@ -18,6 +20,7 @@ pub struct RdbWriter {
     /// Absent when no checksum is wanted (`rdbchecksum no`).
     crc: Option<Crc64>,
     aux: Vec<(&'static str, String)>,
+    functions: Vec<Arc<[u8]>>,
     selected: Option<u32>,
     access: Option<AccessClock>,
     /// The value whose elements come in parts, and how many are to come.
@@ -36,18 +39,22 @@ impl RdbWriter {
             encoder: Encoder::new(plan.target, EncoderOptions { compress: plan.compress }),
             crc: plan.checksum.then(Crc64::new),
             aux: plan.aux.clone(),
+            functions: plan.functions.clone(),
             selected: None,
             access: plan.access,
             in_parts: None,
         }
     }
 
-    /// Appends what stands before the first key: the header and the auxiliary fields.
+    /// Appends what stands before the first key: the header, the auxiliary fields and the function libraries.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         let from = out.len();
         self.encoder.header(out);
         for (key, value) in std::mem::take(&mut self.aux) {
             self.encoder.aux(out, key.as_bytes(), value.as_bytes());
+        }
+        for code in std::mem::take(&mut self.functions) {
+            self.encoder.function(out, &code).expect("the version was chosen for what there is");
         }
         self.sum_up(&out[from..]);
     }

@@ -2,11 +2,13 @@
 
 use log::{Log, Position, ReplId};
 use replication::heartbeat::Heard;
-use replication::{Failover, FullSyncs, History, Millis, PrimaryCron, WaitQueue, WriteMarks};
+use replication::{Failover, FullSyncs, History, Millis, PrimaryCron, Refusals, WaitQueue, WriteMarks};
 
 use crate::action::ConnId;
+use crate::bridge::Uses;
 use crate::core::Core;
 use crate::following::Following;
+use crate::log_disk::DiskTrouble;
 use crate::payload::Payload;
 use crate::session::SessionId;
 
@@ -46,9 +48,13 @@ pub struct Replication {
     pub restored: Option<Position>,
     /// The database that readers of the log have selected.
     selected: i64,
-    /// A replica that may not know expiries of hash fields has come since this history began: units are written to the
-    /// log so that it loses nothing but those.
-    pub may_have_old_readers: bool,
+    pub disk_trouble: DiskTrouble,
+    /// The primary's stream had a command that is not known here.
+    pub unknown_in_stream: bool,
+    /// Where the log has what not every server knows.
+    pub uses: Uses,
+    /// Replicas that are not served because they could not hold what they would be sent.
+    pub refusals: Refusals,
     /// The end of the log when replicas were last put on the list of those to send to.
     pub announced_end: u64,
 }
@@ -75,7 +81,10 @@ impl Replication {
             applied_commands: 0,
             restored: None,
             selected: NO_DB,
-            may_have_old_readers: false,
+            disk_trouble: DiskTrouble::default(),
+            unknown_in_stream: false,
+            uses: Uses::default(),
+            refusals: Refusals::default(),
             announced_end: 0,
         }
     }
@@ -163,6 +172,13 @@ impl Replication {
         }
     }
 
+    /// Says how far back the log is to reach to have `seconds` of time (`repl-backlog-seconds`); 0 asks for none.
+    pub fn reach_back(&mut self, now: Millis, seconds: u64) {
+        let span = Millis::from_secs(seconds);
+        let before = (seconds > 0).then(|| self.marks.written_by(Millis(now.0.saturating_sub(span.0))));
+        self.log.reach_back_to(before.map(|end| end.map_or(0, |end| end + 1)));
+    }
+
     // ---- histories ----
 
     /// There was no log: begin to record, under an id that no replica of unrecorded times can know.
@@ -171,13 +187,14 @@ impl Replication {
         self.marks.clear();
         self.history.begin(id);
         self.log.activate();
-        self.may_have_old_readers = false;
+        self.uses.forget_offsets();
         self.selected = NO_DB;
     }
 
     pub fn free_backlog(&mut self, id: ReplId) {
         self.history.begin(id);
         self.log.deactivate();
+        self.uses.forget_offsets();
         self.restored = None;
     }
 
@@ -185,6 +202,7 @@ impl Replication {
     pub fn adopt(&mut self, at: Position) {
         self.history.adopt(at.replid);
         self.log.reset(at.offset);
+        self.uses.forget_offsets();
         self.marks.clear();
         self.heard = None;
         self.log.activate();

@@ -5,26 +5,28 @@
 //! from all; nothing of the snapshot or the log is ever copied for a replica.
 
 use std::io::IoSlice;
-use std::ops::Range;
 use std::path::PathBuf;
 
 use command::CommandError;
+use log::Position;
 use rdb::{Dialect, Target};
 use replication::heartbeat;
-use replication::primary::{count_acked, count_good, heartbeat_period, oldest_pinned, plan_snapshot};
+use replication::primary::{count_acked, count_good, heartbeat_period, plan_snapshot};
+use replication::replica_link::channel::ChannelsOffered;
 use replication::replica_link::{
     GETACK, PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext,
     SyncCount, SyncRequest,
 };
 use replication::{Millis, PrimaryAction, PrimaryConfig};
 
-use crate::action::{Action, ConnId};
+use crate::action::{Action, ConnId, SpillFile};
+use crate::bridge;
 use crate::core::Core;
 use crate::ctx::Ctx;
 use crate::node::Node;
 use crate::replica::{FilePayload, ReplicaSession};
 use crate::session::{Blocked, Closing, Conn, Role, Session};
-use crate::snapshot::{self, Purpose, Running};
+use crate::snapshot::{self, Form, Purpose, Running};
 
 /// At most this many bytes of the snapshot or the log are offered for one write.
 const SEND_BYTES: usize = 512 * 1024;
@@ -66,7 +68,11 @@ impl Node {
             return bytes;
         }
         if let Some(cursor) = replica.link.cursor() {
-            let log = self.core.repl.log.read(cursor).expect("the log covers every online replica");
+            let log = match self.core.repl.log.read(cursor) {
+                // What it needs could not be read from the disk.
+                None if conn.session.closing == Closing::Now => return bytes,
+                log => log.expect("the log covers every online replica"),
+            };
             for chunk in log {
                 if !push(chunk) {
                     break;
@@ -103,8 +109,10 @@ impl Node {
             if count > 0 {
                 self.replica_step(id, ReplicaInput::SendProgressed);
             }
-            self.payload_passed(before..at.0);
-            self.release_payload();
+            if at.0 != before {
+                self.attend_payload();
+                self.release_payload();
+            }
             if self.core.repl.payload.ended && at.0 == self.core.repl.payload.next() {
                 self.payload_sent(id);
             }
@@ -165,23 +173,29 @@ impl Node {
             .copied()
             .filter(|id| plan.serves(self.core.replica_link(*id)))
             .collect();
+        let served: Vec<ConnId> = served.into_iter().filter(|id| self.may_be_served(*id)).collect();
+        if served.is_empty() {
+            // Those for whom it would have been are refused and wait no more; others may.
+            return self.maybe_begin_sync();
+        }
         let target = if plan.to_sockets { "replicas sockets" } else { "disk" };
         self.core.notice(format!("Starting BGSAVE for SYNC with target: {target}"));
         self.core.repl.restate_db();
         let purpose = if plan.to_sockets { Purpose::SyncStream } else { Purpose::SyncFile };
         let dialect = if plan.for_valkey { Dialect::Valkey } else { Dialect::Redis };
-        snapshot::begin(&mut self.store, &mut self.core, purpose, dialect);
-        if plan.filter.exclude_data {
+        let (data, functions) = (!plan.filter.exclude_data, !plan.filter.exclude_functions);
+        snapshot::begin(&mut self.store, &mut self.core, purpose, Form { dialect, data, functions });
+        if !data {
             self.abandon_walks();
         }
         self.note_readers(&served);
         let position = self.core.repl.position();
         if plan.to_sockets {
             let mark = *self.core.random_replid().as_bytes();
-            self.core.repl.payload.begin(mark, &mut self.core.actions);
+            self.core.repl.payload.begin(mark);
             let first = self.core.repl.payload.next();
             for id in served {
-                self.replica_step(id, ReplicaInput::SnapshotStarted(position));
+                self.snapshot_started(id, position);
                 self.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(mark)));
                 if let Some(replica) = self.core.replica_mut(id) {
                     replica.payload_at = Some((first, 0));
@@ -189,13 +203,35 @@ impl Node {
             }
         } else {
             for id in served {
-                self.replica_step(id, ReplicaInput::SnapshotStarted(position));
+                self.snapshot_started(id, position);
             }
         }
     }
 
-    /// Says who gets a snapshot that not every version reads: Redis does not tell its version, and one that is too old
-    /// refuses the snapshot by itself, again and again.
+    /// Whether a replica that waits for a snapshot could hold what there is now; it is refused otherwise. It was asked when
+    /// it came, but that may be a while ago.
+    fn may_be_served(&mut self, id: ConnId) -> bool {
+        let reader = self.core.reader(self.core.replica_link(id));
+        match bridge::refusal(&mut self.store, &self.core, reader) {
+            None => true,
+            Some(refusal) => {
+                self.core.refuse(id, refusal);
+                false
+            }
+        }
+    }
+
+    fn snapshot_started(&mut self, id: ConnId, at: Position) {
+        // What is relayed cannot be made to select a database.
+        let db = if self.core.is_replica() { self.core.repl.stream_db() } else { -1 };
+        self.replica_step(id, ReplicaInput::SnapshotStarted { at, db });
+        let partner = self.core.replica_link(id).channel().partner();
+        if let Some(partner) = partner.and_then(|client| self.core.replica_of_client(client)) {
+            self.replica_step(partner, ReplicaInput::PartnerStarted(at));
+        }
+    }
+
+    /// Says who gets a snapshot that not every version reads.
     fn note_readers(&mut self, served: &[ConnId]) {
         let Some(target) = self.core.snapshots.running.as_ref().map(|running| running.target) else { return };
         let readers = match target {
@@ -240,61 +276,58 @@ impl Node {
                     && (!target.has_field_ttl() || link.reads_valkey() == (target == Target::Valkey80))
             })
             .collect();
+        let joining: Vec<ConnId> = joining.into_iter().filter(|id| self.may_be_served(*id)).collect();
         self.note_readers(&joining);
         for id in joining {
             self.core.notice("Waiting for end of BGSAVE for SYNC");
-            self.replica_step(id, ReplicaInput::SnapshotStarted(position));
+            self.snapshot_started(id, position);
         }
     }
 
     /// Encoded bytes of the snapshot that is streamed.
     pub fn snapshot_chunk(&mut self, chunk: Vec<u8>) {
-        let Core { repl, actions, .. } = &mut self.core;
-        repl.payload.push(chunk, actions);
-        self.read_payload_ahead();
+        self.core.repl.payload.push(chunk);
+        self.attend_payload();
         self.core.queue_replicas();
     }
 
-    /// What [`Action::ReadSpilled`] asked for.
-    pub fn spilled_read(&mut self, number: u64, result: Result<Vec<u8>, String>) {
-        match result {
-            Ok(bytes) => {
-                self.core.repl.payload.read_back(number, bytes);
-                self.core.queue_replicas();
+    /// The answer to [`SpillRequest::Write`](log::SpillRequest).
+    pub fn spill_written(&mut self, file: SpillFile, number: u64, result: Result<(), String>) {
+        match file {
+            SpillFile::Snapshot => {
+                self.core.repl.payload.written(number, result.is_ok());
+                match result {
+                    Ok(()) => self.attend_payload(),
+                    Err(reason) => self.payload_fails(&reason),
+                }
             }
-            Err(reason) => self.spill_failed(&reason),
+            SpillFile::Log => self.log_written(number, result),
         }
     }
 
+    /// The answer to [`SpillRequest::Read`](log::SpillRequest).
+    pub fn spill_read(&mut self, file: SpillFile, number: u64, result: Result<Vec<u8>, String>) {
+        match (file, result) {
+            (SpillFile::Snapshot, Ok(bytes)) => self.core.repl.payload.read_back(number, bytes),
+            (SpillFile::Snapshot, Err(reason)) => self.payload_fails(&reason),
+            (SpillFile::Log, result) => self.log_read(number, result),
+        }
+        self.core.queue_replicas();
+    }
+
     /// The temporary file of the streamed snapshot cannot be written or read: its replicas have to ask again.
-    pub fn spill_failed(&mut self, reason: &str) {
+    fn payload_fails(&mut self, reason: &str) {
         self.core.warning(format!("Error in the temporary file of the snapshot for replicas: {reason}"));
         for id in self.involved_in_sync(&Purpose::SyncStream) {
             self.replica_step(id, ReplicaInput::SnapshotFailed);
         }
     }
 
-    /// Where the replicas are that are sent the streamed snapshot.
-    fn payload_cursors(&self) -> Vec<u64> {
+    /// Has the file read ahead of the replicas that are sent the streamed snapshot.
+    fn attend_payload(&mut self) {
         let at = |id: &ConnId| Some(self.core.replica(*id)?.payload_at?.0);
-        self.core.repl.replicas.iter().filter_map(at).collect()
-    }
-
-    fn payload_passed(&mut self, chunks: Range<u64>) {
-        if chunks.is_empty() {
-            return;
-        }
-        let cursors = self.payload_cursors();
-        for number in chunks {
-            self.core.repl.payload.passed(number, &cursors);
-        }
-        self.read_payload_ahead();
-    }
-
-    fn read_payload_ahead(&mut self) {
-        for cursor in self.payload_cursors() {
-            self.core.repl.payload.read_ahead(cursor, &mut self.core.actions);
-        }
+        let cursors = self.core.repl.replicas.iter().filter_map(at).collect();
+        self.core.repl.payload.attend(cursors);
     }
 
     /// Bytes of the streamed snapshot that are held in memory.
@@ -392,7 +425,7 @@ impl Node {
         let slowest =
             self.core.repl.replicas.iter().filter_map(|id| self.core.replica(*id)?.payload_at).map(|at| at.0);
         let slowest = slowest.min().unwrap_or_else(|| self.core.repl.payload.next());
-        self.core.repl.payload.release_below(slowest, &mut self.core.actions);
+        self.core.repl.payload.release_below(slowest);
     }
 
     // ---- links ----
@@ -433,6 +466,7 @@ impl Node {
         }
         self.count_good_replicas();
         self.answer_waiting(true);
+        self.core.retry_log_disk(now);
         self.trim_log();
     }
 
@@ -460,11 +494,6 @@ impl Node {
     pub(crate) fn count_good_replicas(&mut self) {
         let max_lag = Millis::from_secs(self.core.config.min_replicas_max_lag_s.max(0) as u64);
         self.core.repl.good_replicas = count_good(self.core.monotonic(), max_lag, self.core.replica_links());
-    }
-
-    pub(crate) fn trim_log(&mut self) {
-        let needed = oldest_pinned(self.core.replica_links());
-        self.core.repl.log.trim(needed);
     }
 
     /// Ends the connections of all replicas: they ask again under the history that is now.
@@ -533,17 +562,35 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         .take()
         .map_or_else(|| ReplicaLink::new(ctx.session.ip(), ctx.session.id), |link| *link);
     let window = ctx.core.repl.log.window();
+    let reader = ctx.core.reader(&link);
+    let refusal = bridge::refusal(ctx.store, ctx.core, reader);
+    let config = &ctx.core.config;
+    let channels = ChannelsOffered {
+        valkey: config.dual_channel_replication && config.repl_diskless_sync,
+        redis: config.repl_rdb_channel && config.repl_diskless_sync,
+    };
     let context = SyncContext {
         history: &ctx.core.repl.history,
         log: window,
         own_link_down: ctx.core.repl.is_link_down(),
         failing_over: ctx.core.repl.failover.is_active(),
         pending_output: !ctx.reply.output().is_empty(),
+        refusal: refusal.as_ref(),
+        not_understood: ctx.core.repl.uses.not_understood(reader),
+        channels,
+        partner_waits: ctx.core.partner_waits(&link),
     };
     let mut actions = Vec::new();
     let link = link.sync(now, request, context, &mut actions);
-    let may_be_old = link.is_attached() && !link.knows_field_expiries();
+    let partner = link.channel().partner().filter(|_| link.is_attached());
+    if let Some(partner) = partner.and_then(|client| ctx.core.replica_of_client(client)) {
+        let (timeout, client) = (ctx.core.repl_timeout(), ctx.session.id);
+        if let Some(partner) = ctx.core.replica_mut(partner) {
+            partner.step(timeout, now, ReplicaInput::Joined(client), &mut Vec::new());
+        }
+    }
     if link.is_attached() {
+        ctx.core.note_served(&link.name());
         let id = ctx.core.running.expect("a session that runs a command has a connection");
         // What a replica gets are bytes of the log and nothing between them.
         crate::pubsub::leave(ctx.store, ctx.core, ctx.session, id);
@@ -562,8 +609,6 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
             ctx.core.replica_action(None, action, Some(ctx.reply.reborrow()));
         }
     }
-    // Last, for the first replica begins the history.
-    ctx.core.repl.may_have_old_readers |= may_be_old;
     ctx.store.effects.recording = ctx.core.repl.records();
 }
 
@@ -643,13 +688,34 @@ impl Core {
             .any(|id| self.replica(*id).is_some_and(|replica| replica.payload_at.is_some()))
     }
 
+    /// Whether the connection that this replica has named as its other one waits for it.
+    pub(crate) fn partner_waits(&self, link: &ReplicaLink) -> bool {
+        self.replica_links().any(|other| link.may_join(other))
+    }
+
+    /// The replica's connection that belongs to this client.
+    fn replica_of_client(&self, client: u64) -> Option<ConnId> {
+        let belongs = |id: &ConnId| self.replica(*id).is_some_and(|r| r.link.client_id() == client);
+        self.repl.replicas.iter().copied().find(belongs)
+    }
+
+    /// Attached replicas, each once, however many connections it has.
+    pub(crate) fn known_replicas(&self) -> impl Iterator<Item = &ReplicaLink> {
+        self.replica_links().filter(|link| !link.is_second())
+    }
+
     /// The links of all attached replicas that are not running a command just now.
     pub(crate) fn replica_links(&self) -> impl Iterator<Item = &ReplicaLink> {
         self.repl.replicas.iter().filter_map(|id| Some(&self.replica(*id)?.link))
     }
 
     /// Carries out what a replica's link asks for. The session that runs has its reply at hand, others their output.
-    fn replica_action(&mut self, id: Option<ConnId>, action: ReplicaAction, reply: Option<resp::Reply<'_>>) {
+    pub(crate) fn replica_action(
+        &mut self,
+        id: Option<ConnId>,
+        action: ReplicaAction,
+        reply: Option<resp::Reply<'_>>,
+    ) {
         match action {
             ReplicaAction::Send(bytes) => match (reply, id) {
                 (Some(mut reply), _) => reply.output().raw(&bytes),
@@ -661,6 +727,7 @@ impl Core {
                 let unix_ms = self.env.unix_ms();
                 self.repl.served.add(unix_ms, name, sync);
             }
+            ReplicaAction::Refused(name, refusal) => self.note_refused(&name, refusal),
             ReplicaAction::Count(SyncCount::Full) => self.stats.sync_full += 1,
             ReplicaAction::Count(SyncCount::PartialOk) => self.stats.sync_partial_ok += 1,
             ReplicaAction::Count(SyncCount::PartialErr) => self.stats.sync_partial_err += 1,
@@ -765,6 +832,10 @@ pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
     let event = replica.link.lost();
     node.core.log(event.level(), event.to_string());
     node.core.repl.replicas.retain(|other| *other != id);
+    // Of two connections for one synchronisation, one alone is of no use.
+    let falls = |other: &ConnId| node.core.replica_link(*other).falls_with(&replica.link);
+    let fallen: Vec<ConnId> = node.core.repl.replicas.iter().copied().filter(falls).collect();
+    fallen.into_iter().for_each(|other| node.core.close(other));
     if replica.file.is_some() {
         node.core.actions.push(Action::ClosePayload { conn: id });
     }
@@ -773,7 +844,7 @@ pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
     if streams && !node.core.streams_snapshot() {
         node.core.warning("Diskless rdb transfer, last replica dropped, killing fork child.");
         node.cancel_snapshot();
-        node.core.repl.payload.begin([0; 40], &mut node.core.actions);
+        node.core.repl.payload.begin([0; 40]);
     }
     // A file that nobody waits for any more is still a save, where saves are wanted.
     let writes =

@@ -143,14 +143,14 @@ impl Core {
 }
 
 fn replicas_in_sync(core: &Core) -> bool {
-    core.replica_links().all(|link| link.acknowledged().offset == core.repl.offset())
+    core.known_replicas().all(|link| link.acknowledged().offset == core.repl.offset())
 }
 
 fn report_replicas(core: &mut Core) {
     let (end, now) = (core.repl.offset(), core.monotonic());
-    let replicas = core.replica_links().count();
+    let replicas = core.known_replicas().count();
     let lagging: Vec<String> = core
-        .replica_links()
+        .known_replicas()
         .filter(|link| link.acknowledged().offset != end)
         .map(|link| {
             format!(

@@ -5,6 +5,7 @@
 //! The surroundings pull [`Batch`]es, encode them elsewhere ([`crate::rdb_writer`]) and report the end.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use keyspace::AccessClock;
 use keyspace::db::Detached;
@@ -41,6 +42,8 @@ pub struct Plan {
     pub key_delay_us: i64,
     /// Auxiliary fields in the order they are written.
     pub aux: Vec<(&'static str, String)>,
+    /// The sources of the function libraries, which stand before the first key.
+    pub functions: Vec<Arc<[u8]>>,
     /// What the access clocks mean, where the eviction policy makes them worth keeping.
     pub access: Option<AccessClock>,
 }
@@ -74,6 +77,22 @@ pub struct Running {
     dirty: u64,
     /// Contents that were flushed out of a database which the walk had not finished.
     orphans: Vec<Detached>,
+}
+
+/// What a snapshot holds, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// Where Redis and Valkey differ.
+    pub dialect: Dialect,
+    /// The keys. Without them, the caller abandons the walks.
+    pub data: bool,
+    /// The function libraries.
+    pub functions: bool,
+}
+
+impl Form {
+    /// Everything, as Redis reads it.
+    pub const ALL: Form = Form { dialect: Dialect::Redis, data: true, functions: true };
 }
 
 /// Past and present snapshots.
@@ -117,15 +136,14 @@ pub enum Step {
     Walked,
 }
 
-/// Begins a snapshot as of now, in the form that `dialect` asks for where Redis and Valkey differ. The caller has made
-/// sure that none runs.
-pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dialect) {
+/// Begins a snapshot as of now. The caller has made sure that none runs.
+pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, form: Form) {
     assert!(core.snapshots.running.is_none(), "one snapshot runs at a time");
     let sink = match purpose {
         Purpose::SyncStream => Sink::Stream,
         _ => file_sink(core, "temp"),
     };
-    let plan = plan(store, core, sink, dialect);
+    let plan = plan(store, core, sink, form);
     for index in 0..store.databases() {
         store.db_at_mut(index).begin_walk(index as u32, core.snapshots.at_once);
     }
@@ -146,19 +164,24 @@ pub fn begin(store: &mut Store, core: &mut Core, purpose: Purpose, dialect: Dial
 }
 
 /// What an encoder needs for a snapshot of this moment.
-pub fn plan(store: &Store, core: &Core, sink: Sink, dialect: Dialect) -> Plan {
+pub fn plan(store: &Store, core: &Core, sink: Sink, form: Form) -> Plan {
+    let functions: Vec<Arc<[u8]>> = match form.functions {
+        true => store.functions.iter().map(|(_, code)| Arc::clone(code)).collect(),
+        false => Vec::new(),
+    };
     let features = rdb::Features {
-        hash_field_ttl: store.has_field_ttl(),
-        streams: store.has_streams(),
-        ..rdb::Features::default()
+        hash_field_ttl: form.data && store.has_field_ttl(),
+        streams: form.data && store.has_streams(),
+        functions: !functions.is_empty(),
     };
     Plan {
         sink,
-        target: rdb::oldest_version_for(features, dialect),
+        target: rdb::oldest_version_for(features, form.dialect),
         compress: core.config.rdbcompression,
         checksum: core.config.rdbchecksum,
         key_delay_us: core.config.rdb_key_save_delay_us,
         aux: aux(core),
+        functions,
         access: core.config.maxmemory_policy.reads_clocks().then_some(store.access),
     }
 }
@@ -191,12 +214,12 @@ fn aux(core: &Core) -> Vec<(&'static str, String)> {
 impl Node {
     /// Begins a snapshot as of now, for any reader. The caller has made sure that none runs.
     pub fn begin_snapshot(&mut self, purpose: Purpose) {
-        begin(&mut self.store, &mut self.core, purpose, Dialect::Redis);
+        begin(&mut self.store, &mut self.core, purpose, Form::ALL);
     }
 
     /// What an encoder needs for a snapshot of this moment.
     pub fn snapshot_plan(&self, sink: Sink) -> Plan {
-        plan(&self.store, &self.core, sink, Dialect::Redis)
+        plan(&self.store, &self.core, sink, Form::ALL)
     }
 
     /// Copies about `budget_bytes` more of the running snapshot; `None` when none runs or all is walked.

@@ -12,6 +12,7 @@ use keyspace::{
 };
 
 use crate::effects::Effects;
+use crate::functions::Functions;
 use crate::key_waits::KeyWaits;
 use crate::notify::{Event, Notifications};
 use crate::own_expiries::OwnExpiries;
@@ -99,6 +100,8 @@ pub struct Store {
     pub orphans: Vec<Detached>,
     /// What this node has to delete although it is a replica.
     pub own_expiries: OwnExpiries,
+    /// Function libraries: of the data set, but of none of its databases.
+    pub functions: Functions,
     rng: u64,
 }
 
@@ -121,6 +124,7 @@ impl Store {
             reclaim: Box::new(DropNow),
             orphans: Vec::new(),
             own_expiries: OwnExpiries::default(),
+            functions: Functions::default(),
             rng: seed | 1,
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::action::ConnId;
+use crate::action::{Action, ConnId, SpillFile, SpillRequest};
 use crate::config::{Config, Protected};
 use crate::env::Env;
 use crate::node::Node;
@@ -119,6 +119,58 @@ impl Env for TestEnv {
     }
 }
 
+/// What carries out the actions on temporary files.
+#[derive(Default)]
+pub struct SpillDisk {
+    pub files: BTreeMap<SpillFile, Vec<u8>>,
+    pub broken: bool,
+}
+
+impl SpillDisk {
+    /// Does all that there is to do. What the node says in its log.
+    pub fn act(&mut self, h: &mut Harness) -> Vec<String> {
+        let mut said = Vec::new();
+        loop {
+            let actions = h.node.take_actions();
+            let mut spilled = false;
+            for action in actions {
+                match action {
+                    Action::Spill { file, request } => {
+                        spilled = true;
+                        self.carry_out(&mut h.node, file, request);
+                    }
+                    Action::Log { message, .. } => said.push(message),
+                    _ => {}
+                }
+            }
+            if !spilled {
+                return said;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, node: &mut Node, file: SpillFile, request: SpillRequest) {
+        let data = self.files.entry(file).or_default();
+        match request {
+            SpillRequest::Write { number, .. } if self.broken => {
+                node.spill_written(file, number, Err("the disk is broken".to_owned()));
+            }
+            SpillRequest::Write { number, offset, bytes } => {
+                data.resize(data.len().max(offset as usize + bytes.len()), 0);
+                data[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+                node.spill_written(file, number, Ok(()));
+            }
+            SpillRequest::Read { number, .. } if self.broken => {
+                node.spill_read(file, number, Err("the disk is broken".to_owned()));
+            }
+            SpillRequest::Read { number, offset, length } => {
+                node.spill_read(file, number, Ok(data[offset as usize..][..length as usize].to_vec()));
+            }
+            SpillRequest::Drop => data.clear(),
+        }
+    }
+}
+
 /// A node with one client. Effects are recorded from the start.
 pub struct Harness {
     pub node: Node,
@@ -195,6 +247,16 @@ impl Harness {
         let Some(conn) = self.node.core.conns.get_mut(conn) else { return Vec::new() };
         let bytes = conn.output.to_vec();
         conn.output.clear();
+        bytes
+    }
+
+    /// Sends what `conn` has to send, at most `limit` bytes of it.
+    pub fn send(&mut self, conn: ConnId, limit: usize) -> Vec<u8> {
+        let mut slices = Vec::new();
+        self.node.outgoing(conn, &mut slices);
+        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        bytes.truncate(limit);
+        self.node.sent(conn, bytes.len());
         bytes
     }
 

@@ -2,7 +2,8 @@
 
 use replication::FailoverInput;
 
-use crate::action::{Action, ConnId};
+use crate::action::{Action, ConnId, SpillFile};
+use crate::core::Core;
 use crate::node::Node;
 use crate::session::Closing;
 
@@ -44,7 +45,7 @@ impl Node {
 
     /// There is work for the next turn that nothing outside will announce.
     pub fn is_busy(&self) -> bool {
-        self.core.eviction.due
+        self.core.eviction.due || self.core.has_stream_to_run()
     }
 
     /// Connections that have something to send, each once.
@@ -60,7 +61,11 @@ impl Node {
 
     pub fn take_actions(&mut self) -> Vec<Action> {
         self.core.conns.recycle();
-        std::mem::take(&mut self.core.actions)
+        let Core { repl, actions, .. } = &mut self.core;
+        let spill = |file| move |request| Action::Spill { file, request };
+        actions.extend(repl.payload.take_requests().map(spill(SpillFile::Snapshot)));
+        actions.extend(repl.log.take_requests().map(spill(SpillFile::Log)));
+        std::mem::take(actions)
     }
 
     /// `hz` times a second.
@@ -131,6 +136,7 @@ impl Node {
         stats.applied.sample(now_ms, self.core.repl.applied_commands);
         let now = self.core.monotonic();
         self.core.repl.mark(now);
+        self.core.repl.reach_back(now, self.core.config.repl_backlog_seconds.max(0) as u64);
         self.core.memory_peak_bytes = self.core.memory_peak_bytes.max(self.core.env.used_memory());
     }
 

@@ -11,15 +11,39 @@
 //! replication buffer does, and only when the window stays at least as long as the configured backlog and
 //! no reader needs the block. The last block that was let go is used again as the next tail, so that a log
 //! in its steady state allocates nothing.
+//!
+//! Where the log may live on disk ([`Log::set_disk`]), blocks that memory has no room for go to a file before they are
+//! let go of for good:
+//!
+//! ```text
+//!   start()                 memory_start()                       end()
+//!     | in the file ........... | sealed block | sealed block | tail |
+//!       within the disk's bytes   within the backlog
+//! ```
+//!
+//! Appending knows nothing of that: [`Log::trim`], which lets go of blocks, moves them. A disk that fails or cannot keep
+//! up makes the window shorter, and nothing else: the log goes on as if it had no disk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+use crate::spill::{Spill, SpillRequest, SpilledBytes};
 
 /// The smallest backlog that can be configured (`repl-backlog-size`), in bytes.
 pub const BACKLOG_BYTES_MIN: u64 = 16 * 1024;
 
 /// How many blocks one [`Log::trim`] lets go of at most, so that it never becomes a pause.
 pub const TRIM_BLOCKS_MAX: usize = 64;
+
+/// What a log without a disk holds at most to reach back for a time that was asked for ([`Log::reach_back_to`]), if the
+/// backlog is not larger.
+pub const TIME_MEMORY_MAX: u64 = 256 << 20;
+
+/// Bytes that are handed to the disk and not written.
+const WRITING_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes beyond the backlog that wait for the disk: then it is too slow. A burst is to find room.
+const BEHIND_BYTES_MAX: u64 = 128 << 20;
 
 const BLOCK_BYTES_MIN: usize = 16 * 1024;
 const BLOCK_BYTES_MAX: usize = 64 * 1024;
@@ -70,6 +94,7 @@ pub struct Chunk {
 /// Consecutive slices of the log, oldest first; see [`Log::read`].
 #[derive(Clone, Debug)]
 pub struct Slices<'a> {
+    older: SpilledBytes<'a>,
     sealed: std::collections::vec_deque::Iter<'a, Block>,
     tail: Option<&'a [u8]>,
     skip: usize,
@@ -78,17 +103,39 @@ pub struct Slices<'a> {
 /// Append-only bytes addressed by replication offset.
 #[derive(Debug)]
 pub struct Log {
+    /// What is before the sealed blocks: in the file, or on its way.
+    older: Spill,
     sealed: VecDeque<Block>,
     tail: Vec<u8>,
     /// Offset of the first byte in the tail, or of the next byte to come when the tail is empty.
     tail_first: u64,
     backlog_bytes: u64,
+    disk: Disk,
+    /// The first byte that is young enough to be held, where a time was asked for.
+    young_from: Option<u64>,
     block_bytes: usize,
     /// Sum of the capacities of all blocks and the tail.
     allocated: usize,
     active: bool,
     /// An empty vector kept from a trimmed block.
     spare: Option<Vec<u8>>,
+}
+
+/// The file that the log may use.
+#[derive(Clone, Copy, Debug)]
+struct Disk {
+    bytes: u64,
+    state: DiskState,
+}
+
+/// Whether the log may be kept on the disk just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskState {
+    Works,
+    /// Something could not be written.
+    Failed,
+    /// It takes less than is written.
+    Behind,
 }
 
 #[derive(Clone, Debug)]
@@ -113,10 +160,13 @@ impl Log {
     /// An inactive log at offset 0. `backlog_bytes` is raised to [`BACKLOG_BYTES_MIN`].
     pub fn new(backlog_bytes: u64) -> Log {
         let mut log = Log {
+            older: Spill::default(),
             sealed: VecDeque::new(),
             tail: Vec::new(),
             tail_first: 1,
             backlog_bytes: 0,
+            disk: Disk { bytes: 0, state: DiskState::Works },
+            young_from: None,
             block_bytes: 0,
             allocated: 0,
             active: false,
@@ -197,6 +247,11 @@ impl Log {
 
     /// Offset of the oldest byte held, or of the next to come when none is.
     pub fn start(&self) -> u64 {
+        if self.older.is_empty() { self.memory_start() } else { self.older.start() }
+    }
+
+    /// Offset of the oldest byte that is not in the file, nor on its way there.
+    pub fn memory_start(&self) -> u64 {
         self.sealed.front().map_or(self.tail_first, |block| block.first)
     }
 
@@ -212,14 +267,29 @@ impl Log {
     }
 
     /// The bytes from offset `from` to the end, as slices for a vectored write. `None` when `from` is no
-    /// longer held or lies beyond the next byte to come.
+    /// longer held or lies beyond the next byte to come. They end where the first byte is that is in the file only:
+    /// [`Log::attend`] has it read.
     pub fn read(&self, from: u64) -> Option<Slices<'_>> {
+        if let Some((number, skip)) = self.older.find(from) {
+            let (older, sealed) = (self.older.bytes_from(number), self.sealed.iter());
+            return Some(Slices { older, sealed, tail: Some(&self.tail), skip });
+        }
         let (block, skip) = self.locate(from)?;
-        Some(Slices { sealed: self.sealed.range(block..), tail: Some(&self.tail), skip })
+        let (older, sealed) = (self.older.bytes_from(self.older.next()), self.sealed.range(block..));
+        Some(Slices { older, sealed, tail: Some(&self.tail), skip })
+    }
+
+    /// Offset from which on all is in memory.
+    pub fn held_from(&self) -> u64 {
+        match self.older.held_at_end() as u64 {
+            0 => self.memory_start(),
+            held => self.older.start_of(self.older.next() - held),
+        }
     }
 
     /// The sealed bytes from offset `from` on, as parts that another thread can hold. What is still in the
-    /// tail is left out (call [`Log::seal_tail`] first to have all). `None` as for [`Log::read`].
+    /// tail is left out (call [`Log::seal_tail`] first to have all). `None` as for [`Log::read`], and when `from` is in
+    /// the file.
     pub fn chunks(&self, from: u64) -> Option<impl Iterator<Item = Chunk> + '_> {
         let (first_block, skip) = self.locate(from)?;
         Some(self.sealed.range(first_block..).enumerate().map(move |(index, block)| {
@@ -261,25 +331,158 @@ impl Log {
         }
     }
 
-    /// Lets go of blocks that nobody needs: not within the backlog, and older than `needed`, the lowest
-    /// offset that any reader (a replica's cursor, the position of a running snapshot) still wants.
-    /// Returns how many; when that is [`TRIM_BLOCKS_MAX`], there may be more, and the owner calls again
+    /// Lets the log use a file of at most so many bytes; 0 is none. The next [`Log::trim`] obeys it.
+    pub fn set_disk(&mut self, bytes: u64) {
+        if bytes != self.disk.bytes {
+            self.disk = Disk { bytes, state: DiskState::Works };
+        }
+    }
+
+    /// What is known of the disk. While it does not work, the log does without.
+    pub fn disk_state(&self) -> DiskState {
+        self.disk.state
+    }
+
+    /// After a time the disk may be tried again.
+    pub fn retry_disk(&mut self) {
+        self.disk.state = DiskState::Works;
+    }
+
+    /// The byte at `offset` and all after it are young enough to be held, besides the backlog and as far as the log's
+    /// bounds allow. `None` asks for no time: then all is held that there is room for.
+    pub fn reach_back_to(&mut self, offset: Option<u64>) {
+        self.young_from = offset;
+    }
+
+    /// How long the window may become while nobody needs what is in it: the memory and the disk that were granted, if the
+    /// disk works.
+    pub fn window_max(&self) -> u64 {
+        match self.disk {
+            Disk { bytes, state: DiskState::Works } if bytes > 0 => self.backlog_bytes.saturating_add(bytes),
+            _ if self.young_from.is_some() => self.backlog_bytes.max(TIME_MEMORY_MAX),
+            _ => self.backlog_bytes,
+        }
+    }
+
+    /// Lets go of blocks that nobody needs: not within the window that is wanted, and older than `needed`, the lowest
+    /// offset that any reader (a replica's cursor, the position of a running snapshot) still wants; and hands blocks that
+    /// are not within the backlog to the disk.
+    /// Returns how many it let go of; when that is [`TRIM_BLOCKS_MAX`], there may be more, and the owner calls again
     /// from its timer.
     pub fn trim(&mut self, needed: Option<u64>) -> usize {
         let needed = needed.unwrap_or(u64::MAX);
+        let window_max = self.window_max();
         let mut freed = 0;
         while freed < TRIM_BLOCKS_MAX {
-            let Some(block) = self.sealed.front() else { break };
-            let after = block.first + block.bytes.len() as u64;
-            if needed < after || self.end() + 1 - after <= self.backlog_bytes {
+            let Some(after) = self.first_block_end() else { break };
+            let left = self.end() + 1 - after;
+            let young = self.young_from.is_none_or(|young_from| young_from < after);
+            if needed < after || left <= self.backlog_bytes || (left <= window_max && young) {
                 break;
             }
-            let block = self.sealed.pop_front().expect("the front block was just seen");
-            self.allocated -= block.bytes.capacity();
-            self.keep_spare(block);
+            self.drop_first_block();
             freed += 1;
         }
+        if self.disk.bytes > 0 && self.disk.state == DiskState::Works {
+            self.spill(needed);
+        }
         freed
+    }
+
+    /// Moves blocks beyond the backlog to the file, and lets go of the oldest ones in it where it has no more room.
+    fn spill(&mut self, needed: u64) {
+        for _ in 0..TRIM_BLOCKS_MAX {
+            let Some(block) = self.sealed.front() else { return };
+            let length = block.bytes.len() as u64;
+            let left = self.end() + 1 - (block.first + length);
+            if left <= self.backlog_bytes {
+                return;
+            }
+            if self.older.writing_bytes() >= WRITING_BYTES_MAX {
+                if left > self.backlog_bytes + BEHIND_BYTES_MAX {
+                    self.disk.state = DiskState::Behind;
+                }
+                return;
+            }
+            while self.older.room_for(length, self.disk.bytes).is_none()
+                && self.older.first_end().is_some_and(|after| after <= needed)
+            {
+                self.drop_first_block();
+            }
+            // Somebody needs all that is in the file: what follows stays in memory.
+            let Some(place) = self.older.room_for(length, self.disk.bytes) else { return };
+            let block = self.sealed.pop_front().expect("the front block was just seen");
+            self.allocated -= block.bytes.capacity();
+            if self.older.is_empty() {
+                self.older.clear(block.first);
+            }
+            self.older.push(block.bytes, Some(place));
+        }
+    }
+
+    /// Offset behind the oldest block.
+    fn first_block_end(&self) -> Option<u64> {
+        let sealed = || self.sealed.front().map(|block| block.first + block.bytes.len() as u64);
+        self.older.first_end().or_else(sealed)
+    }
+
+    fn drop_first_block(&mut self) {
+        if !self.older.is_empty() {
+            return self.older.release_below(self.older.first() + 1);
+        }
+        let block = self.sealed.pop_front().expect("there is a block to drop");
+        self.allocated -= block.bytes.capacity();
+        self.keep_spare(block.bytes);
+    }
+
+    // ---- the part in the file ----
+
+    /// The readers at these offsets read on: what they need of the file is asked for, and what none of them needs any
+    /// more is let go of. To be called before [`Log::take_requests`] whenever they may have moved, and when an answer
+    /// has come.
+    pub fn attend(&mut self, readers: impl IntoIterator<Item = u64>) {
+        if self.older.is_empty() {
+            return;
+        }
+        let find = |offset| self.older.find(offset).map(|(number, _)| number);
+        let mut readers: Vec<u64> = readers.into_iter().filter_map(find).collect();
+        if let Some(bytes) = self.older.keep_near(&mut readers) {
+            self.keep_spare(bytes);
+        }
+        readers.into_iter().for_each(|number| self.older.read_ahead(number));
+    }
+
+    /// How many blocks of the file are held in memory for a reader; the simulator wants few.
+    pub fn hold_near(&mut self, blocks: u64) {
+        self.older.near_chunks = blocks;
+    }
+
+    /// What is to be done to the file since the last call.
+    pub fn take_requests(&mut self) -> impl Iterator<Item = SpillRequest> + '_ {
+        self.older.take_requests()
+    }
+
+    /// The answer to [`SpillRequest::Write`]. After a failure the log does without a disk until [`Log::retry_disk`].
+    pub fn written(&mut self, number: u64, succeeded: bool) {
+        self.older.written(number, succeeded);
+        if !succeeded {
+            self.disk.state = DiskState::Failed;
+        }
+    }
+
+    /// The answer to [`SpillRequest::Read`].
+    pub fn read_back(&mut self, number: u64, bytes: Vec<u8>) {
+        self.older.read_back(number, bytes);
+    }
+
+    /// The block could not be read: it and what is before it is lost, for its readers too.
+    pub fn unreadable(&mut self, number: u64) {
+        self.older.release_below(number + 1);
+    }
+
+    /// Bytes of the window that are in the file, or on their way there.
+    pub fn disk_bytes(&self) -> u64 {
+        self.memory_start() - self.start()
     }
 
     /// Forgets all bytes and continues after `offset`: a replica adopts the offset of its primary.
@@ -293,6 +496,7 @@ impl Log {
     /// loading before it knows at which offset its data set stood.
     pub fn rebase(&mut self, by: u64) {
         self.tail_first += by;
+        self.older.rebase(by);
         for block in &mut self.sealed {
             block.first += by;
         }
@@ -303,7 +507,8 @@ impl Log {
         let blocks = self.sealed.len() + usize::from(self.tail.capacity() > 0);
         let places = self.sealed.capacity() * size_of::<Block>();
         let spare = self.spare.as_ref().map_or(0, Vec::capacity);
-        let total = self.allocated + spare + blocks * BLOCK_OVERHEAD_BYTES + places;
+        let older = self.older.memory_bytes() + self.older.overhead_bytes();
+        let total = self.allocated + spare + blocks * BLOCK_OVERHEAD_BYTES + places + older;
         let limit = usize::try_from(self.backlog_bytes).unwrap_or(usize::MAX);
         let backlog = if replicas_attached { total.min(limit) } else { total };
         let blocks_in_backlog = limit / self.block_bytes + 1;
@@ -316,9 +521,9 @@ impl Log {
         }
     }
 
-    /// Index of the block that holds `from` (the number of blocks means the tail), and how far into it.
+    /// Index of the block in memory that holds `from` (the number of blocks means the tail), and how far into it.
     fn locate(&self, from: u64) -> Option<(usize, usize)> {
-        if from < self.start() || from > self.end() + 1 {
+        if from < self.memory_start() || from > self.end() + 1 {
             return None;
         }
         let (block, first) = if from >= self.tail_first {
@@ -349,15 +554,16 @@ impl Log {
         self.allocated += self.tail.capacity();
     }
 
-    fn keep_spare(&mut self, block: Block) {
+    fn keep_spare(&mut self, bytes: Arc<Vec<u8>>) {
         // A block that a reader still shares is freed when the reader lets go of it.
-        if let Ok(mut bytes) = Arc::try_unwrap(block.bytes) {
+        if let Ok(mut bytes) = Arc::try_unwrap(bytes) {
             bytes.clear();
             self.spare = Some(bytes);
         }
     }
 
     fn clear(&mut self) {
+        self.older.clear(0);
         self.sealed.clear();
         self.tail = Vec::new();
         self.allocated = 0;
@@ -385,9 +591,17 @@ impl<'a> Iterator for Slices<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
-            let bytes: &'a [u8] = match self.sealed.next() {
-                Some(block) => &block.bytes,
-                None => self.tail.take()?,
+            let bytes: &'a [u8] = match self.older.next() {
+                Some(Some(bytes)) => bytes,
+                // From here on it is in the file only.
+                Some(None) => {
+                    (self.older, self.sealed, self.tail) = Default::default();
+                    return None;
+                }
+                None => match self.sealed.next() {
+                    Some(block) => &block.bytes,
+                    None => self.tail.take()?,
+                },
             };
             let skip = std::mem::take(&mut self.skip);
             if skip < bytes.len() {
@@ -554,6 +768,203 @@ mod tests {
         assert_eq!(collect(&log, 41_001).as_deref(), Some(&b"z!"[..]));
     }
 
+    /// The log's file, and what it was not asked to do yet.
+    #[derive(Default)]
+    struct FakeFile {
+        bytes: Vec<u8>,
+        requests: VecDeque<SpillRequest>,
+    }
+
+    impl FakeFile {
+        /// How much there was to do.
+        fn work(&mut self, log: &mut Log, count: usize, succeeds: bool) -> usize {
+            self.requests.extend(log.take_requests());
+            let waiting = self.requests.len();
+            for request in self.requests.drain(..count.min(self.requests.len())) {
+                match request {
+                    SpillRequest::Write { number, offset, bytes } => {
+                        let (from, to) = (offset as usize, offset as usize + bytes.len());
+                        self.bytes.resize(self.bytes.len().max(to), 0);
+                        if succeeds {
+                            self.bytes[from..to].copy_from_slice(&bytes);
+                        } else {
+                            self.bytes[from..to].fill(0xff);
+                        }
+                        drop(bytes);
+                        log.written(number, succeeds);
+                    }
+                    SpillRequest::Read { number, offset, length } => {
+                        log.read_back(number, self.bytes[offset as usize..][..length as usize].to_vec());
+                    }
+                    SpillRequest::Drop => self.bytes.clear(),
+                }
+            }
+            waiting
+        }
+
+        /// Until there is nothing more to do.
+        fn work_all(&mut self, log: &mut Log, readers: &[u64]) {
+            loop {
+                log.trim(readers.iter().copied().min());
+                log.attend(readers.iter().copied());
+                if self.work(log, usize::MAX, true) == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn numbered(count: usize) -> Vec<u8> {
+        (0..count).map(|n| (n % 251) as u8).collect()
+    }
+
+    #[test]
+    fn what_memory_has_no_room_for_goes_to_the_file_and_comes_back_for_its_reader() {
+        let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
+        log.set_disk(2_000_000);
+        let bytes = numbered(1_000_000);
+        for part in bytes.chunks(10_000) {
+            log.append(part);
+            file.work_all(&mut log, &[]);
+        }
+        assert_eq!(log.window(), Some(LogWindow { first: 1, len: 1_000_000 }));
+        assert_eq!(log.disk_bytes() as usize, file.bytes.len());
+        let memory = log.memory(true).total;
+        assert!(memory < 4 * BLOCK_BYTES_MIN + 16 * 1024, "{memory}");
+        assert_eq!(collect(&log, 1).as_deref(), Some(&[][..]), "it is in the file only");
+        assert_eq!(log.held_from(), log.memory_start());
+
+        let (mut cursor, mut read, mut most) = (500_001, Vec::new(), 0);
+        while cursor <= log.end() {
+            file.work_all(&mut log, &[cursor]);
+            let slice = log.read(cursor).expect("held").next().expect("it was read ahead");
+            read.extend_from_slice(slice);
+            cursor += slice.len() as u64;
+            most = most.max(log.memory(true).total);
+        }
+        assert_eq!(read, bytes[500_000..]);
+        assert!(most > memory + 300_000, "it reads ahead: {most}");
+        file.work_all(&mut log, &[]);
+        assert!(
+            log.memory(true).total <= memory,
+            "what was read ahead is let go of: {}",
+            log.memory(true).total
+        );
+        log.set_disk(0);
+        (0..10).for_each(|_| file.work_all(&mut log, &[]));
+        assert!(log.window().expect("active").len < 3 * BLOCK_BYTES_MIN as u64);
+        assert!(file.bytes.is_empty(), "the file is of no use any more");
+    }
+
+    #[test]
+    fn the_file_never_takes_more_than_it_may() {
+        let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
+        log.set_disk(300_000);
+        for _ in 0..1_000 {
+            log.append(&[b'x'; 3_000]);
+            file.work_all(&mut log, &[]);
+        }
+        assert!(file.bytes.len() <= 300_000 && file.bytes.len() > 280_000, "{}", file.bytes.len());
+        let window = log.window().expect("active").len;
+        assert!(window >= 300_000 && window <= log.window_max(), "{window}");
+        // Somebody needs what is in it: then what follows stays in memory.
+        let cursor = log.start();
+        for _ in 0..100 {
+            log.append(&[b'x'; 3_000]);
+            file.work_all(&mut log, &[cursor]);
+        }
+        assert_eq!((log.start(), log.disk_state()), (cursor, DiskState::Works));
+        assert!(log.memory(true).total > 300_000);
+        (0..10).for_each(|_| file.work_all(&mut log, &[]));
+        assert!(log.window().expect("active").len <= log.window_max() + 2 * BLOCK_BYTES_MIN as u64);
+        assert!(log.memory(true).total < 100_000, "{:?}", log.memory(true));
+    }
+
+    #[test]
+    fn a_disk_that_fails_makes_the_window_shorter_and_nothing_else() {
+        let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
+        log.set_disk(2_000_000);
+        let bytes = numbered(400_000);
+        log.append(&bytes[..200_000]);
+        file.work_all(&mut log, &[]);
+        let cursor = 100_001;
+        log.append(&bytes[200_000..300_000]);
+        log.trim(Some(cursor));
+        assert!(file.work(&mut log, usize::MAX, false) > 0);
+        assert_eq!((log.disk_state(), log.window_max()), (DiskState::Failed, BACKLOG_BYTES_MIN));
+        log.append(&bytes[300_000..]);
+        // A reader in the file goes on: what it needs is there or in memory.
+        let mut read = Vec::new();
+        while (read.len() as u64) < log.end() + 1 - cursor {
+            let at = cursor + read.len() as u64;
+            file.work_all(&mut log, &[at]);
+            read.extend_from_slice(log.read(at).expect("held").next().expect("it was read"));
+        }
+        assert_eq!(read, bytes[100_000..]);
+        file.work_all(&mut log, &[]);
+        assert!(log.window().expect("active").len < 3 * BLOCK_BYTES_MIN as u64);
+        assert!(log.memory(false).total < 100_000, "{:?}", log.memory(false));
+        log.retry_disk();
+        log.append(&bytes);
+        file.work_all(&mut log, &[]);
+        assert!(log.window().expect("active").len > 400_000, "it is tried again");
+    }
+
+    #[test]
+    fn a_disk_that_is_too_slow_does_not_fill_the_memory() {
+        let mut log = active(BACKLOG_BYTES_MIN);
+        log.set_disk(1 << 40);
+        let mut most = 0;
+        for _ in 0..2_500 {
+            log.append(&[b'x'; 64 * 1024]);
+            log.trim(None);
+            most = most.max(log.memory(false).total as u64);
+        }
+        assert_eq!(log.disk_state(), DiskState::Behind);
+        assert!(most < BEHIND_BYTES_MAX * 5 / 4, "{most}");
+        assert!(log.memory(false).total < 1 << 20, "{:?}", log.memory(false));
+    }
+
+    #[test]
+    fn a_time_is_reached_back_to_as_far_as_the_bounds_allow() {
+        let mut log = active(BACKLOG_BYTES_MIN);
+        log.append(&vec![b'x'; 1_000_000]);
+        log.reach_back_to(Some(600_001));
+        while log.trim(None) > 0 {}
+        assert!(log.start() <= 600_001 && log.start() > 600_001 - BLOCK_BYTES_MIN as u64, "{}", log.start());
+        log.reach_back_to(Some(0));
+        assert_eq!((log.trim(None), log.window_max()), (0, TIME_MEMORY_MAX));
+        // With a disk its bytes are the bound, and what is older than that time does not stay there either.
+        let mut file = FakeFile::default();
+        log.set_disk(200_000);
+        log.append(&vec![b'x'; 1_000_000]);
+        (0..10).for_each(|_| file.work_all(&mut log, &[]));
+        assert!(log.window().expect("active").len > 200_000 && log.disk_bytes() <= 200_000);
+        log.reach_back_to(Some(1_900_001));
+        file.work_all(&mut log, &[]);
+        assert!(log.start() <= 1_900_001 && log.start() > 1_900_001 - BLOCK_BYTES_MIN as u64);
+        log.reach_back_to(None);
+        log.append(&vec![b'x'; 100_000]);
+        file.work_all(&mut log, &[]);
+        assert!(log.window().expect("active").len > 190_000, "without a time it keeps what it may");
+    }
+
+    #[test]
+    fn what_cannot_be_read_ends_the_window() {
+        let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
+        log.set_disk(1_000_000);
+        log.append(&numbered(300_000));
+        file.work_all(&mut log, &[]);
+        log.attend([100_000]);
+        let lost = log.take_requests().find_map(|request| match request {
+            SpillRequest::Read { number, .. } => Some(number),
+            _ => None,
+        });
+        log.unreadable(lost.expect("it is asked for"));
+        assert!(log.start() > 100_000 && log.start() < 120_000, "{}", log.start());
+        assert!(log.read(100_000).is_none() && log.read(log.start()).is_some());
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Append(usize),
@@ -565,6 +976,12 @@ mod tests {
         Rebase(u64),
         Deactivate,
         Activate,
+        Disk(u64),
+        Reach(Option<u64>),
+        /// The disk carries out so many requests, those that write with this success.
+        Work(usize, bool),
+        Retry,
+        Attend(Vec<u64>),
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -579,6 +996,11 @@ mod tests {
             1 => (0u64..1_000_000).prop_map(Op::Rebase),
             1 => Just(Op::Deactivate),
             2 => Just(Op::Activate),
+            2 => prop_oneof![Just(0u64), 1_000u64..400_000].prop_map(Op::Disk),
+            1 => proptest::option::of(0u64..400_000).prop_map(Op::Reach),
+            8 => (0usize..20, prop::bool::weighted(0.9)).prop_map(|(count, ok)| Op::Work(count, ok)),
+            1 => Just(Op::Retry),
+            4 => proptest::collection::vec(0u64..400_000, 0..3).prop_map(Op::Attend),
         ]
     }
 
@@ -587,6 +1009,8 @@ mod tests {
         #[test]
         fn the_log_is_a_suffix_of_what_was_appended(ops in proptest::collection::vec(op(), 1..60)) {
             let mut log = Log::new(BACKLOG_BYTES_MIN);
+            log.hold_near(2);
+            let mut file = FakeFile::default();
             let (mut all, mut end, mut is_active, mut count) = (Vec::new(), 0u64, false, 0u8);
             let mut fill = |len: usize| -> Vec<u8> {
                 (0..len).map(|_| { count = count.wrapping_add(1); count }).collect()
@@ -621,6 +1045,11 @@ mod tests {
                     Op::Rebase(by) => { log.rebase(by); end += by; }
                     Op::Deactivate => { log.deactivate(); is_active = false; all.clear(); }
                     Op::Activate => { log.activate(); is_active = true; }
+                    Op::Disk(bytes) => log.set_disk(bytes),
+                    Op::Reach(offset) => log.reach_back_to(offset),
+                    Op::Work(count, succeeds) => _ = file.work(&mut log, count, succeeds),
+                    Op::Retry => log.retry_disk(),
+                    Op::Attend(readers) => log.attend(readers),
                 }
                 prop_assert_eq!(log.end(), end);
                 prop_assert_eq!(log.window().is_some(), is_active);
@@ -629,7 +1058,13 @@ mod tests {
                 for from in [log.start(), log.start() + held / 3, log.start() + held / 2, end, end + 1] {
                     let expected = (from >= log.start()).then(|| &all[all.len() - (end + 1 - from) as usize..]);
                     let read = collect(&log, from);
-                    prop_assert_eq!(read.as_deref(), expected);
+                    if from >= log.held_from() || from < log.start() {
+                        prop_assert_eq!(read.as_deref(), expected);
+                    } else {
+                        // As far as it is in memory.
+                        let (read, expected) = (read.expect("it is held"), expected.expect("it is held"));
+                        prop_assert!(expected.starts_with(&read));
+                    }
                 }
                 let blocks: usize = log.sealed.iter().map(|block| block.bytes.capacity()).sum();
                 prop_assert_eq!(log.allocated, blocks + log.tail.capacity());

@@ -11,6 +11,10 @@
 
 mod blocks;
 mod position;
+mod spill;
 
-pub use blocks::{BACKLOG_BYTES_MIN, Chunk, Log, LogMemory, LogWindow, Slices, TRIM_BLOCKS_MAX};
+pub use blocks::{
+    BACKLOG_BYTES_MIN, Chunk, DiskState, Log, LogMemory, LogWindow, Slices, TIME_MEMORY_MAX, TRIM_BLOCKS_MAX,
+};
 pub use position::{Position, REPL_ID_LEN, ReplId, ReplIdError};
+pub use spill::{READ_AHEAD_BYTES, Spill, SpillRequest, SpilledBytes};

@@ -298,6 +298,11 @@ impl Decoder {
         Decoder::starting_with(State::DumpTag, version, DecodeOptions { verify_checksum: false })
     }
 
+    /// For records as they stand in a file behind its header, and nothing else.
+    pub fn for_records(version: Version) -> Decoder {
+        Decoder::starting_with(State::Between, version, DecodeOptions { verify_checksum: false })
+    }
+
     fn starting_with(state: State, version: Version, options: DecodeOptions) -> Decoder {
         let core = Core {
             single: matches!(state, State::DumpTag),
@@ -307,8 +312,14 @@ impl Decoder {
             offset: 0,
             crc: Gatherer::default(),
             attributes: Attributes::default(),
+            unread: None,
         };
         Decoder { core, scratch: [Vec::new(), Vec::new()] }
+    }
+
+    /// After [`RdbError::UnsupportedType`]: the key that has such a value, and the module that the type belongs to.
+    pub fn unread(&self) -> Option<(&[u8], Option<ModuleName>)> {
+        self.core.unread.as_ref().map(|(key, module)| (key.as_slice(), *module))
     }
 
     /// Makes one step with the bytes that follow those consumed so far. Errors name what is wrong and where.
@@ -406,6 +417,8 @@ struct Core {
     offset: u64,
     crc: Gatherer,
     attributes: Attributes,
+    /// The key whose value is of a type that is not read, and the module that it belongs to.
+    unread: Option<(Vec<u8>, Option<ModuleName>)>,
 }
 
 // The state changes only when all of an event, or of a silent record, has been read: until then every attempt
@@ -496,7 +509,16 @@ impl Core {
                 Err(RdbError::UnsupportedType { tag, name: "slot import", offset }.into())
             }
             tag => {
-                let value_type = ValueType::from_tag(tag, self.version.dialect, offset)?;
+                let value_type = match ValueType::from_tag(tag, self.version.dialect, offset) {
+                    Ok(value_type) => value_type,
+                    Err(error @ RdbError::UnsupportedType { .. }) => {
+                        let key = input.string()?.bytes(first)?.to_vec();
+                        let module = matches!(tag, 6 | 7).then(|| input.length()).transpose()?;
+                        self.unread = Some((key, module.map(ModuleName::from_id)));
+                        return Err(error.into());
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 let key = input.string()?.bytes(first)?;
                 let Attributes { expire_at_ms, idle_s, freq } = std::mem::take(&mut self.attributes);
                 self.state = State::Value(value_type);

@@ -9,7 +9,7 @@
 
 use crate::RdbError;
 use crate::crc::crc64;
-use crate::decode::{DecodeOptions, Decoder};
+use crate::decode::{DecodeOptions, Decoder, Event, Step};
 use crate::version::{Target, Version};
 
 /// Bytes of version and checksum.
@@ -45,6 +45,36 @@ pub fn open_with(payload: &[u8], options: DecodeOptions) -> Result<(Decoder, &[u
         }
     }
     Ok((Decoder::for_dump(version), value))
+}
+
+/// The version that a payload states; nothing if it is too short to state one.
+pub fn version(payload: &[u8]) -> Option<u16> {
+    let footer = payload.last_chunk::<FOOTER_LEN>()?;
+    Some(u16::from_le_bytes([footer[0], footer[1]]))
+}
+
+/// The sources of the libraries in a payload of `FUNCTION DUMP`: records of a file and nothing else.
+pub fn functions(payload: &[u8]) -> Result<Vec<Vec<u8>>, RdbError> {
+    let (_, mut rest) = open(payload)?;
+    let number = version(payload).unwrap_or_default();
+    let mut decoder = Decoder::for_records(Version::from_dump(number)?);
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        match decoder.next(rest)? {
+            Step::Event { event: Event::Function(code), consumed } => {
+                found.push(code.to_vec());
+                rest = &rest[consumed..];
+            }
+            Step::Event { .. } => {
+                return Err(RdbError::Corrupt {
+                    what: "something else than a library",
+                    offset: decoder.offset(),
+                });
+            }
+            Step::NeedMore { .. } => return Err(decoder.truncated()),
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -167,7 +167,15 @@ fn what_is_known_but_not_read_is_named() {
     let refused = |version, record: &[u8]| only_value(version, record).expect_err("it is refused");
     let unsupported = |tag, name| RdbError::UnsupportedType { tag, name, offset: 9 };
     assert_eq!(refused(12, b"\x1a\x01k"), unsupported(26, "stream"));
-    assert_eq!(refused(9, b"\x07\x01k"), unsupported(7, "module"));
+    // Behind the key stands the number of the module.
+    let module = b"\x07\x01k\x81\0\0\0\0\0\0\0\0";
+    assert_eq!(refused(9, module), unsupported(7, "module"));
+    let mut decoder = Decoder::new(DecodeOptions::default());
+    let bytes = file(9, module);
+    let Ok(Step::Event { consumed, .. }) = decoder.next(&bytes) else { panic!("a header") };
+    assert_eq!(decoder.next(&bytes[consumed..]), Err(unsupported(7, "module")));
+    let (key, name) = decoder.unread().expect("it knows whose value that was");
+    assert_eq!((key, name.expect("of a module").as_str()), (b"k".as_slice(), "AAAAAAAAA"));
     assert_eq!(refused(10, b"\xf6"), unsupported(246, "pre-release function"));
     assert_eq!(refused(12, b"\xf3"), RdbError::UnknownOpcode { tag: 243, offset: 9 });
     assert_eq!(refused(9, b"\x08"), RdbError::UnknownOpcode { tag: 8, offset: 9 });

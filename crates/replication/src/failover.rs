@@ -305,6 +305,10 @@ mod tests {
             own_link_down: false,
             failing_over: false,
             pending_output: false,
+            refusal: None,
+            not_understood: None,
+            channels: Default::default(),
+            partner_waits: false,
         };
         let next = if online { b"120" } else { b"999" };
         let request = SyncRequest::psync(id.as_bytes(), next).expect("a number");

@@ -75,6 +75,10 @@ pub enum FullResyncWhy {
         next: i64,
         window: LogWindow,
     },
+    /// The log has the wanted bytes, and commands among them that the replica does not know.
+    NotUnderstood {
+        next: i64,
+    },
 }
 
 impl History {
@@ -189,6 +193,9 @@ impl fmt::Display for FullResyncWhy {
             FullResyncWhy::NoBacklog { next } => write!(f, "no backlog, asked for {next}"),
             FullResyncWhy::NotInWindow { next, window } => {
                 write!(f, "asked for {next}, held are {} bytes from {}", window.len, window.first)
+            }
+            FullResyncWhy::NotUnderstood { next } => {
+                write!(f, "asked for {next}, and what follows has commands that it does not know")
             }
         }
     }

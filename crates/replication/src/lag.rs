@@ -22,10 +22,11 @@ pub struct WriteMarks {
     looked: Option<Millis>,
 }
 
-/// What was written from the mark before up to `end` was written after `after`.
+/// What was written from the mark before up to `end` was written after `after` and not after `by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     after: Millis,
+    by: Millis,
     end: u64,
 }
 
@@ -42,7 +43,7 @@ impl WriteMarks {
         while self.marks.get(1).is_some_and(|next| next.end < first) {
             self.marks.pop_front();
         }
-        self.marks.push_back(Mark { after, end });
+        self.marks.push_back(Mark { after, by: now, end });
         if self.marks.len() > MARKS_MAX {
             self.thin_out();
         }
@@ -58,6 +59,12 @@ impl WriteMarks {
         let at = self.marks.partition_point(|mark| mark.end < offset);
         // What lies before the first note may have been written at any time.
         if at == 0 { None } else { self.marks.get(at).map(|mark| mark.after) }
+    }
+
+    /// Up to which offset all was written at `time` or before, as far as that is known.
+    pub fn written_by(&self, time: Millis) -> Option<u64> {
+        let count = self.marks.partition_point(|mark| mark.by <= time);
+        count.checked_sub(1).map(|last| self.marks[last].end)
     }
 
     /// For how long the byte behind `acknowledged` has been waiting; zero if there is none. Of one that is older than all
@@ -92,7 +99,7 @@ impl WriteMarks {
         for mark in self.marks.drain(..) {
             match kept.back_mut() {
                 Some(last) if mark.after.since(last.after).0 * 32 < now.since(mark.after).0 => {
-                    last.end = mark.end;
+                    (last.by, last.end) = (mark.by, mark.end);
                 }
                 _ => kept.push_back(mark),
             }
@@ -128,6 +135,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_by_then_is_never_younger() {
+        let marks = noted(&[(0, 10), (100, 10), (200, 30), (300, 40), (400, 40)]);
+        for (time, end) in [(0, 10), (199, 10), (200, 30), (299, 30), (300, 40), (9_000, 40)] {
+            assert_eq!(marks.written_by(Millis(time)), Some(end), "{time}");
+        }
+        assert_eq!(WriteMarks::default().written_by(Millis(5)), None);
+        assert_eq!(noted(&[(50, 10)]).written_by(Millis(49)), None);
+    }
+
+    #[test]
     fn the_rate_is_that_of_the_last_seconds() {
         let mut marks = WriteMarks::default();
         for tick in 0..=400u64 {
@@ -151,6 +168,8 @@ mod tests {
         for (offset, exact) in [(1_000, 86_300_000u64), (432_000, 43_200_000), (863_990, 1_000)] {
             let lag = marks.lag(now, offset, 863_999).expect("noted").0;
             assert!(lag.abs_diff(exact) <= exact / 20 + 200, "{offset}: {lag} instead of {exact}");
+            let written = marks.written_by(Millis(now.0 - exact)).unwrap_or(0);
+            assert!(written <= offset && offset - written <= exact / 2_000 + 10, "{offset}: {written}");
         }
         // The window moves on, and what lies before it is forgotten.
         marks.note(now + Millis(100), 863_000, 864_100);

@@ -11,6 +11,7 @@
 //! | [`replica_link`] | primary | one replica: its announcements, snapshot, cursor, acknowledgements |
 //! | [`primary`] | primary | what concerns all replicas: pings, the backlog's life, when to snapshot |
 //! | [`heartbeat`], [`lag`] | both | how far behind a replica is, in time |
+//! | [`reader`], [`refusal`] | primary | what a replica can be sent, and those that cannot be served |
 //! | [`why`] | both | why full synchronisations happened |
 //! | [`wait`] | primary | clients that wait until enough replicas acknowledged |
 //! | [`failover`] | primary | handing its place over to a replica |
@@ -24,6 +25,8 @@ pub mod history;
 pub mod lag;
 pub mod primary;
 pub mod primary_link;
+pub mod reader;
+pub mod refusal;
 pub mod replica_link;
 mod time;
 pub mod wait;
@@ -35,6 +38,8 @@ pub use history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, SecondHis
 pub use lag::WriteMarks;
 pub use primary::{PrimaryAction, PrimaryConfig, PrimaryCron, SnapshotPlan};
 pub use primary_link::{Guarded, LinkAction, LinkConfig, LinkEvent, LinkInput, PrimaryLink};
+pub use reader::{Feature, Needs, Reader};
+pub use refusal::{Refusal, Refusals, Refused};
 pub use replica_link::{ReplicaAction, ReplicaEvent, ReplicaInput, ReplicaLink};
 pub use time::{Level, Millis};
 pub use wait::WaitQueue;

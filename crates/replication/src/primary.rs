@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::Millis;
+use crate::replica_link::channel::Channel;
 use crate::replica_link::{ReplicaLink, ReplicaState, SnapshotFilter};
 
 /// The configuration that concerns all replicas.
@@ -145,6 +146,7 @@ pub fn plan_snapshot<'a>(
     let mut plan: Option<SnapshotPlan> = None;
     let mut longest_wait = Millis(0);
     let mut all_find_marks = true;
+    let mut apart_from_stream = false;
     for replica in replicas {
         let ReplicaState::WaitSnapshot { since, .. } = *replica.state() else { continue };
         let plan = plan.get_or_insert(SnapshotPlan {
@@ -158,11 +160,13 @@ pub fn plan_snapshot<'a>(
             plan.replicas += 1;
             longest_wait = longest_wait.max(now.since(since));
             all_find_marks &= replica.capabilities().eof;
+            apart_from_stream |= replica.channel() != Channel::Both;
         }
     }
     let mut plan = plan?;
     let filtered = plan.filter != SnapshotFilter::default();
-    plan.to_sockets = (config.diskless || filtered) && all_find_marks;
+    // A channel for the snapshot alone was proposed while snapshots were streamed, and nothing else is understood there.
+    plan.to_sockets = (config.diskless || filtered || apart_from_stream) && all_find_marks;
     let enough = config.diskless_max_replicas > 0 && plan.replicas >= config.diskless_max_replicas;
     let delayed = config.diskless && all_find_marks && !enough;
     (!delayed || longest_wait >= config.diskless_delay).then_some(plan)

@@ -34,10 +34,12 @@ pub enum Cause {
     BacklogTooSmall,
     /// The replica is ahead of its primary.
     Ahead,
+    /// What was lacking has commands in it that the replica does not know.
+    NotUnderstood,
 }
 
 impl Cause {
-    pub const ALL: [Cause; 9] = [
+    pub const ALL: [Cause; 10] = [
         Cause::NoPosition,
         Cause::PositionLost,
         Cause::SnapshotOnly,
@@ -47,6 +49,7 @@ impl Cause {
         Cause::NoBacklog,
         Cause::BacklogTooSmall,
         Cause::Ahead,
+        Cause::NotUnderstood,
     ];
 
     /// The name in INFO and `REPL WHY`.
@@ -61,6 +64,7 @@ impl Cause {
             Cause::NoBacklog => "no-backlog",
             Cause::BacklogTooSmall => "backlog-too-small",
             Cause::Ahead => "ahead",
+            Cause::NotUnderstood => "not-understood",
         }
     }
 }
@@ -92,6 +96,7 @@ impl FullSync {
             FullResyncWhy::UnknownId { .. } => Cause::OtherHistory,
             FullResyncWhy::SecondIdPastItsEnd { .. } => Cause::Diverged,
             FullResyncWhy::NoBacklog { .. } => Cause::NoBacklog,
+            FullResyncWhy::NotUnderstood { .. } => Cause::NotUnderstood,
             FullResyncWhy::NotInWindow { next, window } => match u64::try_from(*next) {
                 Ok(next) if next > window.end() => Cause::Ahead,
                 _ => Cause::BacklogTooSmall,
@@ -151,6 +156,12 @@ impl fmt::Display for FullSync {
                 }
             }
             Cause::Ahead => write!(f, "the replica asked for {asked}, which the primary had not written"),
+            Cause::NotUnderstood => {
+                write!(
+                    f,
+                    "the replica asked for {asked}, and what follows has commands that it does not know"
+                )
+            }
         }
     }
 }

@@ -79,6 +79,8 @@ fn config() -> LinkConfig {
         timeout: Millis::from_secs(60),
         load: LoadMode::Parser { swapdb: true },
         guarded_keys: None,
+        channels: Default::default(),
+        stream_bytes_max: None,
     }
 }
 
@@ -186,6 +188,9 @@ impl World {
                 LinkAction::CloseConnection => node.connection = None,
                 LinkAction::Send(bytes) => {
                     node.connection.iter_mut().for_each(|connection| connection.up.extend(&bytes));
+                }
+                LinkAction::OpenChannel { .. } | LinkAction::CloseChannel | LinkAction::SendChannel(_) => {
+                    unreachable!("nobody announces that")
                 }
                 LinkAction::Log(event) => assert!(!event.to_string().is_empty()),
                 LinkAction::FullSync(sync) => assert!(!sync.to_string().is_empty()),
@@ -327,6 +332,10 @@ impl World {
             own_link_down: primary.link.as_ref().is_some_and(|link| !link.is_up()),
             failing_over: false,
             pending_output: false,
+            refusal: None,
+            not_understood: None,
+            channels: Default::default(),
+            partner_waits: false,
         };
         let mut out = Vec::new();
         let request = SyncRequest::psync(id, offset).expect("a number");
@@ -352,12 +361,12 @@ impl World {
                     let at = primary.history.at(primary.log.end());
                     let snapshot = primary.data.clone();
                     self.nodes[n].connection.as_mut().expect("open").snapshot = Some(snapshot);
-                    self.session(n, ReplicaInput::SnapshotStarted(at));
+                    self.session(n, ReplicaInput::SnapshotStarted { at, db: -1 });
                 }
                 ReplicaAction::Close => self.cut(n),
                 ReplicaAction::Log(event) => assert!(!event.to_string().is_empty()),
                 ReplicaAction::FullSync(_, sync) => assert!(!sync.to_string().is_empty()),
-                ReplicaAction::Count(_) | ReplicaAction::StartStream(_) => {}
+                ReplicaAction::Count(_) | ReplicaAction::StartStream(_) | ReplicaAction::Refused(..) => {}
             }
         }
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use engine::node::Refusal;
 use engine::snapshot::{Plan, Step};
-use engine::{Action, ConnId, Node, process_title};
+use engine::{Action, ConnId, Node, SpillFile, process_title};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
@@ -30,7 +30,7 @@ use crate::affinity;
 use crate::connect::Target;
 use crate::crash;
 use crate::daemon::{self, ShutdownSignal, Signals};
-use crate::files::{LoadReader, PayloadFiles, SpillFile, TransferFile};
+use crate::files::{LoadReader, PayloadFiles, SpillThread, TransferFile};
 use crate::listener::strerror;
 use crate::logger::{self, LOG, Level};
 use crate::migrate::Migrator;
@@ -113,18 +113,21 @@ pub struct EventLoop {
     signals: Signals,
     reporter: Reporter,
     inbox: Inbox,
-    /// The last attempt to connect to a primary; older ones are of no interest.
+    /// The number of the last attempt to connect to a primary.
     attempt: u64,
-    connecting: bool,
-    /// The connection to the primary, while it is left unread because the disk is behind.
+    /// The attempts that are under way, for the stream and for a snapshot beside it; others are of no interest.
+    connecting: Option<u64>,
+    connecting_channel: Option<u64>,
+    /// The connection that a snapshot comes on, while it is left unread because the disk is behind.
     held_for_disk: Option<ConnId>,
-    primary: Option<ConnId>,
+    snapshot_from: Option<ConnId>,
     snapshot: Option<Snapshotter>,
     snapshots: u64,
     cancelled: Option<JoinHandle<()>>,
     transfer: TransferFile,
     payloads: PayloadFiles,
-    spill: SpillFile,
+    snapshot_spill: SpillThread,
+    log_spill: SpillThread,
     migrator: Migrator,
     load: Option<Load>,
     loads: u64,
@@ -162,14 +165,16 @@ impl EventLoop {
             signals,
             transfer: TransferFile::start(reporter.clone())?,
             payloads: PayloadFiles::start(reporter.clone())?,
-            spill: SpillFile::start(reporter.clone())?,
+            snapshot_spill: SpillThread::start(SpillFile::Snapshot, reporter.clone())?,
+            log_spill: SpillThread::start(SpillFile::Log, reporter.clone())?,
             migrator: Migrator::new(reporter.clone()),
             reporter,
             inbox,
             attempt: 0,
-            connecting: false,
+            connecting: None,
+            connecting_channel: None,
             held_for_disk: None,
-            primary: None,
+            snapshot_from: None,
             snapshot: None,
             snapshots: 0,
             cancelled: None,
@@ -457,8 +462,8 @@ impl EventLoop {
     }
 
     fn drop_socket(&mut self, id: ConnId) {
-        if self.primary == Some(id) {
-            (self.primary, self.held_for_disk) = (None, None);
+        if self.snapshot_from == Some(id) {
+            (self.snapshot_from, self.held_for_disk) = (None, None);
         }
         if let Some(socket) = self.sockets.get_mut(id) {
             *socket = None;
@@ -483,8 +488,12 @@ impl EventLoop {
     fn act(&mut self, action: Action) {
         match action {
             Action::Log { level, message } => self.log(level, &message),
-            Action::ConnectPrimary { host, port } => self.connect_primary(host, port),
-            Action::AbandonConnect => self.connecting = false,
+            Action::ConnectPrimary { host, port } => self.connecting = Some(self.connect_primary(host, port)),
+            Action::AbandonConnect => self.connecting = None,
+            Action::ConnectChannel { host, port } => {
+                self.connecting_channel = Some(self.connect_primary(host, port));
+            }
+            Action::AbandonChannel => self.connecting_channel = None,
             Action::PauseReading { conn } => self.set_paused(conn, true),
             Action::ResumeReading { conn } => self.set_paused(conn, false),
             Action::GatherPackets { conn } => self.gather_packets(conn),
@@ -502,11 +511,13 @@ impl EventLoop {
             Action::OpenPayload { conn, path } => self.payloads.open(conn, path),
             Action::ReadPayload { conn, offset, length } => self.payloads.read(conn, offset, length),
             Action::ClosePayload { conn } => self.payloads.close(conn),
-            Action::SpillPayload { offset, bytes } => {
-                self.spill.write(Path::new(&self.node.core.config.dir), offset, bytes);
+            Action::Spill { file, request } => {
+                let thread = match file {
+                    SpillFile::Snapshot => &self.snapshot_spill,
+                    SpillFile::Log => &self.log_spill,
+                };
+                thread.carry_out(request, Path::new(&self.node.core.config.dir));
             }
-            Action::ReadSpilled { number, offset, length } => self.spill.read(number, offset, length),
-            Action::DropSpilled => self.spill.drop_file(),
             Action::LoadFile { path } => self.begin_load(&path),
             Action::Migrate(request) => self.migrator.begin(*request),
             Action::Exit { code } => self.exit = Some(code),
@@ -526,9 +537,9 @@ impl EventLoop {
         LOG.write(level, format_args!("{message}"));
     }
 
-    fn connect_primary(&mut self, host: String, port: u16) {
+    /// Gives the number of the attempt.
+    fn connect_primary(&mut self, host: String, port: u16) -> u64 {
         self.attempt += 1;
-        self.connecting = true;
         let config = &self.node.core.config;
         let target = Target {
             host,
@@ -539,6 +550,7 @@ impl EventLoop {
             tls: config.tls.replication.then(|| self.tls.clone()),
         };
         connect::connect(self.attempt, target, self.reporter.clone());
+        self.attempt
     }
 
     fn config_changed(&mut self, name: &str) {
@@ -591,8 +603,10 @@ impl EventLoop {
     fn report(&mut self, report: Report) {
         match report {
             Report::Connected { attempt, result } => {
-                if attempt == self.attempt && std::mem::take(&mut self.connecting) {
-                    self.primary_answered(result);
+                if self.connecting.take_if(|wanted| *wanted == attempt).is_some() {
+                    self.primary_answered(result, false);
+                } else if self.connecting_channel.take_if(|wanted| *wanted == attempt).is_some() {
+                    self.primary_answered(result, true);
                 }
             }
             Report::SnapshotChunk { snapshot, bytes } => {
@@ -627,10 +641,8 @@ impl EventLoop {
                     self.node.payload_read(conn, result);
                 }
             }
-            // The end of the turn pulls.
-            Report::SpillWritten { bytes } => self.spill.waiting_bytes -= bytes,
-            Report::SpillFailed { reason } => self.node.spill_failed(&reason),
-            Report::SpilledRead { number, result } => self.node.spilled_read(number, result),
+            Report::SpillWritten { file, number, result } => self.node.spill_written(file, number, result),
+            Report::SpillRead { file, number, result } => self.node.spill_read(file, number, result),
             Report::LoadPiece { load: number, result } => {
                 if let Some(load) = self.load.as_mut().filter(|load| load.reader.is_current(number)) {
                     load.pieces.push_back(result);
@@ -639,14 +651,20 @@ impl EventLoop {
         }
     }
 
-    fn primary_answered(&mut self, result: Result<Link, String>) {
+    fn primary_answered(&mut self, result: Result<Link, String>, as_channel: bool) {
         match result {
             Ok(Link { fd, peer, relayed }) => {
-                if let Some(id) = self.node.primary_connected(peer) {
+                let id = match as_channel {
+                    true => self.node.channel_connected(peer),
+                    false => self.node.primary_connected(peer),
+                };
+                if let Some(id) = id {
                     self.register(id, fd, relayed);
-                    self.primary = Some(id);
+                    // The later one of two.
+                    self.snapshot_from = Some(id);
                 }
             }
+            Err(reason) if as_channel => self.node.channel_connect_failed(&reason),
             Err(reason) => self.node.primary_connect_failed(&reason),
         }
     }
@@ -654,7 +672,7 @@ impl EventLoop {
     fn hold_for_disk(&mut self) {
         if self.transfer.waiting_bytes > TRANSFER_WAITING_MAX
             && self.held_for_disk.is_none()
-            && let Some(id) = self.primary
+            && let Some(id) = self.snapshot_from
         {
             self.held_for_disk = Some(id);
             self.change_interest(id, epoll::EventFlags::IN, false);
@@ -699,7 +717,7 @@ impl EventLoop {
     fn can_pull(&self) -> bool {
         let walking = self.node.core.snapshots.running.as_ref().is_some_and(|running| !running.walked);
         walking
-            && self.spill.waiting_bytes < SPILL_WAITING_MAX
+            && self.node.core.repl.payload.writing_bytes() < SPILL_WAITING_MAX
             && self.snapshot.as_ref().is_some_and(Snapshotter::has_room)
     }
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use engine::ConnId;
+use engine::action::SpillRequest;
+use engine::{ConnId, SpillFile};
 
 use crate::listener::strerror;
 use crate::report::{Report, Reporter};
@@ -277,91 +278,75 @@ fn read_part(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-// ---- what a streamed snapshot puts aside ----
+// ---- what memory has no room for ----
 
-enum SpillStep {
-    /// `dir` is where a new file begins.
-    Write {
-        dir: Option<PathBuf>,
-        offset: u64,
-        bytes: Vec<u8>,
-    },
-    Read {
-        number: u64,
-        offset: u64,
-        length: u64,
-    },
-    Drop,
+/// A temporary file of the engine's, and the thread that writes and reads it. The file has no name: it goes with the
+/// process.
+pub struct SpillThread {
+    sender: Sender<(SpillRequest, PathBuf)>,
 }
 
-/// The part of a streamed snapshot that slow replicas have not taken. The file has no name: it goes with the process.
-pub struct SpillFile {
-    sender: Sender<SpillStep>,
-    /// Bytes handed over that the thread has not reported as written.
-    pub waiting_bytes: usize,
-}
-
-impl SpillFile {
-    pub fn start(reporter: Reporter) -> io::Result<SpillFile> {
-        let (sender, steps) = channel();
-        std::thread::Builder::new().name("spill".into()).spawn(move || run_spill(&steps, &reporter))?;
-        Ok(SpillFile { sender, waiting_bytes: 0 })
+impl SpillThread {
+    pub fn start(file: SpillFile, reporter: Reporter) -> io::Result<SpillThread> {
+        let (sender, requests) = channel();
+        let name = match file {
+            SpillFile::Snapshot => "spill",
+            SpillFile::Log => "backlog",
+        };
+        std::thread::Builder::new().name(name.into()).spawn(move || run_spill(file, &requests, &reporter))?;
+        Ok(SpillThread { sender })
     }
 
-    /// At offset 0 a new file begins, in `dir`.
-    pub fn write(&mut self, dir: &Path, offset: u64, bytes: Vec<u8>) {
-        self.waiting_bytes += bytes.len();
-        let dir = (offset == 0).then(|| dir.to_owned());
-        self.step(SpillStep::Write { dir, offset, bytes });
-    }
-
-    pub fn read(&self, number: u64, offset: u64, length: u64) {
-        self.step(SpillStep::Read { number, offset, length });
-    }
-
-    pub fn drop_file(&self) {
-        self.step(SpillStep::Drop);
-    }
-
-    fn step(&self, step: SpillStep) {
-        self.sender.send(step).expect("the spill thread runs as long as the loop");
+    /// A file that is not there yet begins in `dir`.
+    pub fn carry_out(&self, request: SpillRequest, dir: &Path) {
+        self.sender.send((request, dir.to_owned())).expect("the spill thread runs as long as the loop");
     }
 }
 
-fn run_spill(steps: &Receiver<SpillStep>, reporter: &Reporter) {
-    let mut file: Option<File> = None;
-    for step in steps {
-        match step {
-            SpillStep::Write { dir, offset, bytes } => {
-                let result = write_part(&mut file, dir.as_deref(), offset, &bytes);
-                reporter.send(Report::SpillWritten { bytes: bytes.len() });
-                if let Err(error) = result {
-                    // What follows of it is of no use either.
-                    file = None;
-                    reporter.send(Report::SpillFailed { reason: strerror(&error) });
-                }
+fn run_spill(file: SpillFile, requests: &Receiver<(SpillRequest, PathBuf)>, reporter: &Reporter) {
+    let mut open: Option<File> = None;
+    for (request, dir) in requests {
+        match request {
+            SpillRequest::Write { number, offset, bytes } => {
+                let result = write_part(&mut open, file, &dir, offset, &bytes);
+                // Whoever hears of it may use the memory again.
+                drop(bytes);
+                let result = result.map_err(|error| strerror(&error));
+                reporter.send(Report::SpillWritten { file, number, result });
             }
-            SpillStep::Read { number, offset, length } => {
-                // After a failure, which was reported.
-                let Some(file) = &file else { continue };
-                let result = read_part(file, offset, length).map_err(|error| strerror(&error));
-                reporter.send(Report::SpilledRead { number, result });
+            SpillRequest::Read { number, offset, length } => {
+                let result = match &open {
+                    Some(open) => read_part(open, offset, length).map_err(|error| strerror(&error)),
+                    None => Err("there is no file".to_owned()),
+                };
+                reporter.send(Report::SpillRead { file, number, result });
             }
-            SpillStep::Drop => file = None,
+            SpillRequest::Drop => open = None,
         }
     }
 }
 
-fn write_part(file: &mut Option<File>, dir: Option<&Path>, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    if let Some(dir) = dir {
-        let path = dir.join(format!("temp-spill-{}.rdb", std::process::id()));
-        *file = Some(File::options().read(true).write(true).create(true).truncate(true).open(&path)?);
-        std::fs::remove_file(path)?;
-    }
-    match file {
-        Some(file) => file.write_all_at(bytes, offset),
-        None => Ok(()),
-    }
+fn write_part(
+    open: &mut Option<File>,
+    file: SpillFile,
+    dir: &Path,
+    offset: u64,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let open = match open {
+        Some(open) => open,
+        None => {
+            let name = match file {
+                SpillFile::Snapshot => format!("temp-spill-{}.rdb", std::process::id()),
+                SpillFile::Log => format!("temp-backlog-{}", std::process::id()),
+            };
+            let path = dir.join(name);
+            let created = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+            std::fs::remove_file(path)?;
+            open.insert(created)
+        }
+    };
+    open.write_all_at(bytes, offset)
 }
 
 // ---- the file that is loaded ----
@@ -411,6 +396,7 @@ impl LoadReader {
 mod tests {
     use super::*;
     use crate::report::{Inbox, reports};
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     fn next(inbox: &Inbox) -> Report {
@@ -512,20 +498,38 @@ mod tests {
     fn what_is_put_aside_has_no_name_and_comes_back() {
         let dir = tempfile::tempdir().unwrap();
         let (reporter, inbox) = reports().unwrap();
-        let mut spill = SpillFile::start(reporter).unwrap();
-        spill.write(dir.path(), 0, b"abc".to_vec());
-        spill.write(dir.path(), 3, b"defg".to_vec());
-        spill.read(5, 2, 3);
-        assert!(matches!(next(&inbox), Report::SpillWritten { bytes: 3 }));
-        assert!(matches!(next(&inbox), Report::SpillWritten { bytes: 4 }));
-        let Report::SpilledRead { number: 5, result } = next(&inbox) else { panic!() };
-        assert_eq!(result.unwrap(), b"cde");
+        let spill = SpillThread::start(SpillFile::Log, reporter).unwrap();
+        let write = |number, offset, bytes: &[u8], dir: &Path| {
+            let bytes = Arc::new(bytes.to_vec());
+            spill.carry_out(SpillRequest::Write { number, offset, bytes: Arc::clone(&bytes) }, dir);
+            let Report::SpillWritten { file: SpillFile::Log, number: written, result } = next(&inbox) else {
+                panic!("no answer to a write")
+            };
+            assert_eq!(written, number);
+            assert!(Arc::try_unwrap(bytes).is_ok(), "the memory is let go of before the answer");
+            result
+        };
+        let read = |offset, length| {
+            spill.carry_out(SpillRequest::Read { number: 9, offset, length }, dir.path());
+            let Report::SpillRead { number: 9, result, .. } = next(&inbox) else {
+                panic!("no answer to a read")
+            };
+            result
+        };
+        assert!(read(0, 1).is_err());
+        assert_eq!(write(5, 0, b"abc", dir.path()), Ok(()));
+        assert_eq!(write(6, 3, b"defg", &dir.path().join("absent")), Ok(()), "there is a file already");
+        assert_eq!(read(2, 3).unwrap(), b"cde");
+        assert_eq!(write(7, 0, b"XY", dir.path()), Ok(()));
+        assert_eq!(read(0, 7).unwrap(), b"XYcdefg");
+        assert!(read(5, 3).is_err(), "past the end");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        spill.drop_file();
-        spill.write(&dir.path().join("absent"), 0, b"x".to_vec());
-        assert!(matches!(next(&inbox), Report::SpillWritten { bytes: 1 }));
-        let Report::SpillFailed { reason } = next(&inbox) else { panic!() };
-        assert_eq!(reason, "No such file or directory");
+        spill.carry_out(SpillRequest::Drop, dir.path());
+        assert_eq!(
+            write(8, 0, b"x", &dir.path().join("absent")),
+            Err("No such file or directory".to_owned())
+        );
+        assert_eq!(write(9, 0, b"x", dir.path()), Ok(()), "a failure is not for good");
     }
 
     #[test]

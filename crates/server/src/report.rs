@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use engine::{ConnId, Peer};
+use engine::{ConnId, Peer, SpillFile};
 use rustix::event::{EventfdFlags, eventfd};
 
 /// A connection to a primary.
@@ -51,14 +51,13 @@ pub enum Report {
         opening: u64,
         result: Result<Vec<u8>, String>,
     },
-    /// Bytes of a streamed snapshot were put aside: so many less are waiting.
     SpillWritten {
-        bytes: usize,
+        file: SpillFile,
+        number: u64,
+        result: Result<(), String>,
     },
-    SpillFailed {
-        reason: String,
-    },
-    SpilledRead {
+    SpillRead {
+        file: SpillFile,
         number: u64,
         result: Result<Vec<u8>, String>,
     },

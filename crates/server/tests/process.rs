@@ -105,13 +105,13 @@ fn background_threads_run_on_their_processors() {
         let name = status.lines().next().unwrap().trim_start_matches("Name:").trim().to_owned();
         let expected = match name.as_str() {
             "kindred-server" => &first,
-            "lazyfree" | "payload" | "spill" => &last,
+            "lazyfree" | "payload" | "spill" | "backlog" => &last,
             _ => continue,
         };
         assert_eq!(&allowed(&status), expected, "{name}");
         found += 1;
     }
-    assert_eq!(found, 4);
+    assert_eq!(found, 5);
 }
 
 #[test]

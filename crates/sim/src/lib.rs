@@ -4,8 +4,10 @@
 //! | module | is |
 //! |---|---|
 //! | [`world`] | the servers and what happens to them, one event after another |
+//! | [`settings`] | what they are set to |
 //! | [`net`] | connections: bytes that are late, come in pieces, and end at any moment |
 //! | [`disk`] | files that forget in a crash what was not flushed |
+//! | [`spill`] | temporary files, on a disk that is slow and fails |
 //! | [`clients`] | random commands out of what the registry has |
 //! | [`truth`] | what must hold: equal positions mean equal data and equal bytes |
 //! | [`mutation`] | faults of the *program*, to show that the checks would find them |
@@ -19,6 +21,8 @@ pub mod disk;
 pub mod mutation;
 pub mod net;
 pub mod random;
+pub mod settings;
+pub mod spill;
 pub mod truth;
 pub mod world;
 

@@ -17,6 +17,8 @@ pub enum Mutation {
     LoseFile,
     /// A promoted replica answers for its former history beyond the point where it left it.
     WrongSecondId,
+    /// What comes back of the log from the disk is not what went there.
+    RottenLog,
     /// A replica loses a key.
     LoseKey,
     /// A data set that is loaded in part passes as loaded.

@@ -102,7 +102,7 @@ impl Truth {
         let parent = parent.filter(|parent| self.streams.contains_key(&parent.replid));
         let first = match parent {
             Some(parent) => parent.next(),
-            None => repl.log.start(),
+            None => repl.log.held_from(),
         };
         self.streams.insert(history.id, Stream { parent, first, bytes: Vec::new() });
     }
@@ -111,7 +111,8 @@ impl Truth {
     fn compare_stream(&mut self, server: usize, node: &Node, seen: &mut Seen, at: Position) {
         let repl = &node.core.repl;
         let adopted = std::mem::take(&mut seen.adopted);
-        let mut from = repl.log.start();
+        // What is on the disk was looked at before it went there.
+        let mut from = repl.log.held_from();
         if let Some(before) = seen.at.replace(at) {
             let same_line = self.canonical(Position::new(at.replid, before.offset)) == self.canonical(before);
             if same_line && !adopted {

@@ -11,13 +11,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::action::{Action, ConnId};
-use engine::config::{Config, DisklessLoad, Protected, SavePoint};
+use engine::config::Config;
 use engine::env::Env;
 use engine::rdb_writer::RdbWriter;
 use engine::session::Role;
 use engine::snapshot::{Sink, Step};
 use engine::{Node, Peer};
-use keyspace::EncodingLimits;
 use keyspace::large::AtOnce;
 use log::Position;
 use replication::Failover;
@@ -27,6 +26,8 @@ use crate::disk::Disk;
 use crate::mutation::Mutation;
 use crate::net::{Connection, End};
 use crate::random::Random;
+use crate::settings::{self, PORT};
+use crate::spill::{Ailment, SpillDisk};
 use crate::trace;
 use crate::truth::{Seen, Truth};
 
@@ -61,7 +62,12 @@ pub struct Counts {
     /// Disks that were lost, and how often a replica has kept its data from a primary without.
     pub losses: u64,
     pub guarded: u64,
+    pub channels: u64,
     pub stream_bytes: u64,
+    /// Blocks of the log that went to a disk and that came back, and what a disk did not do.
+    pub log_blocks: u64,
+    pub log_blocks_read: u64,
+    pub spill_errors: u64,
     /// The mutation has struck.
     pub struck: u64,
 }
@@ -76,7 +82,7 @@ impl Counts {
         }
     }
 
-    pub fn rows(&mut self) -> [(&'static str, &mut u64); 19] {
+    pub fn rows(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("commands", &mut self.commands),
             ("full syncs", &mut self.full_syncs),
@@ -95,7 +101,11 @@ impl Counts {
             ("replicas counted by WAIT", &mut self.acknowledged),
             ("disks lost", &mut self.losses),
             ("primaries without data refused", &mut self.guarded),
+            ("snapshots beside the stream begun", &mut self.channels),
             ("bytes of stream", &mut self.stream_bytes),
+            ("blocks of the log on disk", &mut self.log_blocks),
+            ("blocks of the log read", &mut self.log_blocks_read),
+            ("errors of temporary files", &mut self.spill_errors),
             ("strikes of the mutation", &mut self.struck),
         ]
     }
@@ -157,6 +167,8 @@ fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
 /// A machine: its disk outlives the processes that run on it.
 struct Server {
     disk: Arc<Mutex<Disk>>,
+    /// What is wrong with it when temporary files are written and read.
+    ailment: Ailment,
     config: Config,
     skew_ms: i64,
     process: Option<Process>,
@@ -187,10 +199,10 @@ struct Process {
     encoding: Option<Encoding>,
     transfer: Option<PathBuf>,
     payloads: BTreeMap<ConnId, Arc<Vec<u8>>>,
-    /// What the streamed snapshot has put aside for slow replicas.
-    spilled: Vec<u8>,
+    spills: SpillDisk,
     load: Option<Load>,
-    connect: Option<Connect>,
+    /// For the stream, and for a snapshot beside it.
+    connect: [Option<Connect>; 2],
     /// Counters at the last look: what a process counted is added up before it ends.
     synced: [u64; 3],
     lost_key: bool,
@@ -227,6 +239,7 @@ struct Load {
     at_start: bool,
 }
 
+#[derive(Clone, Copy)]
 struct Connect {
     target: usize,
     due: u64,
@@ -284,7 +297,7 @@ impl World {
         let clock = Arc::new(AtomicI64::new(0));
         let servers = (0..SERVERS).map(|index| server(index, &mut random)).collect();
         let taste = Taste {
-            long_values: *random.pick(&[0, 5, 25]),
+            long_values: *random.pick(&[0, 5, 25, 80]),
             transactions: *random.pick(&[5, 20, 50]),
             waits: *random.pick(&[3, 10, 30]),
         };
@@ -369,6 +382,7 @@ impl World {
         let mut node = Node::new(config, Box::new(env));
         // Little, so that snapshots often do not fit.
         node.core.repl.payload.memory_max = SPILL_BEYOND_BYTES;
+        node.core.repl.log.hold_near(1);
         // Nothing but what is tiny is copied at once, so that writes come between the parts of values.
         node.core.snapshots.at_once = AtOnce { elements: 1, bytes: 64, nodes: 1 };
         self.boots += 1;
@@ -382,9 +396,9 @@ impl World {
             encoding: None,
             transfer: None,
             payloads: BTreeMap::new(),
-            spilled: Vec::new(),
+            spills: SpillDisk::default(),
             load: None,
-            connect: None,
+            connect: [None; 2],
             synced: [0; 3],
             lost_key: false,
             danger: Danger::default(),
@@ -437,9 +451,10 @@ impl World {
             process.node.tick();
             acted = true;
         }
+        acted |= process.spills.answer(&mut process.node, now, self.mutation, &mut self.counts);
         acted |= self.encode(n);
         acted |= self.load(n);
-        acted |= self.connect(n);
+        acted |= self.connect(n, 0) | self.connect(n, 1);
         let process = self.servers[n].process.as_ref().expect("it runs");
         if acted || !process.to_send.is_empty() {
             self.turn(n);
@@ -546,13 +561,16 @@ impl World {
                     self.after_shift(n);
                 }
             }
-            Action::ConnectPrimary { host, port } => {
+            Action::ConnectPrimary { ref host, port } | Action::ConnectChannel { ref host, port } => {
                 assert_eq!(port, PORT);
                 let target = host.rsplit('.').next().and_then(|last| last.parse::<usize>().ok());
                 let due = now + self.random.between(1, 50);
-                process.connect = Some(Connect { target: target.expect("a name of ours") - 1, due });
+                let which = usize::from(matches!(action, Action::ConnectChannel { .. }));
+                process.connect[which] = Some(Connect { target: target.expect("a name of ours") - 1, due });
+                self.counts.channels += which as u64;
             }
-            Action::AbandonConnect => process.connect = None,
+            Action::AbandonConnect => process.connect[0] = None,
+            Action::AbandonChannel => process.connect[1] = None,
             Action::GatherPackets { .. } => {}
             Action::PauseReading { conn } => {
                 process.paused.insert(conn);
@@ -617,18 +635,9 @@ impl World {
             Action::ClosePayload { conn } => {
                 process.payloads.remove(&conn);
             }
-            Action::SpillPayload { offset, bytes } => {
-                if offset == 0 {
-                    process.spilled.clear();
-                }
-                assert_eq!(process.spilled.len() as u64, offset, "the file grows at its end");
-                process.spilled.extend_from_slice(&bytes);
+            Action::Spill { file, request } => {
+                process.spills.carry_out(file, request, server.ailment, now, &mut self.random);
             }
-            Action::ReadSpilled { number, offset, length } => {
-                let bytes = process.spilled[offset as usize..(offset + length) as usize].to_vec();
-                process.node.spilled_read(number, Ok(bytes));
-            }
-            Action::DropSpilled => process.spilled.clear(),
             Action::LoadFile { path } => {
                 let data = lock(&server.disk).open(&path).expect("the file was just written");
                 process.load = Some(Load { data, at: 0, at_start: false });
@@ -709,15 +718,15 @@ impl World {
     }
 
     /// Answers an attempt to connect to the primary.
-    fn connect(&mut self, n: usize) -> bool {
+    fn connect(&mut self, n: usize, which: usize) -> bool {
         let isolated = |world: &World, n: usize| world.servers[n].isolated_until > world.now;
         let process = self.servers[n].process.as_ref().expect("it runs");
-        let Some(Connect { target, due }) = process.connect else { return false };
+        let Some(Connect { target, due }) = process.connect[which] else { return false };
         // Packets into nowhere: the node has to lose patience.
         if due > self.now || isolated(self, n) || isolated(self, target) {
             return false;
         }
-        self.servers[n].process.as_mut().expect("it runs").connect = None;
+        self.servers[n].process.as_mut().expect("it runs").connect[which] = None;
         let from = Peer {
             addr: format!("{}:{}", host(n), 40_000 + self.connections.len()),
             laddr: format!("{}:{PORT}", host(target)),
@@ -728,10 +737,17 @@ impl World {
         let accepted = self.servers[target].process.as_mut().map(|process| process.node.accept(from));
         let process = self.servers[n].process.as_mut().expect("it runs");
         let Some(Ok(far)) = accepted else {
-            process.node.primary_connect_failed("Connection refused");
+            match which {
+                0 => process.node.primary_connect_failed("Connection refused"),
+                _ => process.node.channel_connect_failed("Connection refused"),
+            }
             return true;
         };
-        let Some(near) = process.node.primary_connected(to) else {
+        let near = match which {
+            0 => process.node.primary_connected(to),
+            _ => process.node.channel_connected(to),
+        };
+        let Some(near) = near else {
             self.servers[target].process.as_mut().expect("it has accepted").node.closed(far);
             return true;
         };
@@ -1225,6 +1241,7 @@ impl World {
         for n in 0..SERVERS {
             let server = &mut self.servers[n];
             server.isolated_until = 0;
+            server.ailment = Ailment::default();
             server.restart_at = server.restart_at.min(self.now);
         }
         let primary = self.primary;
@@ -1375,8 +1392,6 @@ impl World {
     }
 }
 
-const PORT: u16 = 6379;
-
 fn host(n: usize) -> String {
     format!("10.0.0.{}", n + 1)
 }
@@ -1386,48 +1401,12 @@ fn saved(node: &Node) -> Saved {
 }
 
 /// Collections become tables, and lists several nodes, at a size that they have here.
-fn small_encodings() -> EncodingLimits {
-    EncodingLimits {
-        hash_entries: 2,
-        set_intset_entries: 2,
-        set_listpack_entries: 2,
-        zset_entries: 2,
-        list_fill: 2,
-        ..EncodingLimits::default()
-    }
-}
-
 /// A machine with settings of its own.
 fn server(index: usize, random: &mut Random) -> Server {
-    let loads = [
-        DisklessLoad::Disabled,
-        DisklessLoad::OnEmptyDb,
-        DisklessLoad::SwapDb,
-        DisklessLoad::FlushBeforeLoad,
-        DisklessLoad::Serving,
-    ];
-    let config = Config {
-        port: PORT,
-        protected_mode: false,
-        databases: 2,
-        dir: format!("/server{index}"),
-        enable_debug_command: Protected::Yes,
-        save: if random.percent(40) { vec![SavePoint { seconds: 2, changes: 20 }] } else { Vec::new() },
-        stop_writes_on_bgsave_error: false,
-        rdbcompression: random.percent(50),
-        rdbchecksum: random.percent(80),
-        repl_diskless_sync: random.percent(60),
-        repl_diskless_sync_delay_s: random.below(2) as i64,
-        repl_diskless_load: *random.pick(&loads),
-        repl_ping_replica_period_s: 1,
-        repl_timeout_s: random.between(3, 7) as i64,
-        repl_backlog_size: (16 * 1024) << random.below(3),
-        repl_backlog_ttl_s: *random.pick(&[2, 3600]),
-        encodings: if index < 2 { small_encodings() } else { EncodingLimits::default() },
-        ..Config::default()
-    };
+    let config = settings::random(index, random);
     Server {
         disk: Arc::default(),
+        ailment: Ailment::random(random),
         config,
         skew_ms: random.between(0, 6_000) as i64 - 3_000,
         process: None,

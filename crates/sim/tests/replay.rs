@@ -12,7 +12,7 @@ fn a_seed_replays_exactly_and_every_mutation_is_found() {
     assert_eq!(first.trace, second.trace);
 
     for mutation in Mutation::value_variants() {
-        let found = (0..40).any(|seed| sim::run(seed, Some(*mutation), false).broken.is_some());
+        let found = (0..200).any(|seed| sim::run(seed, Some(*mutation), false).broken.is_some());
         assert!(found, "{mutation:?} was not found");
     }
 }

@@ -14,6 +14,7 @@ const fn mutant(name: &'static str, file: &'static str, before: &'static str, af
 }
 
 const BLOCKS: &str = "crates/log/src/blocks.rs";
+const SPILL: &str = "crates/log/src/spill.rs";
 const HISTORY: &str = "crates/replication/src/history.rs";
 const PRIMARY: &str = "crates/replication/src/primary.rs";
 const REPLICA_LINK: &str = "crates/replication/src/replica_link/mod.rs";
@@ -36,7 +37,25 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("window-begins-a-byte-early", BLOCKS, "self.first <= next &&", "self.first <= next + 1 &&"),
     mutant("log-reset-a-byte-low", BLOCKS, "self.tail_first = offset + 1;", "self.tail_first = offset;"),
     mutant("rebase-forgets-sealed-blocks", BLOCKS, "block.first += by;", "let _ = block;"),
-    mutant("trim-ignores-readers", BLOCKS, "if needed < after || self.end()", "if self.end()"),
+    mutant("trim-ignores-readers", BLOCKS, "if needed < after || left", "if left"),
+    mutant(
+        "room-on-disk-is-taken-from-readers",
+        BLOCKS,
+        "self.older.first_end().is_some_and(|after| after <= needed)",
+        "self.older.first_end().is_some()",
+    ),
+    mutant(
+        "ring-on-disk-overtakes-itself",
+        SPILL,
+        "(length <= oldest.min(limit)).then_some(0)",
+        "(length <= limit).then_some(0)",
+    ),
+    mutant(
+        "what-could-not-be-written-is-let-go-of",
+        SPILL,
+        "chunk.place = Place::Unwritable;",
+        "chunk.place = Place::File(offset);\n            self.held.insert(number);",
+    ),
     mutant("second-id-a-byte-too-far", HISTORY, "valid_until: end + 1 }", "valid_until: end + 2 }"),
     mutant(
         "second-id-without-end",
@@ -87,18 +106,18 @@ pub const MUTANTS: &[Mutant] = &[
         "cursor: at.next(), awaiting_first_ack: streamed",
         "cursor: at.next() + 1, awaiting_first_ack: streamed",
     ),
-    mutant("sent-counts-double", REPLICA_LINK, "*cursor += bytes;", "*cursor += 2 * bytes;"),
+    mutant("sent-counts-double", REPLICA_LINK, "=> *cursor += bytes,", "=> *cursor += 2 * bytes,"),
     mutant(
         "snapshot-pins-nothing",
         REPLICA_LINK,
-        "(!self.rdb_only).then(|| at.next())",
-        "(self.rdb_only).then(|| at.next())",
+        "(awaited || !self.rdb_only).then(|| at.next())",
+        "(awaited || self.rdb_only).then(|| at.next())",
     ),
     mutant(
         "continues-from-a-byte-before",
         REPLICA_LINK,
-        "self.enter(ReplicaState::Online { cursor: from, awaiting_first_ack: false });",
-        "self.enter(ReplicaState::Online { cursor: from - 1, awaiting_first_ack: false });",
+        "false => ReplicaState::Online { cursor: from, awaiting_first_ack: false },",
+        "false => ReplicaState::Online { cursor: from - 1, awaiting_first_ack: false },",
     ),
     mutant(
         "acknowledged-too-easily",
@@ -112,7 +131,25 @@ pub const MUTANTS: &[Mutant] = &[
         "self.history.at(self.log.end())\n",
         "self.history.at(self.log.end() + 1)\n",
     ),
+    mutant(
+        "stream-beside-begins-a-byte-late",
+        REPLICA_LINK,
+        "self.enter(ReplicaState::Beside { cursor: at.next() });",
+        "self.enter(ReplicaState::Beside { cursor: at.next() + 1 });",
+    ),
     // The replica's side.
+    mutant(
+        "loads-before-the-stream-flows",
+        PRIMARY_LINK,
+        "            if !channel.flows() {\n                return;\n            }\n",
+        "",
+    ),
+    mutant(
+        "a-failed-sync-leaves-its-stream",
+        FOLLOWING,
+        "        self.abandon_loading();\n        self.following().forget_unexecuted();",
+        "        self.abandon_loading();",
+    ),
     mutant(
         "asks-for-a-byte-too-early",
         PRIMARY_LINK,
@@ -164,7 +201,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a-cut-leaves-half-a-command",
         FOLLOWING,
-        "        self.stream.clear();\n        self.queued = 0;\n        self.parser = Parser::default();",
+        "        self.stream.clear();\n        self.waiting = Waiting { peak: self.waiting.peak, ..Waiting::default() };\n        self.queued = 0;\n        self.parser = Parser::default();",
         "",
     ),
     mutant(

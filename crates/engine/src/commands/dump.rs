@@ -1,12 +1,16 @@
 //! Values as bytes: `DUMP` and `RESTORE`.
 
+use std::collections::BTreeMap;
+
 use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, Options,
     ParseArgs, is_token,
 };
-use keyspace::EntryExt;
+use keyspace::{Entry, EntryExt, HashRef};
 use rdb::DecodeOptions;
+use replication::{Feature, Needs};
 
+use crate::bridge;
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::load;
 use crate::notify::Event;
@@ -164,18 +168,62 @@ fn restore(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let (idle_s, freq) = (options.idle_s.map(i64::unsigned_abs), options.freq.map(|freq| freq as u8));
     let clock = ctx.store.access.restored(idle_s, freq);
-    ctx.store.add_entry(key.hash, entry).set_clock(clock);
-    if let Some(at) = expire_at_ms.filter(|_| !options.absolute) {
-        let mut digits = itoa::Buffer::new();
-        let mut args: Vec<&[u8]> = ctx.argv.iter().collect();
-        args[2] = digits.format(at).as_bytes();
-        args.push(b"ABSTTL");
-        ctx.store.effects.propagate_as(&args);
+    if ctx.store.effects.recording {
+        propagate(ctx, &entry, expire_at_ms, options.absolute);
     }
+    ctx.store.add_entry(key.hash, entry).set_clock(clock);
     ctx.store.modified(key.bytes);
     ctx.store.notify(Event::GENERIC, "restore", key.bytes);
     ctx.reply.ok();
     Ok(())
+}
+
+/// Tells replicas of a restored value in a form that all of them read: a server refuses the payload of one that is newer
+/// or of another make.
+fn propagate(ctx: &mut Ctx<'_>, entry: &Entry, expire_at_ms: Option<i64>, absolute: bool) {
+    let mut at_text = itoa::Buffer::new();
+    if let Some(hash) = entry.as_hash().ok().filter(HashRef::has_ttl) {
+        return propagate_fields(ctx, entry.key(), hash, expire_at_ms);
+    }
+    let mut args: Vec<&[u8]> = ctx.argv.iter().collect();
+    if let Some(at) = expire_at_ms.filter(|_| !absolute) {
+        args[2] = at_text.format(at).as_bytes();
+        args.push(b"ABSTTL");
+    }
+    let is_old = bridge::payload_needs(args[3]).iter().all(|feature| feature == Feature::Rdb10);
+    let written = if is_old { None } else { rdb_writer::dump(entry, ctx.core.config.rdbcompression).ok() };
+    if let Some(payload) = &written {
+        args[3] = payload;
+    }
+    let payload = args[3];
+    ctx.store.effects.propagate_as(&args);
+    if bridge::payload_needs(payload) != Needs::NONE {
+        ctx.store.effects.need(Feature::Rdb10, &args);
+    }
+}
+
+/// No payload with expiries of fields is read by both Redis and Valkey.
+fn propagate_fields(ctx: &mut Ctx<'_>, key: &[u8], hash: HashRef<'_>, expire_at_ms: Option<i64>) {
+    ctx.store.effects.propagate_as(&[b"DEL", key]);
+    let mut fields: Vec<Vec<u8>> = Vec::with_capacity(hash.len() * 2);
+    let mut by_time: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
+    for (name, value) in hash.iter(i64::MIN) {
+        let name = name.to_vec();
+        if let Some(at) = hash.expire_at(&name) {
+            by_time.entry(at).or_default().push(name.clone());
+        }
+        fields.extend([name, value.to_vec()]);
+    }
+    let mut args: Vec<&[u8]> = vec![b"HSET", key];
+    args.extend(fields.iter().map(Vec::as_slice));
+    ctx.store.effects.propagate_as(&args);
+    if let Some(at) = expire_at_ms {
+        ctx.store.effects.propagate(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()]);
+    }
+    for (at, names) in &by_time {
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        super::hash_ttl::propagate_expiry(ctx.store, key, *at, &[], &names);
+    }
 }
 
 #[cfg(test)]
@@ -316,6 +364,44 @@ mod tests {
         // So is what would be over after the end of time.
         assert_eq!(restore(&mut h, "e", "9223372036854775807", TEN, &[]), r"+OK\r\n");
         assert_eq!(h.run("EXISTS e"), r":0\r\n");
+    }
+
+    /// Payloads of `SADD k x` and of `HSET k a 1` with an expiry of the field, in redis 8.2.3 and valkey 9.1.2: replicas of
+    /// other servers refuse them by their version.
+    #[test]
+    fn what_is_propagated_is_read_by_any_server() {
+        let mut h = Harness::new();
+        let seal = |value: &[u8], target| {
+            let mut payload = value.to_vec();
+            rdb::dump::seal(&mut payload, target);
+            payload
+        };
+        for target in [rdb::Target::V11, rdb::Target::V12, rdb::Target::Valkey80] {
+            let payload = seal(b"\x02\x01\x01x", target);
+            assert_eq!(restore(&mut h, "k", "1500", &payload, &["REPLACE"]), r"+OK\r\n");
+            let told = h.propagated().pop().expect("it was told");
+            let ours = seal(b"\x02\x01\x01x", rdb::Target::V9).escape_ascii().to_string();
+            assert_eq!(told, format!("RESTORE k 1700000001500 {ours} REPLACE ABSTTL"));
+        }
+        assert_eq!(h.run("HSET h b 2 a 1"), r":2\r\n");
+        assert_eq!(h.run("HPEXPIREAT h 1700000005000 FIELDS 1 a"), r"*1\r\n:1\r\n");
+        let reply = h.run_args(&[b"DUMP", b"h"]);
+        let at = reply.iter().position(|byte| *byte == b'\n').expect("a bulk string") + 1;
+        h.propagated();
+        assert_eq!(restore(&mut h, "h", "9000", &reply[at..reply.len() - 2], &["REPLACE"]), r"+OK\r\n");
+        let mut told = h.propagated();
+        told[2] = told[2].replace("HSET h b 2 a 1", "HSET h a 1 b 2");
+        assert_eq!(
+            told,
+            [
+                "MULTI",
+                "DEL h",
+                "HSET h a 1 b 2",
+                "PEXPIREAT h 1700000009000",
+                "HPEXPIREAT h 1700000005000 FIELDS 1 a",
+                "EXEC"
+            ]
+        );
     }
 
     #[test]

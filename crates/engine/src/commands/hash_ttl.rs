@@ -1,9 +1,8 @@
 //! Expiries of hash fields: setting, taking off and telling the time, and the commands that read or write fields besides.
 //!
-//! Replies are those of redis 8.2. What is propagated has only commands in it that a server without such expiries knows
-//! (`HSET`, `HDEL`), and `HPEXPIREAT` and `HPERSIST`, which change nothing else: so such a server, which answers these
-//! with an error, has the same fields and values ([`crate::effects::Effects::propagate_field_expiry`]). Fields whose time
-//! has run out when a command names them are removed first, as everywhere ([`super::hash`]).
+//! Replies are those of redis 8.2. What is propagated are `HSET`, `HDEL`, and `HPEXPIREAT` and `HPERSIST`, which all servers
+//! know that have such expiries; a replica that has none is dropped when there is one ([`crate::bridge`]). Fields whose
+//! time has run out when a command names them are removed first, as everywhere ([`super::hash`]).
 //!
 //! The stream of another primary may hold any of these commands in any of its forms.
 
@@ -11,6 +10,7 @@ use command::{
     Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flags, Group, Key, KeySpec, ParseArgs,
 };
 use keyspace::{FieldExpiry, Hash, Object};
+use replication::Feature;
 use resp::Args;
 use structures::number::IntText;
 
@@ -204,7 +204,7 @@ const HGETEX: Command<Handler> = Command {
     ..WRITE
 };
 
-/// HSETEX key [FNX|FXX] [EX s|PX ms|EXAT s|PXAT ms|KEEPTTL] FIELDS numfields field value [field value …]
+/// HSETEX key [NX|XX] [FNX|FXX] [EX s|PX ms|EXAT s|PXAT ms|KEEPTTL] FIELDS numfields field value [field value …]
 const HSETEX: Command<Handler> = Command {
     name: "hsetex",
     flags: Flags::of(&[Flag::Write, Flag::Denyoom, Flag::Fast]),
@@ -215,7 +215,9 @@ const HSETEX: Command<Handler> = Command {
         summary: "Gives fields of a hash their values, and an expiry.",
         arguments: &[
             KEY,
-            Arg::one_of("condition", &[Arg::pure_token("fnx", "FNX"), Arg::pure_token("fxx", "FXX")])
+            Arg::one_of("key-condition", &[Arg::pure_token("nx", "NX"), Arg::pure_token("xx", "XX")])
+                .optional(),
+            Arg::one_of("fields-condition", &[Arg::pure_token("fnx", "FNX"), Arg::pure_token("fxx", "FXX")])
                 .optional(),
             Arg::one_of(
                 "expiration",
@@ -446,14 +448,16 @@ pub(super) fn propagate_expiry(
     args.extend(option);
     args.extend([b"FIELDS", count.format(fields.len() as i64)]);
     args.extend(fields);
-    store.effects.propagate_field_expiry(&args);
+    store.effects.propagate_as(&args);
+    store.effects.need(Feature::FieldExpiries, &args);
 }
 
 fn propagate_persist(store: &mut Store, key: &[u8], fields: &[&[u8]]) {
     let mut count = IntText::new();
     let mut args: Vec<&[u8]> = vec![b"HPERSIST", key, b"FIELDS", count.format(fields.len() as i64)];
     args.extend(fields);
-    store.effects.propagate_field_expiry(&args);
+    store.effects.propagate_as(&args);
+    store.effects.need(Feature::FieldExpiries, &args);
 }
 
 fn hpersist(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -600,7 +604,7 @@ fn take_out(ctx: &mut Ctx<'_>, at: usize, then: Then) -> CmdResult {
     Ok(())
 }
 
-/// `FNX` and `FXX`.
+/// `FNX` and `FXX` of fields, `NX` and `XX` of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Only {
     IfNone,
@@ -608,6 +612,7 @@ enum Only {
 }
 
 struct SetArgs<'a> {
+    of_key: Option<Only>,
     only: Option<Only>,
     expiry: FieldExpiry,
     /// Field, value, field, value …
@@ -617,17 +622,27 @@ struct SetArgs<'a> {
 impl<'a> SetArgs<'a> {
     fn parse(ctx: &Ctx<'a>) -> Result<SetArgs<'a>, CommandError> {
         let argv = ctx.argv;
-        let (mut only, mut expiry) = (None, None);
+        let (mut of_key, mut only, mut expiry) = (None, None, None);
         let mut at = 2;
         loop {
             let option = argv.get(at).ok_or_else(|| ctx.command.wrong_arity())?;
+            let key_condition = match option {
+                _ if command::is_token(option, "NX") => Some(Only::IfNone),
+                _ if command::is_token(option, "XX") => Some(Only::IfAll),
+                _ => None,
+            };
             let condition = match option {
                 _ if command::is_token(option, "FNX") => Some(Only::IfNone),
                 _ if command::is_token(option, "FXX") => Some(Only::IfAll),
                 _ => None,
             };
             let clock = clock_of(option, ctx.store.now_ms);
-            if condition.is_some() {
+            if key_condition.is_some() {
+                if of_key.is_some() && of_key != key_condition {
+                    return Err(CommandError::Syntax);
+                }
+                of_key = key_condition;
+            } else if condition.is_some() {
                 if only.is_some() {
                     let text = "ERR Only one of FXX or FNX arguments can be specified";
                     return Err(CommandError::fixed(text));
@@ -660,7 +675,7 @@ impl<'a> SetArgs<'a> {
         if argv.len() - at - 2 != 2 * count {
             return Err(ctx.command.wrong_arity());
         }
-        Ok(SetArgs { only, expiry: expiry.unwrap_or(FieldExpiry::Clear), pairs: argv.tail(at + 2) })
+        Ok(SetArgs { of_key, only, expiry: expiry.unwrap_or(FieldExpiry::Clear), pairs: argv.tail(at + 2) })
     }
 
     fn names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
@@ -675,11 +690,17 @@ fn hsetex(ctx: &mut Ctx<'_>) -> CmdResult {
     let count = args.pairs.len() / 2;
     let hash = live_hash(ctx.store, key, args.names())?;
     let has = |name: &[u8]| hash.as_ref().is_some_and(|hash| hash.contains(name, i64::MIN));
-    let admitted = match args.only {
+    let admitted_by_key = match args.of_key {
+        None => true,
+        Some(Only::IfNone) => hash.is_none(),
+        Some(Only::IfAll) => hash.is_some(),
+    };
+    let admitted_by_fields = match args.only {
         None => true,
         Some(Only::IfNone) => !args.names().any(has),
         Some(Only::IfAll) => args.names().all(has),
     };
+    let admitted = admitted_by_key && admitted_by_fields;
     drop(hash);
     if !admitted {
         ctx.reply.int(0);
@@ -825,35 +846,18 @@ mod tests {
             ("HSETEX h PXAT 1 FIELDS 2 d 1 e 2", &["HDEL h d"]),
             ("HSETEX none PXAT 1 FIELDS 2 d 1 e 2", &[]),
             ("HSETEX h FNX FIELDS 1 c 1", &[]),
+            ("HSETEX h NX FIELDS 1 new 1", &[]),
+            ("HSETEX none XX FIELDS 1 new 1", &[]),
+            ("HSETEX none XX FNX XX FIELDS 1 new 1", &[]),
             ("HGETDEL h FIELDS 2 c none", &["HDEL h c"]),
+            ("HSETEX new NX FIELDS 1 c 3", &["HSET new c 3"]),
+            ("HSETEX new XX FNX FIELDS 1 d 3", &["HSET new d 3"]),
         ] {
             assert!(!h.run(line).starts_with('-'), "{line}");
             assert_eq!(h.propagated(), propagated, "{line}");
         }
         assert_eq!(h.run("EXISTS h none"), r":0\r\n");
-    }
-
-    #[test]
-    fn where_a_server_may_not_know_expiries_they_stand_outside_of_transactions() {
-        let mut h = with_hash();
-        h.node.core.repl.may_have_old_readers = true;
-        for line in ["MULTI", "HSET h a 1", "INCR n", "HEXPIREAT h 2000000000 FIELDS 1 a", "INCR n", "EXEC"] {
-            h.run(line);
-        }
-        h.run("HSETEX g PXAT 2000000000000 FIELDS 1 f v");
-        assert_eq!(
-            h.propagated(),
-            [
-                "MULTI",
-                "HSET h a 1",
-                "INCR n",
-                "EXEC",
-                "HPEXPIREAT h 2000000000000 FIELDS 1 a",
-                "INCR n",
-                "HSET g f v",
-                "HPEXPIREAT g 2000000000000 FIELDS 1 f",
-            ]
-        );
+        assert_eq!(h.run("HSETEX new NX XX FIELDS 1 a 1"), r"-ERR syntax error\r\n");
     }
 
     #[test]

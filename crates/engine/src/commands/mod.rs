@@ -18,6 +18,7 @@ pub mod debug;
 pub mod dump;
 pub mod elements;
 pub mod expire;
+pub mod function;
 pub mod geo;
 pub mod geo_search;
 pub mod hash;
@@ -79,6 +80,7 @@ const GROUPS: &[&[Command<Handler>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    function::COMMANDS,
     geo::COMMANDS,
     geo_search::COMMANDS,
     hash::COMMANDS,

@@ -4,7 +4,7 @@ use command::{Acl, Arg, Arity, Category, Command, CommandError, Docs, Flag, Flag
 
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::persist;
-use crate::snapshot::{self, Purpose};
+use crate::snapshot::{self, Form, Purpose};
 
 pub const COMMANDS: &[Command<Handler>] = &[SAVE, BGSAVE, LASTSAVE];
 
@@ -81,7 +81,7 @@ fn bgsave(ctx: &mut Ctx<'_>) -> CmdResult {
         ctx.core.snapshots.scheduled = true;
         ctx.reply.simple("Background saving scheduled");
     } else {
-        snapshot::begin(ctx.store, ctx.core, Purpose::Background, rdb::Dialect::Redis);
+        snapshot::begin(ctx.store, ctx.core, Purpose::Background, Form::ALL);
         ctx.reply.simple("Background saving started");
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use command::{Acl, Arity, Category, Command, Docs, Flag, Flags, Group};
 use replication::why::Remembered;
-use replication::{FullSyncs, Guarded};
+use replication::{FullSyncs, Guarded, Refused};
 use resp::Reply;
 
 use super::write_help;
@@ -54,8 +54,9 @@ fn help(ctx: &mut Ctx<'_>) -> CmdResult {
         &[
             "WHY",
             "    Why full synchronisations happened, of replicas of this server and its own, by",
-            "    cause, and the last ones in words; and the primary that is not followed because",
-            "    it seems to have lost its data.",
+            "    cause, and the last ones in words; the replicas that are refused because they could",
+            "    not hold the data; and the primary that is not followed because it seems to have",
+            "    lost its data.",
         ],
     );
     Ok(())
@@ -65,13 +66,16 @@ fn why(ctx: &mut Ctx<'_>) -> CmdResult {
     let repl = &ctx.core.repl;
     let guarded = repl.following.as_ref().and_then(|following| following.link.guarded());
     let reply = &mut ctx.reply;
-    reply.map(4);
+    reply.map(5);
     reply.bulk(b"role");
     reply.bulk(if repl.is_replica() { b"slave" } else { b"master" });
     reply.bulk(b"served");
     full_syncs(reply, &repl.served);
     reply.bulk(b"received");
     full_syncs(reply, &repl.received);
+    reply.bulk(b"refused");
+    reply.array(repl.refusals.iter().len());
+    repl.refusals.iter().for_each(|one| refused_replica(reply, one));
     reply.bulk(b"guarded");
     match guarded {
         Some(guarded) => refused(reply, guarded),
@@ -120,6 +124,22 @@ fn full_sync(reply: &mut Reply<'_>, one: &Remembered) {
     }
 }
 
+fn refused_replica(reply: &mut Reply<'_>, one: &Refused) {
+    reply.map(5);
+    reply.bulk(b"replica");
+    reply.bulk(one.replica.as_bytes());
+    reply.bulk(b"why");
+    reply.bulk(one.refusal.to_string().as_bytes());
+    for (name, number) in [
+        ("first-time-ms", one.first_unix_ms),
+        ("last-time-ms", one.last_unix_ms),
+        ("attempts", one.attempts as i64),
+    ] {
+        reply.bulk(name.as_bytes());
+        reply.int(number);
+    }
+}
+
 fn refused(reply: &mut Reply<'_>, guarded: &Guarded) {
     reply.map(5);
     reply.bulk(b"why");
@@ -144,11 +164,9 @@ mod tests {
     #[test]
     fn a_primary_tells_why_it_served_full_syncs() {
         let mut h = Harness::new();
-        assert!(
-            h.run("REPL WHY").starts_with(
-                r"*8\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$6\r\nserved\r\n*6\r\n$5\r\ntotal\r\n:0\r\n"
-            )
-        );
+        assert!(h.run("REPL WHY").starts_with(
+            r"*10\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$6\r\nserved\r\n*6\r\n$5\r\ntotal\r\n:0\r\n"
+        ));
         let (first, second) = (h.connect(), h.connect());
         h.run_on(first, "PSYNC ? -1");
         h.run_on(second, "PSYNC 0123456789012345678901234567890123456789 77");

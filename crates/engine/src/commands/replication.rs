@@ -317,10 +317,22 @@ fn replconf(ctx: &mut Ctx<'_>) -> CmdResult {
     };
     match outcome {
         Replconf::Ok => ctx.reply.ok(),
+        Replconf::Joins(error) => {
+            let link = ctx.session.replconf.as_deref_mut();
+            if let Some(link) = link.filter(|link| !ctx.core.partner_waits(link)) {
+                link.unjoin();
+                return Err(CommandError::text(error.to_string()));
+            }
+            ctx.reply.ok();
+        }
         Replconf::Error(error) => return Err(CommandError::text(error.to_string())),
         Replconf::Silent | Replconf::AckWanted => {}
-        Replconf::Acked { start_stream } => {
+        Replconf::Acked { start_stream, synced } => {
             ctx.core.repl.acked = true;
+            if synced && let Role::Replica(replica) = &ctx.session.role {
+                let event = ReplicaEvent::Succeeded(replica.link.name());
+                ctx.core.log(event.level(), event.to_string());
+            }
             if start_stream.is_some() {
                 ctx.core.repl.announced_end = 0;
             }
@@ -421,10 +433,29 @@ mod tests {
             ("panic", "yes", true),
             ("panic-on-replicas", "yes", true),
             ("panic", "no", false),
+            ("resync", "yes", false),
         ] {
             let (mut h, conn) = streaming();
             h.run(&format!("CONFIG SET propagation-error-behavior {behavior} replica-read-only {read_only}"));
             assert_eq!(ends(&mut h, conn, b"*1\r\n$4\r\nNONE\r\n"), expected, "{behavior} {read_only}");
+        }
+    }
+
+    /// What the primary has and this replica cannot: no copy any more, and not one that looks like it.
+    #[test]
+    fn a_command_that_is_not_known_here_ends_the_stream() {
+        for (behavior, read_only, leaves) in
+            [("resync", "yes", true), ("resync", "no", false), ("ignore", "yes", false)]
+        {
+            let (mut h, conn) = streaming();
+            h.run(&format!("CONFIG SET propagation-error-behavior {behavior} replica-read-only {read_only}"));
+            h.raw(conn, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$4\r\nVADD\r\n$1\r\nv\r\n");
+            assert!(logged(&mut h, "its data set is fetched anew") == leaves, "{behavior} {read_only}");
+            assert_eq!(h.node.core.repl.is_link_down(), leaves);
+            // A command that is known and fails is another matter: it failed on the primary, too, or should have.
+            let (mut h, conn) = streaming();
+            h.raw(conn, b"*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*2\r\n$4\r\nLLEN\r\n$1\r\na\r\n");
+            assert!(!h.node.core.repl.is_link_down());
         }
     }
 
@@ -505,6 +536,42 @@ mod tests {
         h.run("PING");
         assert_eq!(h.run("EXEC"), "");
         assert_eq!(h.run("CLIENT REPLY ON"), r"+OK\r\n");
+    }
+
+    /// What valkey 9.1.2 and redis 8.2.3 answer, each to the words of its own.
+    #[test]
+    fn only_a_connection_that_waits_can_be_joined() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET repl-rdb-channel yes");
+        for (command, reply) in [
+            ("set-rdb-client-id 99", r"-ERR Unrecognized RDB client id 99\r\n"),
+            ("main-ch-client-id 99", r"-ERR Unrecognized RDB client id: 99\r\n"),
+            ("set-rdb-client-id x", r"-ERR value is not an integer or out of range\r\n"),
+            ("rdb-channel 2", r"-ERR value is out of range, value must between 0 and 1\r\n"),
+            ("rdb-channel 1", r"+OK\r\n"),
+        ] {
+            let client = h.connect();
+            assert_eq!(h.run_on(client, &format!("REPLCONF {command}")), reply);
+        }
+        let (stream, snapshot, late) = (h.connect(), h.connect(), h.connect());
+        h.run_on(stream, "REPLCONF capa eof capa psync2 capa rdb-channel-repl");
+        let proposal = h.run_on(stream, "PSYNC ? -1");
+        let id = proposal.strip_prefix("+RDBCHANNELSYNC ").and_then(|rest| rest.strip_suffix(r"\r\n"));
+        let join = format!(
+            "REPLCONF capa eof rdb-only 1 rdb-channel 1 main-ch-client-id {}",
+            id.expect("a proposal")
+        );
+        assert_eq!(h.run_on(snapshot, &join), r"+OK\r\n");
+        assert_eq!(h.run_on(late, &join), r"+OK\r\n", "the first to ask for its snapshot has it");
+        h.run_on(snapshot, "PSYNC ? -1");
+        let refusal = r"-ERR The other channel of this replica is gone\r\n";
+        assert_eq!(h.run_on(late, "PSYNC ? -1"), refusal);
+        assert_eq!(h.node.core.repl.replicas, [stream, snapshot]);
+        assert_eq!(h.node.core.known_replicas().count(), 1);
+        // One alone is of no use.
+        h.node.closed(snapshot);
+        h.node.before_sleep();
+        assert!(h.node.core.repl.replicas.is_empty());
     }
 
     #[test]

@@ -863,3 +863,34 @@ proptest! {
         prop_assert!(h.node.store.orphans.is_empty());
     }
 }
+
+#[test]
+fn function_libraries_are_part_of_the_data_set() {
+    let (one, two) = (b"#!lua name=one\nreturn 1".as_slice(), b"#!lua name=two\nreturn 2".as_slice());
+    let mut h = Harness::new();
+    fill(&mut h);
+    for code in [two, one] {
+        h.node.store.functions.load(code, false).expect("a library");
+    }
+    let file = saved(&mut h);
+    assert!(file.starts_with(b"REDIS0010"), "older versions have none");
+    let mut loaded = Harness::new();
+    loaded.node.begin_load_at_start(file.len() as u64);
+    assert_eq!(loaded.node.load_bytes(&file), Ok(()));
+    loaded.node.load_finished(Ok(()));
+    assert_eq!(loaded.node.store.functions, h.node.store.functions);
+    // A data set that arrives replaces them.
+    let mut replica = Harness::new();
+    replica.node.store.functions.load(b"#!lua name=old\nreturn 0", false).expect("a library");
+    let fresh = (0..16).map(|_| Db::new()).collect();
+    replica.node.core.loading = Some(Loading::for_replica(Target::Fresh(fresh), None, replica.now_ms()));
+    replica.node.load_bytes(&file).unwrap();
+    assert_eq!(replica.node.store.functions.names().collect::<Vec<_>>(), [b"old".as_slice()]);
+    assert_eq!(replica.node.end_loading(), Ok(()));
+    replica.node.put_loaded_in_place();
+    assert_eq!(replica.node.store.functions, h.node.store.functions);
+    assert_eq!(h.run("DEBUG RELOAD"), r"+OK\r\n");
+    assert_eq!(h.node.store.functions.len(), 2);
+    assert_eq!(h.run("FLUSHALL"), r"+OK\r\n");
+    assert_eq!(h.node.store.functions.len(), 2, "they belong to no database");
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use log::{Position, ReplId};
 
 use super::{LoadMode, PayloadKind};
-use crate::Level;
+use crate::{Level, Millis};
 
 /// One line for the server's log about the link to the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub enum LinkEvent {
     Connecting { host: String, port: u16 },
     Reconnecting { host: String, port: u16 },
     ReconnectingAfterFailure { host: String, port: u16 },
+    LeavingAlone { failures: u32, wait: Millis },
     SyncStarted,
     ConnectFired,
     ConnectError(String),
@@ -28,6 +29,10 @@ pub enum LinkEvent {
     PartialNotPossible,
     FullResync(Position),
     WrongFullResync,
+    ChannelProposed,
+    ChannelFailed(String),
+    StreamsBeside,
+    StreamWaitsAtPrimary { limit: u64 },
     Continued,
     ContinueUnasked,
     IdChanged(ReplId),
@@ -75,6 +80,7 @@ impl LinkEvent {
             | ReplyTooLong
             | WrongFullResync
             | ContinueUnasked
+            | ChannelFailed(_)
             | IdChanged(_)
             | PsyncUnexpected(_)
             | BulkCountError(_)
@@ -85,6 +91,7 @@ impl LinkEvent {
             | TimeoutConnecting
             | TimeoutTransfer
             | TimeoutStreaming
+            | LeavingAlone { .. }
             | Lost
             | Guarded(_)
             | SecondIdSet { .. } => Level::Warning,
@@ -103,6 +110,11 @@ impl fmt::Display for LinkEvent {
             ReconnectingAfterFailure { host, port } => {
                 write!(f, "Reconnecting to MASTER {host}:{port} after failure")
             }
+            LeavingAlone { failures, wait } => write!(
+                f,
+                "What MASTER sent could not be taken in {failures} times in a row: asking again in {} seconds",
+                wait.secs()
+            ),
             SyncStarted => write!(f, "{SYNC} started"),
             ConnectFired => write!(f, "Non blocking connect for SYNC fired the event."),
             ConnectError(reason) => write!(f, "Error condition on socket for SYNC: {reason}"),
@@ -124,6 +136,15 @@ impl fmt::Display for LinkEvent {
             }
             FullResync(at) => write!(f, "Full resync from master: {at}"),
             WrongFullResync => write!(f, "Master replied with wrong +FULLRESYNC syntax."),
+            ChannelProposed => write!(f, "PSYNC is not possible, initialize RDB channel."),
+            ChannelFailed(reason) => write!(f, "The RDB channel from the MASTER failed: {reason}"),
+            StreamsBeside => {
+                write!(f, "{SYNC}: RDB and replication stream are received in parallel")
+            }
+            StreamWaitsAtPrimary { limit } => write!(
+                f,
+                "{SYNC}: {limit} bytes of the stream wait for the snapshot, which is the limit: more waits at the MASTER"
+            ),
             Continued => write!(f, "Successful partial resynchronization with master."),
             ContinueUnasked => {
                 write!(f, "Master replied +CONTINUE although no partial resynchronization was asked for")

@@ -40,7 +40,8 @@ pub(super) enum Trust {
 pub(super) struct Account {
     pub run_id: String,
     pub id: ReplId,
-    pub second: Option<ReplId>,
+    /// Up to where it shares its second history.
+    pub second: Option<Position>,
     pub offset: u64,
     /// Of all databases.
     pub keys: u64,
@@ -74,10 +75,12 @@ impl Account {
             db.strip_prefix("db")?.parse::<u32>().ok()?;
             rest.split(',').next()?.parse::<u64>().ok()
         });
+        let second = field("master_replid2").and_then(|id| ReplId::parse(id.as_bytes()).ok());
+        let valid_until = field("second_repl_offset").and_then(|offset| offset.parse::<u64>().ok());
         Some(Account {
             run_id: field("run_id")?.to_owned(),
             id: ReplId::parse(field("master_replid")?.as_bytes()).ok()?,
-            second: field("master_replid2").and_then(|id| ReplId::parse(id.as_bytes()).ok()),
+            second: second.zip(valid_until).map(|(id, end)| Position::new(id, end.saturating_sub(1))),
             offset: field("master_repl_offset")?.parse().ok()?,
             keys: keys.sum(),
             is_replica: field("role")? == "slave",
@@ -86,7 +89,9 @@ impl Account {
 
     /// Whether a replica with `keys` keys at `ours` must not follow it.
     pub fn endangers(&self, trust: Trust, ours: Position, keys: u64, refused: Option<&Guarded>) -> bool {
-        let shares_history = self.id == ours.replid || self.second == Some(ours.replid);
+        // One that was restarted from a file knows the history up to where the file stands, which says nothing of ours.
+        let shares = |second: Position| second.replid == ours.replid && ours.offset <= second.offset;
+        let shares_history = self.id == ours.replid || self.second.is_some_and(shares);
         if trust == Trust::Told || keys == 0 || self.is_replica || shares_history {
             return false;
         }
@@ -151,9 +156,9 @@ mod tests {
     fn info(role: &str, offset: u64, keyspace: &str) -> String {
         format!(
             "# Server\r\nrun_id:abc\r\n\r\n# Replication\r\nrole:{role}\r\nmaster_replid:{}\r\n\
-             master_replid2:{}\r\nmaster_repl_offset:{offset}\r\n\r\n# Keyspace\r\n{keyspace}",
+             master_replid2:{}\r\nmaster_repl_offset:{offset}\r\nsecond_repl_offset:41\r\n\r\n# Keyspace\r\n{keyspace}",
             id(1),
-            ReplId::NONE
+            id(7)
         )
     }
 
@@ -168,6 +173,7 @@ mod tests {
         let account = Account::parse(text.as_bytes()).expect("it is complete");
         assert_eq!((account.run_id.as_str(), account.id, account.offset), ("abc", id(1), 77));
         assert_eq!((account.keys, account.is_replica), (8, true));
+        assert_eq!(account.second, Some(Position::new(id(7), 40)));
         assert_eq!(Account::parse(b"run_id:abc\r\n"), None);
     }
 
@@ -190,8 +196,13 @@ mod tests {
             assert!(!account.endangers(Trust::Followed, ours, 0, None), "there is nothing to lose");
             let related = Position::new(id(1), 1000);
             assert!(!account.endangers(Trust::Followed, related, 100, None), "the history is the same");
-            let promoted = Account { second: Some(id(2)), ..account.clone() };
-            assert!(!endangers(&promoted, Trust::Followed), "the history goes on there");
+            let knows = |offset| Account { second: Some(Position::new(id(2), offset)), ..account.clone() };
+            assert!(!endangers(&knows(1000), Trust::Followed), "the history goes on there");
+            assert_eq!(
+                endangers(&knows(999), Trust::Followed),
+                followed,
+                "an older file of it was loaded there"
+            );
             let replica = Account { is_replica: true, ..account };
             assert!(!endangers(&replica, Trust::Followed), "it decides for those below it");
         }

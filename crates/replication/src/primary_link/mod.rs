@@ -22,21 +22,25 @@
 //! A link with data to lose asks for INFO before PSYNC, and leaves a primary alone that seems to have lost its own
 //! ([`guard`]).
 //!
-//! While the snapshot is being loaded, the owner stops reading the socket ([`LinkAction::PauseReading`]);
+//! A primary may propose to send the snapshot on a connection of its own ([`channel`]), so that the stream arrives at the
+//! same time. Otherwise, while the snapshot is being loaded, the owner stops reading the socket ([`LinkAction::PauseReading`]);
 //! stream bytes that came along with the end of the snapshot are given by [`LinkAction::Apply`] and wait in
 //! the owner's buffer until [`LinkAction::AdoptHistory`].
 
+mod channel;
 mod event;
 mod guard;
 mod payload;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use log::{Position, REPL_ID_LEN, ReplId};
 
 use crate::Millis;
+use crate::replica_link::channel::ChannelsOffered;
 use crate::why::{Cause, FullSync};
 use crate::wire::{self, Line, LineBuffer, lossy};
+use channel::{Channel, Form};
 pub use event::LinkEvent;
 pub use guard::Guarded;
 use guard::{Account, BulkReply, Trust};
@@ -45,6 +49,12 @@ pub use payload::{EOF_MARK_LEN, HeldBytes, Payload, PayloadKind, Piece};
 /// How long the link waits after a refused attempt, how often it acknowledges, and how often it sends a
 /// newline while loading.
 const BEAT: Millis = Millis::from_secs(1);
+
+/// The longest time that a primary is left alone whose snapshot or stream cannot be taken in.
+const FAILURE_WAIT_MAX: Millis = Millis::from_secs(60);
+
+/// A stream that was followed for so long is one that can be.
+const FORGIVEN_AFTER: Millis = Millis::from_secs(60);
 
 /// How a primary refuses to become one, in Redis and in Valkey.
 const TAKEN_OVER: &[u8] = b"-ERR PSYNC FAILOVER can't be sent to a master";
@@ -70,6 +80,10 @@ pub struct LinkConfig {
     /// How many keys a primary without data must not take from this replica; `None` with
     /// `replica-guard-empty-primary no`.
     pub guarded_keys: Option<u64>,
+    /// Which forms of the synchronisation on two connections to announce.
+    pub channels: ChannelsOffered,
+    /// How many bytes of the stream may wait here for a snapshot that comes on another connection.
+    pub stream_bytes_max: Option<u64>,
 }
 
 /// Where the bytes of a snapshot go first (`repl-diskless-load`).
@@ -101,6 +115,10 @@ pub enum LinkInput<'a> {
     Closed(&'a str),
     /// Bytes from the primary. Ranges in the actions of this step refer to them.
     Bytes(&'a [u8]),
+    /// The same of the second connection, [`LinkAction::OpenChannel`].
+    ChannelConnected,
+    ChannelClosed(&'a str),
+    ChannelBytes(&'a [u8]),
     /// Time has passed. At least once a second; the link's timers have no finer grain.
     Tick,
     /// The stream was executed, and recorded in the log, up to this offset.
@@ -128,6 +146,14 @@ pub enum LinkAction {
     },
     CloseConnection,
     Send(Vec<u8>),
+    /// Connect once more to the same primary; report `ChannelConnected` or `ChannelClosed`.
+    OpenChannel {
+        host: String,
+        port: u16,
+    },
+    /// End that connection, or the attempt.
+    CloseChannel,
+    SendChannel(Vec<u8>),
     Log(LinkEvent),
     /// The primary has begun a full synchronisation; remember why.
     FullSync(FullSync),
@@ -191,6 +217,15 @@ pub struct PrimaryLink {
     /// When the snapshot that is being transferred began to arrive.
     transfer_since: Option<Millis>,
     takeover: Takeover,
+    /// Snapshots and streams in a row that could not be taken in.
+    failures: u32,
+    /// Since when there is a stream, cuts aside, that can be.
+    streams_since: Option<Millis>,
+    /// The snapshot comes on a connection of its own.
+    channel: Option<Channel>,
+    /// The connection was lost while the snapshot was loaded, and what had come of the stream is still being executed:
+    /// how far that was at the last look.
+    lost_at: Option<u64>,
     /// The beginning of a reply whose end has not come yet.
     line: LineBuffer,
     state: LinkState,
@@ -359,6 +394,10 @@ impl PrimaryLink {
             info: None,
             transfer_since: None,
             takeover: Takeover::No,
+            failures: 0,
+            streams_since: None,
+            channel: None,
+            lost_at: None,
             line: LineBuffer::default(),
             state: LinkState::Connect { retry_at: now },
         };
@@ -373,6 +412,7 @@ impl PrimaryLink {
             out.push(LinkAction::Log(LinkEvent::GuardOverruled));
         }
         self.trust = Trust::Told;
+        self.failures = 0;
         self.host = host.to_owned();
         self.port = port;
         self.takeover = Takeover::No;
@@ -418,8 +458,11 @@ impl PrimaryLink {
             LinkInput::Connected => self.connected(now, out),
             LinkInput::Closed(reason) => self.closed(now, reason, out),
             LinkInput::Bytes(bytes) => self.bytes(config, now, bytes, out),
+            LinkInput::ChannelConnected => self.channel_connected(config, now, out),
+            LinkInput::ChannelClosed(reason) => self.channel_closed(now, reason, out),
+            LinkInput::ChannelBytes(bytes) => self.channel_bytes(config, now, bytes, out),
             LinkInput::Tick => self.tick(config, now, out),
-            LinkInput::Applied(to) => self.applied(to),
+            LinkInput::Applied(to) => self.applied(now, to, out),
             LinkInput::Fsynced(to) => {
                 if let LinkState::Streaming { fsynced, .. } = &mut self.state {
                     *fsynced = Some(to);
@@ -433,7 +476,13 @@ impl PrimaryLink {
                     out.push(LinkAction::Log(LinkEvent::Lost));
                     out.push(LinkAction::ForgetPrimary);
                     self.gave_up = true;
-                    self.reconnect_lost(now, out);
+                    match self.count_failure(now, out) {
+                        Millis(0) => self.reconnect_lost(now, out),
+                        wait => {
+                            self.down_since = Some(now);
+                            self.leave_alone(now, wait, out);
+                        }
+                    }
                 }
             }
         }
@@ -554,6 +603,7 @@ impl PrimaryLink {
 
     fn open(&mut self, now: Millis, out: &mut Vec<LinkAction>) {
         self.line = LineBuffer::default();
+        self.lost_at = None;
         self.info = None;
         self.transfer_since = None;
         out.push(LinkAction::OpenConnection { host: self.host.clone(), port: self.port });
@@ -563,19 +613,28 @@ impl PrimaryLink {
 
     /// The primary is there but cannot serve us, or is not there: try again later.
     fn retry_later(&mut self, now: Millis, out: &mut Vec<LinkAction>) {
-        out.push(LinkAction::CloseConnection);
+        self.disconnect(out);
         self.enter(LinkState::Connect { retry_at: now + BEAT });
     }
 
     /// The attempt got stuck or broke in the middle: try again at once.
     fn reconnect_after_failure(&mut self, now: Millis, out: &mut Vec<LinkAction>) {
-        if let LinkState::Transfer { .. } | LinkState::Loading { .. } = self.state {
-            out.push(LinkAction::DiscardSnapshot);
-        }
-        out.push(LinkAction::CloseConnection);
+        self.disconnect(out);
         let (host, port) = (self.host.clone(), self.port);
         out.push(LinkAction::Log(LinkEvent::ReconnectingAfterFailure { host, port }));
         self.open(now, out);
+    }
+
+    /// Ends the connections and forgets what has come of a snapshot.
+    fn disconnect(&mut self, out: &mut Vec<LinkAction>) {
+        let channel = self.channel.take();
+        if channel.is_some() || matches!(self.state, LinkState::Transfer { .. } | LinkState::Loading { .. }) {
+            out.push(LinkAction::DiscardSnapshot);
+        }
+        if channel.is_some() {
+            out.push(LinkAction::CloseChannel);
+        }
+        out.push(LinkAction::CloseConnection);
     }
 
     /// The stream broke off: keep the position and connect again at once, before the log moves on.
@@ -611,14 +670,14 @@ impl PrimaryLink {
     fn drop_connection(&mut self, now: Millis, out: &mut Vec<LinkAction>) {
         match self.state {
             LinkState::Connect { .. } => return,
-            LinkState::Transfer { .. } | LinkState::Loading { .. } => out.push(LinkAction::DiscardSnapshot),
             LinkState::Streaming { .. } => {
                 self.keep_position(out);
                 self.down_since = Some(now);
             }
             _ => {}
         }
-        out.push(LinkAction::CloseConnection);
+        self.lost_at = None;
+        self.disconnect(out);
         self.enter(LinkState::Connect { retry_at: now });
     }
 
@@ -667,6 +726,10 @@ impl PrimaryLink {
     fn bytes(&mut self, config: &LinkConfig, now: Millis, input: &[u8], out: &mut Vec<LinkAction>) {
         let mut from = 0;
         while from < input.len() {
+            if self.channel.is_some() {
+                from = self.beside_bytes(config, now, input, from, out);
+                continue;
+            }
             match &mut self.state {
                 LinkState::Streaming { received, last_io, .. } => {
                     *received += (input.len() - from) as u64;
@@ -680,14 +743,10 @@ impl PrimaryLink {
                     out.push(LinkAction::Apply(from..input.len()));
                     return;
                 }
-                LinkState::Transfer { payload, read, last_io, .. } => {
-                    *last_io = now;
-                    let end = payload.feed(input, from, |piece| out.push(LinkAction::SnapshotBytes(piece)));
-                    *read += (end.unwrap_or(input.len()) - from) as u64;
-                    let Some(end) = end else { return };
-                    from = end;
-                    self.transferred(config, now, out);
-                }
+                LinkState::Transfer { .. } => match self.transfer_bytes(config, now, input, from, out) {
+                    Some(end) => from = end,
+                    None => return,
+                },
                 LinkState::Handshake { last_io, .. } if self.info.is_some() => {
                     *last_io = now;
                     let info = self.info.as_mut().expect("just seen");
@@ -718,6 +777,24 @@ impl PrimaryLink {
                 LinkState::Connect { .. } | LinkState::Connecting { .. } => return,
             }
         }
+    }
+
+    /// Bytes of the snapshot from `from` on: where they end, if they do.
+    fn transfer_bytes(
+        &mut self,
+        config: &LinkConfig,
+        now: Millis,
+        input: &[u8],
+        from: usize,
+        out: &mut Vec<LinkAction>,
+    ) -> Option<usize> {
+        let LinkState::Transfer { payload, read, last_io, .. } = &mut self.state else {
+            unreachable!("a snapshot is read while it is transferred")
+        };
+        *last_io = now;
+        let end = payload.feed(input, from, |piece| out.push(LinkAction::SnapshotBytes(piece)));
+        *read += (end.unwrap_or(input.len()) - from) as u64;
+        end.inspect(|_| self.transferred(config, now, out))
     }
 
     /// A whole line before the snapshot or the stream begins.
@@ -853,7 +930,7 @@ impl PrimaryLink {
             out.push(LinkAction::Log(LinkEvent::Guarded(guarded.clone())));
             self.guard = Some(guarded);
         }
-        out.push(LinkAction::CloseConnection);
+        self.disconnect(out);
         self.enter(LinkState::Connect { retry_at: now + retry });
     }
 
@@ -869,21 +946,12 @@ impl PrimaryLink {
             // A newline keeps the link alive while the primary prepares its answer.
         } else if line.starts_with(b"+FULLRESYNC") {
             let at = parse_full_resync(line);
-            if let (Some(ours), Some(primary), Some(keys)) = (asked, at, config.guarded_keys)
-                && self.is_blind_danger(ours, primary, keys)
-            {
-                let (primary_keys, run_id) = (None, String::new());
-                let guarded = Guarded { since: now, primary, primary_keys, ours, keys, run_id };
-                return self.refuse(now, guarded, guard::RETRY_BLIND, out);
+            if self.full_resync(config, now, asked, at, out).is_continue() {
+                self.takeover_answered(true, out);
+                self.enter(LinkState::AwaitPayload { at, last_io: now });
             }
-            self.guard = None;
-            out.push(LinkAction::FullSync(FullSync::received(asked, self.gave_up, at)));
-            out.push(LinkAction::Log(match at {
-                Some(at) => LinkEvent::FullResync(at),
-                None => LinkEvent::WrongFullResync,
-            }));
-            self.takeover_answered(true, out);
-            self.enter(LinkState::AwaitPayload { at, last_io: now });
+        } else if let Some(form) = Form::parse(line) {
+            self.begin_channel(now, asked, form, out);
         } else if line.starts_with(b"+CONTINUE") {
             match asked {
                 Some(at) => self.continued(now, at, line, out),
@@ -912,6 +980,32 @@ impl PrimaryLink {
             out.push(LinkAction::Send(b"SYNC\r\n".to_vec()));
             self.enter(LinkState::AwaitPayload { at: None, last_io: now });
         }
+    }
+
+    /// The primary is about to send a snapshot that was taken at this position: breaks off if that must not be loaded.
+    fn full_resync(
+        &mut self,
+        config: &LinkConfig,
+        now: Millis,
+        asked: Option<Position>,
+        at: Option<Position>,
+        out: &mut Vec<LinkAction>,
+    ) -> ControlFlow<()> {
+        if let (Some(ours), Some(primary), Some(keys)) = (asked, at, config.guarded_keys)
+            && self.is_blind_danger(ours, primary, keys)
+        {
+            let (primary_keys, run_id) = (None, String::new());
+            let guarded = Guarded { since: now, primary, primary_keys, ours, keys, run_id };
+            self.refuse(now, guarded, guard::RETRY_BLIND, out);
+            return ControlFlow::Break(());
+        }
+        self.guard = None;
+        out.push(LinkAction::FullSync(FullSync::received(asked, self.gave_up, at)));
+        out.push(LinkAction::Log(match at {
+            Some(at) => LinkEvent::FullResync(at),
+            None => LinkEvent::WrongFullResync,
+        }));
+        ControlFlow::Continue(())
     }
 
     /// True if there was a request.
@@ -980,13 +1074,23 @@ impl PrimaryLink {
 
     /// The snapshot is complete.
     fn transferred(&mut self, config: &LinkConfig, now: Millis, out: &mut Vec<LinkAction>) {
+        if let Some(channel) = &mut self.channel {
+            channel.complete = true;
+            // A primary of Valkey's kind knows the first connection by the second until then.
+            if !channel.flows() {
+                return;
+            }
+            out.push(LinkAction::CloseChannel);
+        }
         let LinkState::Transfer { at, payload, read, last_io } = self.state else {
             unreachable!("only a transfer ends")
         };
         if config.load == LoadMode::Disk {
             log_load_begins(false, out);
         }
-        out.push(LinkAction::PauseReading);
+        if self.channel.is_none() {
+            out.push(LinkAction::PauseReading);
+        }
         out.push(LinkAction::EndSnapshot);
         let payload = payload.kind();
         let newline_due = now + BEAT;
@@ -994,7 +1098,9 @@ impl PrimaryLink {
     }
 
     fn loaded(&mut self, config: &LinkConfig, now: Millis, out: &mut Vec<LinkAction>) {
-        let LinkState::Loading { at, payload, ahead, lost, .. } = self.state else { return };
+        let LinkState::Loading { at, payload, mut ahead, lost, .. } = self.state else { return };
+        let channel = self.channel.take();
+        ahead += channel.as_ref().map_or(0, |channel| channel.ahead);
         if self.cached.take().is_some() {
             // No ForgetPrimary: stream bytes of the new session may be waiting already.
             out.push(LinkAction::Log(LinkEvent::CacheDiscarded));
@@ -1007,12 +1113,17 @@ impl PrimaryLink {
         out.push(LinkAction::AdoptHistory(at));
         out.push(LinkAction::Log(LinkEvent::Finished));
         self.stream(now, at, ahead, now);
+        if lost && channel.is_some() {
+            self.lost_at = at.map(|at| at.offset);
+            return;
+        }
         if lost {
             return self.lost(now, out);
         }
         out.push(LinkAction::ResumeReading);
-        if payload == PayloadKind::UntilMark {
-            // The primary begins the stream when it knows by our first ACK that we saw the mark.
+        if payload == PayloadKind::UntilMark || channel.is_some() {
+            // The primary begins the stream when it knows by our first ACK that we saw the mark; or that we have loaded
+            // what came over another connection.
             self.acknowledge(now, out);
         }
     }
@@ -1026,11 +1137,36 @@ impl PrimaryLink {
         if config.load == (LoadMode::Parser { swapdb: true }) {
             out.push(LinkAction::Log(LinkEvent::DiscardingNewDb));
         }
-        self.reconnect_after_failure(now, out);
+        match self.count_failure(now, out) {
+            Millis(0) => self.reconnect_after_failure(now, out),
+            wait => {
+                out.push(LinkAction::DiscardSnapshot);
+                self.leave_alone(now, wait, out);
+            }
+        }
+    }
+
+    /// What the primary sent could not be taken in. It will hardly be better at once, and each attempt costs the primary a
+    /// snapshot: how long to leave it alone. The first failure may have been an accident.
+    fn count_failure(&mut self, now: Millis, out: &mut Vec<LinkAction>) -> Millis {
+        let forgiven = self.streams_since.take().is_some_and(|since| now.since(since) > FORGIVEN_AFTER);
+        self.failures = if forgiven { 1 } else { self.failures + 1 };
+        if self.failures == 1 {
+            return Millis(0);
+        }
+        let wait = Millis::from_secs(1 << (self.failures - 2).min(6)).min(FAILURE_WAIT_MAX);
+        out.push(LinkAction::Log(LinkEvent::LeavingAlone { failures: self.failures, wait }));
+        wait
+    }
+
+    fn leave_alone(&mut self, now: Millis, wait: Millis, out: &mut Vec<LinkAction>) {
+        out.push(LinkAction::CloseConnection);
+        self.enter(LinkState::Connect { retry_at: now + wait });
     }
 
     fn stream(&mut self, now: Millis, at: Option<Position>, ahead: u64, last_io: Millis) {
         self.down_since = None;
+        self.streams_since.get_or_insert(now);
         self.gave_up = false;
         self.guard = None;
         self.trust = Trust::Followed;
@@ -1038,7 +1174,8 @@ impl PrimaryLink {
         self.enter(LinkState::Streaming { at, received, fsynced: None, ack_due: now, last_io });
     }
 
-    fn applied(&mut self, to: u64) {
+    fn applied(&mut self, now: Millis, to: u64, out: &mut Vec<LinkAction>) {
+        let is_lost = self.lost_at.is_some();
         if let LinkState::Streaming { at: Some(at), received, .. } = &mut self.state {
             assert!(
                 at.offset <= to && to <= *received,
@@ -1047,6 +1184,21 @@ impl PrimaryLink {
                 at.offset
             );
             at.offset = to;
+            if is_lost && to == *received {
+                self.lost(now, out);
+            }
+        }
+    }
+
+    /// What had come of the stream before it was lost is executed up to here; nothing more is to be expected if that was
+    /// the same at the last look.
+    fn look_at_rest(&mut self, now: Millis, out: &mut Vec<LinkAction>) {
+        let (Some(before), LinkState::Streaming { at: Some(at), .. }) = (self.lost_at, self.state) else {
+            return;
+        };
+        match before == at.offset {
+            true => self.lost(now, out),
+            false => self.lost_at = Some(at.offset),
         }
     }
 
@@ -1089,6 +1241,7 @@ impl PrimaryLink {
                     *newline_due = now + BEAT;
                 }
             }
+            LinkState::Streaming { .. } if self.lost_at.is_some() => self.look_at_rest(now, out),
             LinkState::Streaming { last_io, ack_due, .. } => {
                 if expired(*last_io) {
                     out.push(LinkAction::Log(LinkEvent::TimeoutStreaming));
@@ -1131,7 +1284,8 @@ fn may_become(from: LinkStateName, to: LinkStateName) -> bool {
         Connecting => true,
         Handshake => matches!(from, Connecting | Handshake),
         AwaitPsync => from == Handshake,
-        AwaitPayload => from == AwaitPsync,
+        // From itself, when the second of two connections has told the position.
+        AwaitPayload => matches!(from, AwaitPsync | AwaitPayload),
         Transfer => from == AwaitPayload,
         Loading => from == Transfer,
         Streaming => matches!(from, AwaitPsync | Loading),
@@ -1141,18 +1295,21 @@ fn may_become(from: LinkStateName, to: LinkStateName) -> bool {
 /// AUTH, the REPLCONFs and the question after the primary's own state, all in one write.
 fn announcements(config: &LinkConfig, info: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    if let Some(password) = &config.password {
-        match &config.user {
-            Some(user) => wire::write_command(&mut out, &[b"AUTH", user, password]),
-            None => wire::write_command(&mut out, &[b"AUTH", password]),
-        }
-    }
+    write_auth(config, &mut out);
     let port = config.listening_port.to_string();
     wire::write_command(&mut out, &[b"REPLCONF", b"listening-port", port.as_bytes()]);
     if let Some(ip) = &config.announce_ip {
         wire::write_command(&mut out, &[b"REPLCONF", b"ip-address", ip.as_bytes()]);
     }
-    wire::write_command(&mut out, &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]);
+    let mut capabilities: Vec<&[u8]> =
+        vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"capa", b"kindred"];
+    if config.channels.valkey {
+        capabilities.extend([b"capa".as_slice(), b"dual-channel"]);
+    }
+    if config.channels.redis {
+        capabilities.extend([b"capa".as_slice(), b"rdb-channel-repl"]);
+    }
+    wire::write_command(&mut out, &capabilities);
     if let Some(version) = &config.announce_version {
         wire::write_command(&mut out, &[b"REPLCONF", b"version", version.as_bytes()]);
     }
@@ -1160,6 +1317,15 @@ fn announcements(config: &LinkConfig, info: bool) -> Vec<u8> {
         wire::write_command(&mut out, &[b"INFO"]);
     }
     out
+}
+
+fn write_auth(config: &LinkConfig, out: &mut Vec<u8>) {
+    if let Some(password) = &config.password {
+        match &config.user {
+            Some(user) => wire::write_command(out, &[b"AUTH", user, password]),
+            None => wire::write_command(out, &[b"AUTH", password]),
+        }
+    }
 }
 
 /// `+FULLRESYNC <id> <offset>`.

@@ -1,16 +1,22 @@
 //! Transcripts: what comes in, what the link does. Each runs three times: with its bytes as written, one
 //! byte at a time, and cut in two at every place; all must come to the same.
 
+mod channel;
+
 use expect_test::{Expect, expect};
 
 use super::*;
 
 /// One event of a scenario.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Event {
     Connected,
     Closed,
     Bytes(&'static str),
+    ChannelConnected,
+    ChannelClosed,
+    /// On the second connection.
+    Second(&'static str),
     /// So many milliseconds pass, then the timer fires.
     Pass(u64),
     Applied(u64),
@@ -25,6 +31,15 @@ enum Event {
 }
 
 use Event::*;
+
+impl Event {
+    fn bytes(&self) -> &'static [u8] {
+        match self {
+            Bytes(text) | Second(text) => text.as_bytes(),
+            _ => b"",
+        }
+    }
+}
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -46,6 +61,8 @@ fn config() -> LinkConfig {
         timeout: Millis::from_secs(60),
         load: LoadMode::Disk,
         guarded_keys: None,
+        channels: Default::default(),
+        stream_bytes_max: None,
     }
 }
 
@@ -66,7 +83,9 @@ impl Run {
 
     fn feed(&mut self, config: &LinkConfig, event: Event) {
         let input = match event {
-            Bytes(text) => return self.bytes(config, text.as_bytes()),
+            Bytes(_) | Second(_) => return self.bytes(config, event, event.bytes()),
+            ChannelConnected => LinkInput::ChannelConnected,
+            ChannelClosed => LinkInput::ChannelClosed("Connection reset by peer"),
             Pass(ms) => {
                 self.now = self.now + Millis(ms);
                 LinkInput::Tick
@@ -92,9 +111,12 @@ impl Run {
         self.step(config, input, b"");
     }
 
-    fn bytes(&mut self, config: &LinkConfig, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.step(config, LinkInput::Bytes(bytes), bytes);
+    /// Some of the bytes of that event.
+    fn bytes(&mut self, config: &LinkConfig, event: Event, bytes: &[u8]) {
+        match event {
+            _ if bytes.is_empty() => {}
+            Second(_) => self.step(config, LinkInput::ChannelBytes(bytes), bytes),
+            _ => self.step(config, LinkInput::Bytes(bytes), bytes),
         }
     }
 
@@ -110,6 +132,8 @@ impl Run {
             let line = match action {
                 LinkAction::OpenConnection { host, port } => format!("open {host}:{port}"),
                 LinkAction::Send(bytes) => format!("> {}", bytes.escape_ascii()),
+                LinkAction::OpenChannel { host, port } => format!("open second {host}:{port}"),
+                LinkAction::SendChannel(bytes) => format!("second> {}", bytes.escape_ascii()),
                 LinkAction::Log(event) => format!("# {event}"),
                 LinkAction::SnapshotBytes(piece) => {
                     format!("snapshot {}", piece.bytes(input).escape_ascii())
@@ -159,21 +183,21 @@ fn check_with(config: &LinkConfig, resume: Resume, greeting: &[Event], events: &
 
     let mut bytewise = Run::new(resume);
     for event in &events {
-        match event {
-            Bytes(text) => text.as_bytes().chunks(1).for_each(|byte| bytewise.bytes(config, byte)),
-            event => bytewise.feed(config, *event),
+        match event.bytes() {
+            b"" => bytewise.feed(config, *event),
+            bytes => bytes.chunks(1).for_each(|byte| bytewise.bytes(config, *event, byte)),
         }
     }
     assert_eq!(bytewise.transcript(), transcript, "one byte at a time");
 
     for (index, event) in events.iter().enumerate() {
-        let Bytes(text) = event else { continue };
-        for cut in 1..text.len() {
+        for cut in 1..event.bytes().len() {
+            let (head, tail) = event.bytes().split_at(cut);
             let mut run = run(config, resume, &events[..index]);
-            run.bytes(config, &text.as_bytes()[..cut]);
-            run.bytes(config, &text.as_bytes()[cut..]);
+            run.bytes(config, *event, head);
+            run.bytes(config, *event, tail);
             events[index + 1..].iter().for_each(|event| run.feed(config, *event));
-            assert_eq!(run.transcript(), transcript, "cut {text:?} at {cut}");
+            assert_eq!(run.transcript(), transcript, "cut {event:?} at {cut}");
         }
     }
 }
@@ -209,7 +233,7 @@ fn a_first_synchronisation_with_a_snapshot_of_known_size() {
             # Non blocking connect for SYNC fired the event.
             > *1\r\n$4\r\nPING\r\n
             # Master replied to PING, replication can continue...
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
             # Partial resynchronization not possible (no cached master)
             > *3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n
             full sync: no-position
@@ -293,7 +317,7 @@ fn announcements_follow_the_configuration() {
         # Non blocking connect for SYNC fired the event.
         > *1\r\n$4\r\nPING\r\n
         # Master replied to PING, replication can continue...
-        > *3\r\n$4\r\nAUTH\r\n$4\r\nrepl\r\n$4\r\ns\r\nt\r\n*3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*3\r\n$8\r\nREPLCONF\r\n$10\r\nip-address\r\n$11\r\n192.168.1.9\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*3\r\n$8\r\nREPLCONF\r\n$7\r\nversion\r\n$5\r\n7.2.4\r\n
+        > *3\r\n$4\r\nAUTH\r\n$4\r\nrepl\r\n$4\r\ns\r\nt\r\n*3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*3\r\n$8\r\nREPLCONF\r\n$10\r\nip-address\r\n$11\r\n192.168.1.9\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n*3\r\n$8\r\nREPLCONF\r\n$7\r\nversion\r\n$5\r\n7.2.4\r\n
         # (Non critical) Master does not understand REPLCONF ip-address: -ERR no ip
         # (Non critical) Master does not understand REPLCONF capa: -ERR no capa
         # (Non critical) Master does not understand REPLCONF version: -ERR Unrecognized REPLCONF option: version
@@ -317,7 +341,7 @@ fn a_password_alone_is_sent_without_a_user() {
         ],
         expect![[r#"
             # Master replied to PING, replication can continue...
-            > *2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n*3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            > *2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n*3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
             # Unable to AUTH to MASTER: -WRONGPASS invalid username-password pair
             CloseConnection
             # Connecting to MASTER 10.0.0.1:6379
@@ -547,7 +571,7 @@ fn the_position_outlives_a_failed_transfer() {
             # Non blocking connect for SYNC fired the event.
             > *1\r\n$4\r\nPING\r\n
             # Master replied to PING, replication can continue...
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
             # Trying a partial resynchronization (request A:101).
             > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
         "#]],
@@ -739,7 +763,7 @@ fn the_connection_may_break_while_the_complete_snapshot_is_loaded() {
             # Non blocking connect for SYNC fired the event.
             > *1\r\n$4\r\nPING\r\n
             # Master replied to PING, replication can continue...
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
             # Trying a partial resynchronization (request A:8).
             > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$1\r\n8\r\n
         "#]],
@@ -858,7 +882,7 @@ fn a_broken_stream_gives_up_the_position() {
             # Non blocking connect for SYNC fired the event.
             > *1\r\n$4\r\nPING\r\n
             # Master replied to PING, replication can continue...
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
             # Partial resynchronization not possible (no cached master)
             > *3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n
         "#]],
@@ -892,7 +916,7 @@ fn replicaof_another_keeps_the_position_reached() {
             # Non blocking connect for SYNC fired the event.
             > *1\r\n$4\r\nPING\r\n
             # Master replied to PING, replication can continue...
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
             # Trying a partial resynchronization (request A:104).
             > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n104\r\n
         "#]],
@@ -947,7 +971,7 @@ fn replicaof_no_one_from_every_stage() {
 #[test]
 fn a_reply_without_an_end_is_not_hoarded() {
     let mut run = run(&config(), Resume::Nothing, &[Connected]);
-    run.bytes(&config(), &[b'x'; 5000]);
+    run.bytes(&config(), Bytes(""), &[b'x'; 5000]);
     assert_eq!(run.link.expect("a link").role_state(), "connect");
 }
 
@@ -1069,18 +1093,18 @@ fn a_primary_that_comes_back_empty_is_left_alone_until_it_is_right() {
             # Non blocking connect for SYNC fired the event.
             > *1\r\n$4\r\nPING\r\n
             # Master replied to PING, replication can continue...
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n*1\r\n$4\r\nINFO\r\n
             # MASTER <-> REPLICA sync: refused, since it would wipe this replica: the primary has 0 keys at B:0 and this replica 100 keys at A:100 of a history that the primary does not know. The data is kept, and the primary is asked again quietly until it has its data back; REPLICAOF follows it all the same (replica-guard-empty-primary)
             CloseConnection
             open 10.0.0.1:6379
             > *1\r\n$4\r\nPING\r\n
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n*1\r\n$4\r\nINFO\r\n
             CloseConnection
             open 10.0.0.1:6379
             CloseConnection
             open 10.0.0.1:6379
             > *1\r\n$4\r\nPING\r\n
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n*1\r\n$4\r\nINFO\r\n
             # MASTER <-> REPLICA sync: the primary has a data set again, replication can continue
             # Trying a partial resynchronization (request A:101).
             > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
@@ -1107,7 +1131,7 @@ fn replicaof_follows_a_refused_primary() {
         # Non blocking connect for SYNC fired the event.
         > *1\r\n$4\r\nPING\r\n
         # Master replied to PING, replication can continue...
-        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n*1\r\n$4\r\nINFO\r\n
         # MASTER <-> REPLICA sync: refused, since it would wipe this replica: the primary has 0 keys at B:0 and this replica 100 keys at A:100 of a history that the primary does not know. The data is kept, and the primary is asked again quietly until it has its data back; REPLICAOF follows it all the same (replica-guard-empty-primary)
         CloseConnection
         # MASTER <-> REPLICA sync: following the refused primary, as REPLICAOF demands
@@ -1117,7 +1141,7 @@ fn replicaof_follows_a_refused_primary() {
         # Non blocking connect for SYNC fired the event.
         > *1\r\n$4\r\nPING\r\n
         # Master replied to PING, replication can continue...
-        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
         # Trying a partial resynchronization (request A:101).
         > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
         full sync: other-history
@@ -1144,14 +1168,14 @@ fn without_info_a_younger_history_is_refused() {
         # Non blocking connect for SYNC fired the event.
         > *1\r\n$4\r\nPING\r\n
         # Master replied to PING, replication can continue...
-        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n*1\r\n$4\r\nINFO\r\n
         # Trying a partial resynchronization (request A:101).
         > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
         # MASTER <-> REPLICA sync: refused, since it would wipe this replica: the primary stands at B:99 and this replica 100 keys at A:100 of a history that the primary does not know. The data is kept, and the primary is asked again quietly until it has its data back; REPLICAOF follows it all the same (replica-guard-empty-primary)
         CloseConnection
         open 10.0.0.1:6379
         > *1\r\n$4\r\nPING\r\n
-        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n*1\r\n$4\r\nINFO\r\n
+        > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n*1\r\n$4\r\nINFO\r\n
         > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
         full sync: other-history
         # Full resync from master: B:100
@@ -1216,7 +1240,7 @@ fn a_replica_takes_over() {
             # Non blocking connect for SYNC fired the event.
             > *1\r\n$4\r\nPING\r\n
             # Master replied to PING, replication can continue...
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
             # Trying a partial resynchronization (request B:101).
             > *3\r\n$5\r\nPSYNC\r\n$40\r\nB\r\n$3\r\n101\r\n
         "#]],
@@ -1260,7 +1284,7 @@ fn a_request_to_take_over_whose_answer_is_lost_may_have_been_followed() {
             # Non blocking connect for SYNC fired the event.
             > *1\r\n$4\r\nPING\r\n
             # Master replied to PING, replication can continue...
-            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n
+            > *3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$4\r\n7001\r\n*7\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n$4\r\ncapa\r\n$7\r\nkindred\r\n
             # Trying a partial resynchronization (request A:101).
             > *4\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n$8\r\nFAILOVER\r\n
             > *3\r\n$5\r\nPSYNC\r\n$40\r\nA\r\n$3\r\n101\r\n
@@ -1273,4 +1297,55 @@ fn a_request_to_take_over_whose_answer_is_lost_may_have_been_followed() {
             # MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.
         "#]],
     );
+}
+
+/// A primary whose snapshots cannot be taken in is left alone for longer and longer; each attempt costs it one.
+#[test]
+fn a_primary_that_cannot_be_followed_is_asked_ever_more_rarely() {
+    let mut run = Run::new(Resume::Nothing);
+    let fail = |run: &mut Run| {
+        run.feed(&config(), Connected);
+        run.bytes(&config(), Bytes(""), b"+PONG\r\n+OK\r\n+OK\r\n");
+        run.bytes(&config(), Bytes(""), format!("+FULLRESYNC {B} 500\r\n$5\r\nREDIS").as_bytes());
+        run.feed(&config(), LoadFailed);
+    };
+    // Seconds until the next attempt.
+    let wait = |run: &mut Run| {
+        let opened = |run: &Run| run.lines.iter().filter(|line| line.starts_with("open ")).count();
+        let mut seconds = 0;
+        run.lines.clear();
+        fail(run);
+        while opened(run) == 0 {
+            run.feed(&config(), Pass(1000));
+            seconds += 1;
+        }
+        seconds
+    };
+    let waits: Vec<u32> = (0..10).map(|_| wait(&mut run)).collect();
+    assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    assert!(run.lines.contains(
+        &"# What MASTER sent could not be taken in 10 times in a row: asking again in 60 seconds".to_owned()
+    ));
+    // It is told to follow: that counts anew.
+    run.feed(&config(), Retarget);
+    assert_eq!(wait(&mut run), 0);
+    // A stream that is broken soon counts as well, one that was followed for long does not.
+    for (followed_ms, seconds) in [(1000, 1), (61_000, 0)] {
+        run.feed(&config(), Connected);
+        run.bytes(&config(), Bytes(""), b"+PONG\r\n+OK\r\n+OK\r\n");
+        run.bytes(&config(), Bytes(""), format!("+FULLRESYNC {B} 500\r\n$5\r\nREDIS").as_bytes());
+        run.feed(&config(), Loaded);
+        for _ in 0..followed_ms / 1000 {
+            run.feed(&config(), Pass(1000));
+            run.bytes(&config(), Bytes(""), b"\n");
+        }
+        run.lines.clear();
+        run.feed(&config(), Broken);
+        let mut waited = 0;
+        while !run.lines.iter().any(|line| line.starts_with("open ")) {
+            run.feed(&config(), Pass(1000));
+            waited += 1;
+        }
+        assert_eq!(waited, seconds, "followed for {followed_ms} ms");
+    }
 }

@@ -20,6 +20,10 @@ pub enum ReplicaEvent {
         bytes: u64,
         from: u64,
     },
+    /// It is to open another connection for the snapshot.
+    ProposesChannel(String),
+    /// It is sent the stream while its snapshot goes over another connection.
+    StreamsBeside(String),
     StartingSnapshot {
         to_sockets: bool,
     },
@@ -67,6 +71,14 @@ impl fmt::Display for ReplicaEvent {
                 "Partial resynchronization request from {name} accepted. Sending {bytes} bytes of backlog \
                  starting from offset {from}."
             ),
+            ProposesChannel(name) => write!(
+                f,
+                "Replica {name} can take the snapshot on a connection of its own, and cannot continue: a full sync on \
+                 two channels is proposed."
+            ),
+            StreamsBeside(name) => {
+                write!(f, "Starting to deliver RDB and replication stream to replica: {name}")
+            }
             StartingSnapshot { to_sockets } => {
                 let target = if *to_sockets { "replicas sockets" } else { "disk" };
                 write!(f, "Starting BGSAVE for SYNC with target: {target}")
@@ -111,6 +123,10 @@ fn full_resync_line(f: &mut fmt::Formatter<'_>, name: &str, why: &FullResyncWhy)
         FullResyncWhy::SecondIdPastItsEnd { next, valid_until } => write!(
             f,
             "{REFUSED}: Requested offset for second ID was {next}, but I can reply up to {valid_until}"
+        ),
+        FullResyncWhy::NotUnderstood { next } => write!(
+            f,
+            "{REFUSED}: What follows the requested offset {next} has commands that replica {name} does not know"
         ),
         FullResyncWhy::NoBacklog { next } | FullResyncWhy::NotInWindow { next, .. } => write!(
             f,

@@ -10,11 +10,22 @@
 //!       └─full resync─▶ WaitSnapshot ─▶ SnapshotRunning ─▶ SendSnapshot ───────────┤
 //!                       (wait_bgsave)    (wait_bgsave)     (send_bulk when sized)  └─ Transmitted
 //!                                                                                     (rdb-only)
+//!       from any but the first: what follows is nothing that the replica knows ──▶ Refused
+//! ```
+//!
+//! A replica on two connections ([`channel`]) has two links: that of the snapshot goes the way to `Transmitted`, that of
+//! the stream goes
+//!
+//! ```text
+//!   Handshake ──Redis: +RDBCHANNELSYNC──▶ WaitChannel ──the snapshot begins──▶ Beside ──first ACK──▶ Online
+//!       └──────Valkey: PSYNC, when it knows where the snapshot begins────────────▲
+//!                                                                   (send_bulk_and_stream)
 //! ```
 //!
 //! After a snapshot of unknown size, an online replica is sent nothing until its first ACK: older replicas
 //! look for the end mark at the end of what they read, so nothing may follow it.
 
+pub mod channel;
 mod event;
 mod replconf;
 
@@ -24,9 +35,12 @@ use log::{LogWindow, Position};
 
 use crate::history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, decide_psync};
 use crate::primary_link::EOF_MARK_LEN;
+use crate::reader::Reader;
+use crate::refusal::Refusal;
 use crate::why::{Cause, FullSync};
 use crate::wire::{lossy, parse_i64};
 use crate::{Level, Millis};
+use channel::{Channel, ChannelsOffered};
 pub use event::ReplicaEvent;
 pub use replconf::{Capabilities, Replconf, ReplconfError, SnapshotFilter};
 
@@ -59,24 +73,45 @@ pub struct SyncContext<'a> {
     pub failing_over: bool,
     /// Whether replies to earlier commands of this session are still unsent.
     pub pending_output: bool,
+    /// Why the replica could not hold the data set, or could not follow the stream as it is lately.
+    pub refusal: Option<&'a Refusal>,
+    /// The last byte of the log that belongs to a command which the replica does not know.
+    pub not_understood: Option<u64>,
+    /// What to propose to replicas that need a snapshot.
+    pub channels: ChannelsOffered,
+    /// Whether the connection that this one has named as its partner still waits for it ([`ReplicaLink::may_join`]).
+    pub partner_waits: bool,
 }
 
 /// Why PSYNC or SYNC is answered with an error; its `Display` is the error as sent, without the leading `-`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncRefusal {
     FailingOver,
     OwnLinkDown,
     PendingOutput,
     FilterNeedsEof,
     WrongOffset,
+    /// The replica could not hold what it would be sent.
+    Unreadable(Refusal),
+    /// The other connection of this replica is gone.
+    PartnerGone,
 }
 
 /// What happens to the replica, besides its commands.
 #[derive(Clone, Debug)]
 pub enum ReplicaInput<'a> {
     /// A snapshot that this replica gets was begun at this position. The next write must be preceded by
-    /// SELECT, since the replica knows no selected database.
-    SnapshotStarted(Position),
+    /// SELECT, since the replica knows no selected database; or the stream goes on in database `db`, where that is
+    /// relayed and cannot be interrupted.
+    SnapshotStarted {
+        at: Position,
+        /// -1 for none.
+        db: i64,
+    },
+    /// The other connection of this replica, that of this client, has asked for its part.
+    Joined(u64),
+    /// The snapshot for the other connection was begun at this position: the stream begins behind it.
+    PartnerStarted(Position),
     /// The snapshot's bytes are about to be sent.
     PayloadBegins(PayloadHeader),
     /// All bytes of the snapshot have been queued.
@@ -85,8 +120,10 @@ pub enum ReplicaInput<'a> {
     SendStalled,
     /// It took some again.
     SendProgressed,
-    /// The snapshot could not be begun, or not in a form that this replica reads; the text is sent to it.
+    /// The snapshot could not be begun; the text is sent to it.
     SnapshotRefused(&'a str),
+    /// What there is to be sent from here on is nothing that the replica knows.
+    Unreadable(Refusal),
     /// The snapshot broke off.
     SnapshotFailed,
     /// So many bytes of the log, from the cursor on, have been sent.
@@ -116,6 +153,8 @@ pub enum ReplicaAction {
     Count(SyncCount),
     /// A full synchronisation of this replica is needed; remember why.
     FullSync(String, FullSync),
+    /// The replica, by name, is refused, and is not to be served before that changes.
+    Refused(String, Refusal),
     /// There is no log: begin a history under a fresh id and activate the log.
     CreateBacklog,
     /// Plan a snapshot ([`crate::primary::plan_snapshot`]), or let the replica share the running one.
@@ -151,6 +190,7 @@ pub struct ReplicaLink {
     rdb_only: bool,
     /// It came by SYNC: it gets no `+FULLRESYNC`, and may never acknowledge.
     without_psync: bool,
+    channel: Channel,
     acknowledged: Acknowledged,
     state: ReplicaState,
 }
@@ -179,8 +219,24 @@ pub enum ReplicaState {
         cursor: u64,
         awaiting_first_ack: bool,
     },
-    /// It wanted a snapshot only, and has it.
-    Transmitted,
+    /// It is refused: nothing more is for it.
+    Refused,
+    /// It wanted a snapshot only, and has it. That of a replica on two connections stays until the replica ends it, so
+    /// that the other one finds it; meanwhile the log is kept for that.
+    Transmitted {
+        at: Position,
+        since: Millis,
+    },
+    /// It was told to open another connection for the snapshot, which has not begun.
+    WaitChannel {
+        since: Millis,
+    },
+    /// The snapshot goes over another connection; this one is sent the log behind it. There is no time limit: a replica
+    /// that loads, and has no room for more of the stream, reads nothing for as long as that takes.
+    Beside {
+        /// The next byte to send.
+        cursor: u64,
+    },
 }
 
 /// The replica's last word.
@@ -203,6 +259,9 @@ pub enum ReplicaStateName {
     SendSnapshot,
     Online,
     Transmitted,
+    Refused,
+    WaitChannel,
+    Beside,
 }
 
 impl ReplicaLink {
@@ -218,6 +277,7 @@ impl ReplicaLink {
             filter: SnapshotFilter::default(),
             rdb_only: false,
             without_psync: false,
+            channel: Channel::default(),
             acknowledged: Acknowledged::default(),
             state: ReplicaState::Handshake,
         }
@@ -236,15 +296,20 @@ impl ReplicaLink {
         }
         if let Some(refusal) = self.refuse(&context) {
             out.push(ReplicaAction::Send(format!("-{refusal}\r\n").into_bytes()));
+            if let SyncRefusal::Unreadable(refusal) = refusal {
+                out.push(ReplicaAction::Refused(self.name(), refusal));
+            }
             return self;
         }
         out.push(ReplicaAction::Log(ReplicaEvent::AsksForSync(self.name())));
         match request {
+            // Valkey asks in this way on the connection of the snapshot, and for the position in another form.
+            SyncRequest::Sync if self.channel.is_snapshot() => self.without_psync = true,
             SyncRequest::Sync => {
                 self.without_psync = true;
                 out.push(self.full_sync(FullSync::because(Cause::NoPsync)));
             }
-            SyncRequest::Psync(asked) => match decide_psync(context.history, context.log, &asked) {
+            SyncRequest::Psync(asked) => match decide(&context, &asked) {
                 PsyncDecision::Continue { from, backlog_bytes } => {
                     self.continue_from(now, context.history, from, backlog_bytes, out);
                     return self;
@@ -253,11 +318,17 @@ impl ReplicaLink {
                     // Without a log there is no history yet that a replica could know.
                     let at = context.log.map(|log| context.history.at(log.end()));
                     let asked_for = format!("{}:{}", lossy(&asked.id), asked.next);
-                    let sync = FullSync::served(&why, asked_for, at);
-                    out.push(self.full_sync(sync));
+                    // The connection of the stream has said why.
+                    if !self.channel.is_snapshot() {
+                        let sync = FullSync::served(&why, asked_for, at);
+                        out.push(self.full_sync(sync));
+                    }
                     self.log_full_resync(why, out);
                     if !asked.wants_full() {
                         out.push(ReplicaAction::Count(SyncCount::PartialErr));
+                    }
+                    if self.proposes_channel(now, context.channels, out) {
+                        return self;
                     }
                 }
             },
@@ -280,12 +351,21 @@ impl ReplicaLink {
         out: &mut Vec<ReplicaAction>,
     ) -> ReplicaLink {
         match input {
-            ReplicaInput::SnapshotStarted(at) => {
-                if !self.without_psync {
+            ReplicaInput::SnapshotStarted { at, db } => {
+                if self.channel.is_snapshot() && self.without_psync {
+                    let reply = format!("$ENDOFF:{} {} {db} {}\r\n", at.offset, at.replid, self.client_id);
+                    out.push(ReplicaAction::Send(reply.into_bytes()));
+                } else if !self.without_psync {
                     let reply = format!("+FULLRESYNC {} {}\r\n", at.replid, at.offset);
                     out.push(ReplicaAction::Send(reply.into_bytes()));
                 }
                 self.enter(ReplicaState::SnapshotRunning { at, newline_due: now + KEEPALIVE });
+            }
+            ReplicaInput::Joined(client) => self.channel.join(client),
+            ReplicaInput::PartnerStarted(at) => {
+                self.enter(ReplicaState::Beside { cursor: at.next() });
+                out.push(ReplicaAction::Log(ReplicaEvent::StreamsBeside(self.name())));
+                out.push(ReplicaAction::StartStream(at.next()));
             }
             ReplicaInput::PayloadBegins(header) => {
                 let ReplicaState::SnapshotRunning { at, .. } = self.state else {
@@ -310,16 +390,26 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Send(format!("-ERR {why}\r\n").into_bytes()));
                 out.push(ReplicaAction::Close);
             }
+            ReplicaInput::Unreadable(_)
+                if matches!(self.state, ReplicaState::Transmitted { .. } | ReplicaState::Refused) => {}
+            ReplicaInput::Unreadable(refusal) => {
+                // It still waits for the answer to its request; later there is nothing that it would read.
+                if let ReplicaState::WaitSnapshot { .. } = self.state {
+                    let reply = format!("-{}\r\n", SyncRefusal::Unreadable(refusal.clone()));
+                    out.push(ReplicaAction::Send(reply.into_bytes()));
+                }
+                out.push(ReplicaAction::Refused(self.name(), refusal));
+                out.push(ReplicaAction::Close);
+                self.enter(ReplicaState::Refused);
+            }
             ReplicaInput::SnapshotFailed => {
                 out.push(ReplicaAction::Log(ReplicaEvent::SnapshotFailed));
                 out.push(ReplicaAction::Close);
             }
-            ReplicaInput::Sent(bytes) => {
-                let ReplicaState::Online { cursor, .. } = &mut self.state else {
-                    panic!("the log is sent to online replicas only")
-                };
-                *cursor += bytes;
-            }
+            ReplicaInput::Sent(bytes) => match &mut self.state {
+                ReplicaState::Online { cursor, .. } | ReplicaState::Beside { cursor } => *cursor += bytes,
+                _ => panic!("the log is sent to replicas that have a place in it"),
+            },
             ReplicaInput::Newline => self.acknowledged.time = now,
             ReplicaInput::Tick => self.tick(timeout, now, out),
         }
@@ -347,18 +437,22 @@ impl ReplicaLink {
         self.version.as_deref()
     }
 
-    /// Whether it has announced a version that reads snapshots of Valkey's own kind: 9 or later. Redis announces none, and
-    /// earlier Valkeys read what Redis 7.2 reads.
-    pub fn reads_valkey(&self) -> bool {
+    /// Who it is, by what it has announced; one that has announced nothing reads RDB up to `silent_rdb`.
+    pub fn reader(&self, silent_rdb: u16) -> Reader {
         let major =
             self.version.as_deref().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-        major.is_some_and(|major| major >= 9)
+        match major {
+            _ if self.capabilities.kindred => Reader::Kindred,
+            _ if self.rdb_only && self.channel == Channel::Both || self.filter.exclude_data => Reader::Tool,
+            Some(major) => Reader::Valkey(major),
+            None if self.capabilities.rdb_channel => Reader::Redis8,
+            None => Reader::Silent { rdb: silent_rdb },
+        }
     }
 
-    /// Whether it is certain to know the commands for expiries of hash fields: Valkey 9, Kindred, and Redis 8 unless its
-    /// `repl-rdb-channel` was switched off.
-    pub fn knows_field_expiries(&self) -> bool {
-        self.reads_valkey() || self.capabilities.rdb_channel
+    /// Whether it is sent field expiries in Valkey's form.
+    pub fn reads_valkey(&self) -> bool {
+        self.reader(0).reads_valkey()
     }
 
     /// Whether it asked for synchronisation, so that it counts among `connected_slaves`.
@@ -373,7 +467,9 @@ impl ReplicaLink {
     /// The next byte of the log to send, once the stream may flow.
     pub fn cursor(&self) -> Option<u64> {
         match self.state {
-            ReplicaState::Online { cursor, awaiting_first_ack: false } => Some(cursor),
+            ReplicaState::Online { cursor, awaiting_first_ack: false } | ReplicaState::Beside { cursor } => {
+                Some(cursor)
+            }
             _ => None,
         }
     }
@@ -381,10 +477,13 @@ impl ReplicaLink {
     /// The lowest offset that the log must keep for this replica.
     pub fn pinned(&self) -> Option<u64> {
         match self.state {
-            ReplicaState::SnapshotRunning { at, .. } | ReplicaState::SendSnapshot { at, .. } => {
-                (!self.rdb_only).then(|| at.next())
+            ReplicaState::SnapshotRunning { at, .. }
+            | ReplicaState::SendSnapshot { at, .. }
+            | ReplicaState::Transmitted { at, .. } => {
+                let awaited = self.channel == Channel::Snapshot { stream: None };
+                (awaited || !self.rdb_only).then(|| at.next())
             }
-            ReplicaState::Online { cursor, .. } => Some(cursor),
+            ReplicaState::Online { cursor, .. } | ReplicaState::Beside { cursor } => Some(cursor),
             _ => None,
         }
     }
@@ -400,7 +499,8 @@ impl ReplicaLink {
         let able = (self.capabilities.eof || !needed.eof) && (self.capabilities.psync2 || !needed.psync2);
         let log_kept = self.rdb_only || !other.rdb_only;
         let running = matches!(other.state, ReplicaState::SnapshotRunning { .. });
-        running && able && log_kept && self.filter == other.filter
+        // The two ends of such a replica are told apart by when its snapshot begins.
+        running && !self.channel.is_snapshot() && able && log_kept && self.filter == other.filter
     }
 
     /// `ip:port` as in log lines.
@@ -426,11 +526,15 @@ impl ReplicaLink {
     /// The state in INFO replication; a replica without one is not listed.
     pub fn info_state(&self) -> Option<&'static str> {
         match self.state {
+            // A replica on two connections is shown once.
+            _ if self.is_second() => None,
             ReplicaState::WaitSnapshot { .. } | ReplicaState::SnapshotRunning { .. } => Some("wait_bgsave"),
+            ReplicaState::WaitChannel { .. } => Some("wait_bgsave"),
+            ReplicaState::Beside { .. } => Some("send_bulk_and_stream"),
             ReplicaState::SendSnapshot { header: PayloadHeader::UntilMark(_), .. } => Some("wait_bgsave"),
             ReplicaState::SendSnapshot { header: PayloadHeader::Sized(_), .. } => Some("send_bulk"),
             ReplicaState::Online { .. } => Some("online"),
-            ReplicaState::Handshake | ReplicaState::Transmitted => None,
+            ReplicaState::Handshake | ReplicaState::Transmitted { .. } | ReplicaState::Refused => None,
         }
     }
 
@@ -462,11 +566,13 @@ impl ReplicaLink {
             Some(SyncRefusal::OwnLinkDown)
         } else if context.pending_output {
             Some(SyncRefusal::PendingOutput)
+        } else if self.channel.partner().is_some() && !context.partner_waits {
+            Some(SyncRefusal::PartnerGone)
         } else if self.filter != SnapshotFilter::default() && !self.capabilities.eof {
             // Filtered snapshots must not replace the file of the whole data set, so they go to sockets only.
             Some(SyncRefusal::FilterNeedsEof)
         } else {
-            None
+            context.refusal.cloned().map(SyncRefusal::Unreadable)
         }
     }
 
@@ -479,15 +585,50 @@ impl ReplicaLink {
         out: &mut Vec<ReplicaAction>,
     ) {
         self.acknowledged.time = now;
-        self.enter(ReplicaState::Online { cursor: from, awaiting_first_ack: false });
+        let beside = matches!(self.channel, Channel::Stream { .. });
+        self.enter(match beside {
+            true => ReplicaState::Beside { cursor: from },
+            false => ReplicaState::Online { cursor: from, awaiting_first_ack: false },
+        });
         let reply = match self.capabilities.psync2 {
             true => format!("+CONTINUE {}\r\n", history.id),
             false => "+CONTINUE\r\n".to_owned(),
         };
         out.push(ReplicaAction::Send(reply.into_bytes()));
-        out.push(ReplicaAction::Log(ReplicaEvent::PartialAccepted { name: self.name(), bytes, from }));
-        out.push(ReplicaAction::Count(SyncCount::PartialOk));
+        let name = self.name();
+        if beside {
+            out.push(ReplicaAction::Log(ReplicaEvent::StreamsBeside(name)));
+        } else {
+            out.push(ReplicaAction::Log(ReplicaEvent::PartialAccepted { name, bytes, from }));
+            out.push(ReplicaAction::Count(SyncCount::PartialOk));
+        }
         out.push(ReplicaAction::StartStream(from));
+    }
+
+    /// Asks a replica that can do so to open another connection for the snapshot that it needs.
+    fn proposes_channel(
+        &mut self,
+        now: Millis,
+        offered: ChannelsOffered,
+        out: &mut Vec<ReplicaAction>,
+    ) -> bool {
+        let filtered = self.filter != SnapshotFilter::default();
+        if self.rdb_only || filtered || self.channel.is_snapshot() {
+            return false;
+        }
+        // Whoever was told so before, and could not continue from there, begins anew.
+        self.channel = Channel::Both;
+        let reply = if offered.valkey && self.capabilities.dual_channel {
+            "+DUALCHANNELSYNC\r\n".to_owned()
+        } else if offered.redis && self.capabilities.rdb_channel {
+            self.enter(ReplicaState::WaitChannel { since: now });
+            format!("+RDBCHANNELSYNC {}\r\n", self.client_id)
+        } else {
+            return false;
+        };
+        out.push(ReplicaAction::Log(ReplicaEvent::ProposesChannel(self.name())));
+        out.push(ReplicaAction::Send(reply.into_bytes()));
+        true
     }
 
     /// What the replica has said of itself can be the cause.
@@ -518,10 +659,12 @@ impl ReplicaLink {
             }
             PayloadHeader::Sized(_) => false,
         };
-        if self.rdb_only {
-            out.push(ReplicaAction::Log(ReplicaEvent::RdbOnlyDone(self.name())));
-            out.push(ReplicaAction::Close);
-            return self.enter(ReplicaState::Transmitted);
+        if self.rdb_only || self.channel.is_snapshot() {
+            if !self.channel.is_snapshot() {
+                out.push(ReplicaAction::Log(ReplicaEvent::RdbOnlyDone(self.name())));
+                out.push(ReplicaAction::Close);
+            }
+            return self.enter(ReplicaState::Transmitted { at, since: now });
         }
         self.acknowledged.time = now;
         out.push(ReplicaAction::Log(ReplicaEvent::Succeeded(self.name())));
@@ -550,6 +693,11 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Log(ReplicaEvent::TimedOutFullSync(self.name())));
                 out.push(ReplicaAction::Close);
             }
+            ReplicaState::Transmitted { since, .. } if expired(*since) => out.push(ReplicaAction::Close),
+            ReplicaState::WaitChannel { since } if self.channel == Channel::Both && expired(*since) => {
+                out.push(ReplicaAction::Log(ReplicaEvent::TimedOutFullSync(self.name())));
+                out.push(ReplicaAction::Close);
+            }
             ReplicaState::Online { .. } if !self.without_psync && expired(self.acknowledged.time) => {
                 out.push(ReplicaAction::Log(ReplicaEvent::TimedOutStreaming(self.name())));
                 out.push(ReplicaAction::Close);
@@ -567,8 +715,21 @@ impl ReplicaState {
             ReplicaState::SnapshotRunning { .. } => ReplicaStateName::SnapshotRunning,
             ReplicaState::SendSnapshot { .. } => ReplicaStateName::SendSnapshot,
             ReplicaState::Online { .. } => ReplicaStateName::Online,
-            ReplicaState::Transmitted => ReplicaStateName::Transmitted,
+            ReplicaState::Transmitted { .. } => ReplicaStateName::Transmitted,
+            ReplicaState::Refused => ReplicaStateName::Refused,
+            ReplicaState::WaitChannel { .. } => ReplicaStateName::WaitChannel,
+            ReplicaState::Beside { .. } => ReplicaStateName::Beside,
         }
+    }
+}
+
+/// Whether the replica may continue; not with what it does not know.
+fn decide(context: &SyncContext<'_>, asked: &PsyncRequest) -> PsyncDecision {
+    match decide_psync(context.history, context.log, asked) {
+        PsyncDecision::Continue { from, .. } if context.not_understood.is_some_and(|last| from <= last) => {
+            PsyncDecision::FullResync(FullResyncWhy::NotUnderstood { next: asked.next })
+        }
+        decision => decision,
     }
 }
 
@@ -580,8 +741,11 @@ fn may_become(from: ReplicaStateName, to: ReplicaStateName) -> bool {
         WaitSnapshot => from == Handshake,
         SnapshotRunning => from == WaitSnapshot,
         SendSnapshot => from == SnapshotRunning,
-        Online => matches!(from, Handshake | SendSnapshot),
+        Online => matches!(from, Handshake | SendSnapshot | Beside),
         Transmitted => from == SendSnapshot,
+        WaitChannel => from == Handshake,
+        Beside => matches!(from, Handshake | WaitChannel),
+        Refused => !matches!(from, Handshake | Refused),
     }
 }
 
@@ -605,18 +769,21 @@ impl SyncRequest {
 
 impl SyncRefusal {
     /// How severe it is for the log; only a wrong offset is logged ([`ReplicaEvent::WrongOffset`]).
-    pub fn level(self) -> Option<Level> {
-        (self == SyncRefusal::WrongOffset).then_some(Level::Warning)
+    pub fn level(&self) -> Option<Level> {
+        (*self == SyncRefusal::WrongOffset).then_some(Level::Warning)
     }
 }
 
 impl fmt::Display for SyncRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            // The word in front keeps Redis and Valkey from trying the older SYNC at once, and lets them ask again.
+            SyncRefusal::Unreadable(refusal) => return write!(f, "NOMASTERLINK Can't SYNC: {refusal}"),
             SyncRefusal::FailingOver => "NOMASTERLINK Can't SYNC while failing over",
             SyncRefusal::OwnLinkDown => "NOMASTERLINK Can't SYNC while not connected with my master",
             SyncRefusal::PendingOutput => "ERR SYNC and PSYNC are invalid with pending output",
             SyncRefusal::FilterNeedsEof => "ERR Filtered replica requires EOF capability",
+            SyncRefusal::PartnerGone => "ERR The other channel of this replica is gone",
             SyncRefusal::WrongOffset => "ERR value is not an integer or out of range",
         })
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::channel::Channel;
 use super::{ReplicaLink, ReplicaState};
 use crate::Millis;
 use crate::wire::{lossy, parse_i64};
@@ -16,8 +17,12 @@ pub struct Capabilities {
     pub eof: bool,
     /// It understands the new id in `+CONTINUE <id>`.
     pub psync2: bool,
-    /// It takes the snapshot on a connection of its own. Kindred does not offer that, but Redis says so since version 8.
+    /// It takes the snapshot on a connection of its own, as Redis does since version 8.
     pub rdb_channel: bool,
+    /// It is Kindred, and knows whatever we write.
+    pub kindred: bool,
+    /// The same in Valkey's way.
+    pub dual_channel: bool,
 }
 
 /// What to leave out of the snapshot (`REPLCONF rdb-filter-only`).
@@ -34,12 +39,17 @@ pub enum Replconf {
     Ok,
     /// Reply with the error.
     Error(ReplconfError),
+    /// It has named its other connection ([`ReplicaLink::channel`]): reply `+OK` if that [may be
+    /// joined](ReplicaLink::may_join), else take it back by [`ReplicaLink::unjoin`] and reply with the error.
+    Joins(ReplconfError),
     /// Reply nothing.
     Silent,
     /// Reply nothing. The replica acknowledged; clients in WAIT may go on.
     Acked {
         /// It was the first after a streamed snapshot: begin to send the log from this offset.
         start_stream: Option<u64>,
+        /// It was the first after a snapshot that came over another connection.
+        synced: bool,
     },
     /// Reply nothing. Our primary asks for an acknowledgement: [`crate::LinkInput::AckWanted`].
     AckWanted,
@@ -55,6 +65,8 @@ pub enum ReplconfError {
     MissingFilterValues,
     UnsupportedFilter(String),
     Unrecognized(String),
+    UnknownSnapshotChannel(i64),
+    UnknownStreamChannel(i64),
 }
 
 impl ReplicaLink {
@@ -64,6 +76,7 @@ impl ReplicaLink {
         if args.len() % 2 == 1 {
             return Replconf::Error(ReplconfError::Syntax);
         }
+        let mut joins = None;
         for (index, pair) in args.chunks_exact(2).enumerate() {
             let value = pair[1];
             let option = pair[0].to_ascii_lowercase();
@@ -81,16 +94,24 @@ impl ReplicaLink {
                     self.capabilities.eof |= value.eq_ignore_ascii_case(b"eof");
                     self.capabilities.psync2 |= value.eq_ignore_ascii_case(b"psync2");
                     self.capabilities.rdb_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
+                    self.capabilities.kindred |= value.eq_ignore_ascii_case(b"kindred");
+                    self.capabilities.dual_channel |= value.eq_ignore_ascii_case(b"dual-channel");
                     Ok(())
                 }
-                b"rdb-only" => match parse_i64(value) {
-                    Some(flag @ (0 | 1)) => {
-                        self.rdb_only = flag == 1;
-                        Ok(())
-                    }
-                    Some(_) => Err(ReplconfError::OutOfRange),
-                    None => Err(ReplconfError::NotAnInteger),
-                },
+                b"rdb-only" => parse_flag(value).map(|flag| self.rdb_only = flag),
+                b"rdb-channel" => parse_flag(value).map(|flag| {
+                    self.channel = if flag { Channel::Snapshot { stream: None } } else { Channel::Both };
+                }),
+                b"main-ch-client-id" => client_id(value).map(|client| {
+                    self.channel = Channel::Snapshot { stream: Some(client as u64) };
+                    // Only Redis 8 has these words.
+                    self.capabilities.rdb_channel = true;
+                    joins = Some(ReplconfError::UnknownStreamChannel(client));
+                }),
+                b"set-rdb-client-id" => client_id(value).map(|client| {
+                    self.channel = Channel::Stream { snapshot: Some(client as u64) };
+                    joins = Some(ReplconfError::UnknownSnapshotChannel(client));
+                }),
                 b"rdb-filter-only" => self.announce_filter(value),
                 _ => Err(ReplconfError::Unrecognized(lossy(pair[0]))),
             };
@@ -98,7 +119,7 @@ impl ReplicaLink {
                 return Replconf::Error(error);
             }
         }
-        Replconf::Ok
+        joins.map_or(Replconf::Ok, Replconf::Joins)
     }
 
     fn announce_port(&mut self, value: &[u8]) -> Result<(), ReplconfError> {
@@ -147,9 +168,15 @@ impl ReplicaLink {
             }
             ReplicaState::Online { cursor, awaiting_first_ack } => {
                 let first = std::mem::take(awaiting_first_ack);
-                Replconf::Acked { start_stream: first.then_some(*cursor) }
+                Replconf::Acked { start_stream: first.then_some(*cursor), synced: false }
             }
-            _ => Replconf::Acked { start_stream: None },
+            ReplicaState::Beside { cursor } => {
+                let cursor = *cursor;
+                self.channel = Channel::Both;
+                self.enter(ReplicaState::Online { cursor, awaiting_first_ack: false });
+                Replconf::Acked { start_stream: None, synced: true }
+            }
+            _ => Replconf::Acked { start_stream: None, synced: false },
         }
     }
 }
@@ -169,6 +196,12 @@ impl fmt::Display for ReplconfError {
             ReplconfError::UnsupportedFilter(name) => {
                 write!(f, "ERR Unsupported rdb-filter-only option: {name}")
             }
+            ReplconfError::UnknownSnapshotChannel(client) => {
+                write!(f, "ERR Unrecognized RDB client id {client}")
+            }
+            ReplconfError::UnknownStreamChannel(client) => {
+                write!(f, "ERR Unrecognized RDB client id: {client}")
+            }
             ReplconfError::Unrecognized(option) => {
                 write!(f, "ERR Unrecognized REPLCONF option: {option}")
             }
@@ -177,6 +210,17 @@ impl fmt::Display for ReplconfError {
 }
 
 impl std::error::Error for ReplconfError {}
+
+fn parse_flag(value: &[u8]) -> Result<bool, ReplconfError> {
+    match parse_i64(value).ok_or(ReplconfError::NotAnInteger)? {
+        flag @ (0 | 1) => Ok(flag == 1),
+        _ => Err(ReplconfError::OutOfRange),
+    }
+}
+
+fn client_id(value: &[u8]) -> Result<i64, ReplconfError> {
+    parse_i64(value).ok_or(ReplconfError::NotAnInteger)
+}
 
 /// Words as on a command line: parted by blanks, or quoted. `None` when a quote is not closed, or text
 /// follows one.

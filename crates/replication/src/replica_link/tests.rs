@@ -3,11 +3,13 @@
 use expect_test::{Expect, expect};
 use log::ReplId;
 
+use super::channel::ChannelsOffered;
 use super::*;
 use crate::primary::{
     PrimaryAction, PrimaryConfig, PrimaryCron, count_acked, count_fsynced, count_good, oldest_pinned,
     plan_snapshot,
 };
+use crate::reader::Feature;
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -67,6 +69,10 @@ impl Run {
             own_link_down: false,
             failing_over: false,
             pending_output: false,
+            refusal: None,
+            not_understood: None,
+            channels: Default::default(),
+            partner_waits: false,
         };
         change(&mut context);
         let mut out = Vec::new();
@@ -176,7 +182,10 @@ fn replconf_is_answered_as_by_redis() {
           [192.168.1.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
     "#]]);
     let link = run.link();
-    assert_eq!(link.capabilities(), Capabilities { eof: true, psync2: true, rdb_channel: false });
+    assert_eq!(
+        link.capabilities(),
+        Capabilities { eof: true, psync2: true, dual_channel: true, ..Capabilities::default() }
+    );
     assert_eq!(link.filter(), SnapshotFilter { exclude_data: true, exclude_functions: false });
     assert_eq!(link.version(), Some("9.1.2"));
 }
@@ -208,9 +217,9 @@ fn a_replica_that_can_continue_is_online_at_once() {
           [10.0.0.9:7001 state=Some("online") cursor=Some(120) pinned=Some(120) offset=0 lag=0]
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=0 lag=0]
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=0 lag=3]
-        Acked { start_stream: None }
+        Acked { start_stream: None, synced: false }
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
-        Acked { start_stream: None }
+        Acked { start_stream: None, synced: false }
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
     "##]]);
     assert_eq!(run.link().acknowledged().fsynced, Some(130));
@@ -331,7 +340,7 @@ fn requests_that_are_refused() {
 fn a_snapshot_of_known_size() {
     let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
     run.psync("?", "-1").look().pass(999).pass(1);
-    run.step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150))).look().pass(1_000);
+    run.step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 }).look().pass(1_000);
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::Sized(88))).look().step(ReplicaInput::SendStalled);
     run.pass(100_000).step(ReplicaInput::PayloadEnds).look();
     run.psync("?", "-1");
@@ -357,7 +366,7 @@ fn a_snapshot_of_known_size() {
 #[test]
 fn a_streamed_snapshot_waits_for_the_first_ack() {
     let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
-    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK))).look();
     run.replconf("ack 0").step(ReplicaInput::PayloadEnds).look();
     run.pass(59_000).step(ReplicaInput::Newline).pass(59_000).look();
@@ -371,22 +380,22 @@ fn a_streamed_snapshot_waits_for_the_first_ack() {
         > +FULLRESYNC B 150\r\n
         > $EOF:mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n
           [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=Some(151) offset=0 lag=0]
-        Acked { start_stream: None }
+        Acked { start_stream: None, synced: false }
         > mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
         # Streamed RDB transfer with replica 10.0.0.9:7001 succeeded (socket). Waiting for REPLCONF ACK from slave to enable streaming
         # Synchronization with replica 10.0.0.9:7001 succeeded
           [10.0.0.9:7001 state=Some("online") cursor=None pinned=Some(151) offset=0 lag=0]
           [10.0.0.9:7001 state=Some("online") cursor=None pinned=Some(151) offset=0 lag=59]
-        Acked { start_stream: Some(151) }
+        Acked { start_stream: Some(151), synced: false }
           [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
-        Acked { start_stream: None }
+        Acked { start_stream: None, synced: false }
     "##]]);
 }
 
 #[test]
 fn replicas_that_fall_silent_are_dropped() {
     let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
-    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK)));
     run.lines.clear();
     run.step(ReplicaInput::SendStalled).pass(60_000);
@@ -425,7 +434,8 @@ fn snapshots_that_fail() {
 #[test]
 fn the_old_sync_command_gets_the_bare_snapshot_and_never_times_out() {
     let mut run = Run::new();
-    run.sync(SyncRequest::Sync, |_| {}).step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+    run.sync(SyncRequest::Sync, |_| {})
+        .step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::Sized(88))).step(ReplicaInput::PayloadEnds);
     run.pass(1_000_000).look();
     run.check(expect![[r##"
@@ -443,7 +453,7 @@ fn the_old_sync_command_gets_the_bare_snapshot_and_never_times_out() {
 #[test]
 fn an_rdb_only_replica_holds_no_log_and_is_closed() {
     let mut run = Run::announced("rdb-only 1 capa eof");
-    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150))).look();
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 }).look();
     run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK))).step(ReplicaInput::PayloadEnds);
     run.look();
     run.check(expect![[r##"
@@ -526,7 +536,7 @@ fn where_the_forms_differ_each_vendor_gets_its_own_snapshot() {
 fn a_later_replica_may_share_a_snapshot_that_suits_it() {
     let running = |args: &str| {
         let mut run = Run::announced(args);
-        run.psync("?", "-1").step(ReplicaInput::SnapshotStarted(Position::new(id(B), 150)));
+        run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
         run.link.expect("a link")
     };
     let plain = running("capa psync2");
@@ -587,4 +597,226 @@ fn a_primary_pings_its_replicas_and_frees_a_backlog_that_nobody_uses() {
     assert_eq!(tick(3632, 0, false, false), []);
     assert_eq!(tick(9000, 0, true, true), [], "a replica keeps its log for the day it is promoted");
     assert_eq!(tick(9001, 0, true, false), [], "and the time runs from its promotion");
+}
+
+#[test]
+fn the_handshake_tells_who_reads() {
+    let reader = |args: &str| Run::announced(args).link().reader(10);
+    assert_eq!(reader("capa eof capa psync2"), Reader::Silent { rdb: 10 });
+    assert_eq!(reader("capa eof capa psync2 capa rdb-channel-repl"), Reader::Redis8);
+    assert_eq!(reader("capa eof capa psync2 version 8.1.3"), Reader::Valkey(8));
+    assert_eq!(reader("capa eof capa psync2 version 9.1.2"), Reader::Valkey(9));
+    assert_eq!(reader("capa eof capa psync2 capa kindred version 9.0.0"), Reader::Kindred);
+    assert_eq!(reader("capa eof rdb-only 1"), Reader::Tool);
+    assert_eq!(reader("capa eof rdb-filter-only functions"), Reader::Tool);
+}
+
+fn refusal() -> Refusal {
+    let witness = "key 'h' of database 0 is a hash whose fields have an expiry".to_owned();
+    Refusal { feature: Feature::FieldExpiries, witness, reader: Reader::Silent { rdb: 10 } }
+}
+
+#[test]
+fn who_could_not_hold_the_data_is_told_so_before_anything_is_sent() {
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    let refusal: &Refusal = Box::leak(Box::new(refusal()));
+    // Even if the missing bytes were there.
+    let request = SyncRequest::psync(B.as_bytes(), b"151").expect("a number");
+    run.sync(request, |context| context.refusal = Some(refusal));
+    run.check(expect![[r#"
+        > -NOMASTERLINK Can\'t SYNC: key \'h\' of database 0 is a hash whose fields have an expiry, which only Redis 7.4 and Valkey 9 and later know; the replica announces no version and is taken for Redis 7.0 (repl-assume-rdb-version 10)\r\n
+        Refused("10.0.0.9:7001", Refusal { feature: FieldExpiries, witness: "key 'h' of database 0 is a hash whose fields have an expiry", reader: Silent { rdb: 10 } })
+    "#]]);
+    assert!(!run.link().is_attached());
+}
+
+#[test]
+fn nobody_continues_over_commands_that_are_not_known_to_it() {
+    for (next, full) in [("130", true), ("140", true), ("141", false)] {
+        let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+        let request = SyncRequest::psync(B.as_bytes(), next.as_bytes()).expect("a number");
+        run.sync(request, |context| context.not_understood = Some(140));
+        let lines = run.lines.join("\n");
+        assert_eq!(lines.contains("full sync: not-understood"), full, "{lines}");
+        assert_eq!(lines.contains("+CONTINUE"), !full, "{lines}");
+    }
+}
+
+#[test]
+fn what_is_not_readable_any_more_ends_the_link() {
+    let mut waiting = Run { link: Some(waiting("capa eof capa psync2")), now: Millis(0), lines: Vec::new() };
+    waiting.step(ReplicaInput::Unreadable(refusal()));
+    assert!(waiting.lines[0].starts_with("> -NOMASTERLINK Can"), "{:?}", waiting.lines);
+    assert_eq!(waiting.lines.last().expect("an action"), "Close");
+    let mut online = Run { link: Some(Run::online(151)), now: Millis(0), lines: Vec::new() };
+    online.step(ReplicaInput::Unreadable(refusal()));
+    assert!(online.lines[0].starts_with("Refused("), "nothing may be sent into the stream");
+    assert_eq!(online.lines.last().expect("an action"), "Close");
+}
+
+/// Valkey's way: the connection of the snapshot comes second and says where the stream begins.
+#[test]
+fn a_valkey_replica_takes_snapshot_and_stream_on_two_connections() {
+    let offered = ChannelsOffered { valkey: true, redis: true };
+    let mut stream =
+        Run::announced("listening-port 7001 capa eof capa psync2 capa dual-channel version 9.1.2");
+    stream.sync(SyncRequest::psync(A.as_bytes(), b"130").expect("a number"), |c| c.channels = offered);
+    stream.look();
+    assert!(!stream.link().is_attached());
+
+    let mut snapshot = Run::new();
+    snapshot.link = Some(ReplicaLink::new("10.0.0.9", 8));
+    snapshot.replconf("capa eof rdb-only 1 rdb-channel 1 listening-port 7001 version 9.1.2");
+    snapshot.sync(SyncRequest::Sync, |c| c.channels = offered).look();
+    let started = ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 };
+    snapshot.step(started).look();
+    snapshot.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK)));
+
+    stream.replconf("set-rdb-client-id 9");
+    assert!(!stream.link().may_join(snapshot.link()), "another client is meant");
+    stream.link().unjoin();
+    stream.replconf("set-rdb-client-id 8");
+    assert!(stream.link().may_join(snapshot.link()));
+    stream.sync(SyncRequest::psync(B.as_bytes(), b"151").expect("a number"), |c| {
+        (c.channels, c.partner_waits) = (offered, true);
+    });
+    snapshot.step(ReplicaInput::Joined(7)).look();
+    assert!(!stream.link().may_join(snapshot.link()), "it has been joined");
+    assert!(stream.link().falls_with(snapshot.link()) && snapshot.link().falls_with(stream.link()));
+    stream.look().step(ReplicaInput::Sent(30)).pass(100_000).look();
+
+    snapshot.step(ReplicaInput::PayloadEnds).pass(59_000).pass(2_000);
+    assert!(!stream.link().falls_with(snapshot.link()), "the snapshot is there");
+    stream.replconf("ACK 150").look();
+    assert!(!stream.link().falls_with(snapshot.link()));
+
+    stream.check(expect![[r##"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: diverged
+        # Partial resynchronization not accepted: Requested offset for second ID was 130, but I can reply up to 120
+        Count(PartialErr)
+        # Replica 10.0.0.9:7001 can take the snapshot on a connection of its own, and cannot continue: a full sync on two channels is proposed.
+        > +DUALCHANNELSYNC\r\n
+          [10.0.0.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
+        Joins(UnknownSnapshotChannel(9))
+        Joins(UnknownSnapshotChannel(8))
+        # Replica 10.0.0.9:7001 asks for synchronization
+        > +CONTINUE B\r\n
+        # Starting to deliver RDB and replication stream to replica: 10.0.0.9:7001
+        StartStream(151)
+          [10.0.0.9:7001 state=Some("send_bulk_and_stream") cursor=Some(151) pinned=Some(151) offset=0 lag=0]
+          [10.0.0.9:7001 state=Some("send_bulk_and_stream") cursor=Some(181) pinned=Some(181) offset=0 lag=0]
+        Acked { start_stream: None, synced: true }
+          [10.0.0.9:7001 state=Some("online") cursor=Some(181) pinned=Some(181) offset=150 lag=0]
+    "##]]);
+    snapshot.check(expect![[r#"
+        Ok
+        # Replica 10.0.0.9:7001 asks for synchronization
+        Count(Full)
+        WantSnapshot
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=None offset=0 lag=0]
+        > $ENDOFF:150 B -1 8\r\n
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=Some(151) offset=0 lag=0]
+        > $EOF:mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n
+          [10.0.0.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
+        > mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
+        # Streamed RDB transfer with replica 10.0.0.9:7001 succeeded (socket). Waiting for REPLCONF ACK from slave to enable streaming
+        Close
+    "#]]);
+}
+
+/// Redis' way: the stream begins by itself where the snapshot on the other connection does.
+#[test]
+fn a_redis_replica_takes_snapshot_and_stream_on_two_connections() {
+    let offered = ChannelsOffered { valkey: true, redis: true };
+    let mut stream = Run::announced("listening-port 7001 capa eof capa psync2 capa rdb-channel-repl");
+    stream.sync(SyncRequest::psync(b"?", b"-1").expect("a number"), |c| c.channels = offered).look();
+
+    let mut snapshot = Run::new();
+    snapshot.link = Some(ReplicaLink::new("10.0.0.9", 8));
+    snapshot.replconf("capa eof rdb-only 1 rdb-channel 1 main-ch-client-id 7 listening-port 7001");
+    assert!(snapshot.link().may_join(stream.link()) && snapshot.link().is_second());
+    snapshot.sync(SyncRequest::psync(b"?", b"-1").expect("a number"), |c| {
+        (c.channels, c.partner_waits) = (offered, true);
+    });
+    stream.step(ReplicaInput::Joined(8));
+    assert!(!snapshot.link().may_join(stream.link()), "it has been joined");
+    assert!(stream.link().falls_with(snapshot.link()) && snapshot.link().falls_with(stream.link()));
+    stream.pass(100_000);
+    let at = Position::new(id(B), 150);
+    snapshot.step(ReplicaInput::SnapshotStarted { at, db: -1 }).look();
+    stream.step(ReplicaInput::PartnerStarted(at)).look();
+    snapshot.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK)));
+    snapshot.step(ReplicaInput::PayloadEnds);
+    stream.replconf("ACK 150").look();
+    stream.check(expect![[r##"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: no-position
+        # Full resync requested by replica 10.0.0.9:7001
+        # Replica 10.0.0.9:7001 can take the snapshot on a connection of its own, and cannot continue: a full sync on two channels is proposed.
+        > +RDBCHANNELSYNC 7\r\n
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=None offset=0 lag=0]
+        # Starting to deliver RDB and replication stream to replica: 10.0.0.9:7001
+        StartStream(151)
+          [10.0.0.9:7001 state=Some("send_bulk_and_stream") cursor=Some(151) pinned=Some(151) offset=0 lag=0]
+        Acked { start_stream: None, synced: true }
+          [10.0.0.9:7001 state=Some("online") cursor=Some(151) pinned=Some(151) offset=150 lag=0]
+    "##]]);
+    snapshot.check(expect![[r#"
+        Joins(UnknownStreamChannel(7))
+        # Replica 10.0.0.9:7001 asks for synchronization
+        # Full resync requested by replica 10.0.0.9:7001
+        Count(Full)
+        WantSnapshot
+        > +FULLRESYNC B 150\r\n
+          [10.0.0.9:7001 state=None cursor=None pinned=None offset=0 lag=0]
+        > $EOF:mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm\r\n
+        > mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
+        # Streamed RDB transfer with replica 10.0.0.9:7001 succeeded (socket). Waiting for REPLCONF ACK from slave to enable streaming
+    "#]]);
+}
+
+#[test]
+fn a_second_connection_that_has_lost_the_first_is_refused() {
+    let mut snapshot = Run::announced("capa eof rdb-only 1 rdb-channel 1 main-ch-client-id 99");
+    snapshot.psync("?", "-1");
+    // The replica that opens no second connection is not waited for.
+    let mut stream = Run::announced("listening-port 7001 capa eof capa psync2 capa rdb-channel-repl");
+    let offered = ChannelsOffered { valkey: false, redis: true };
+    stream.sync(SyncRequest::psync(b"?", b"-1").expect("a number"), |c| c.channels = offered);
+    stream.pass(60_000).pass(1_000);
+    snapshot.check(expect![[r#"
+        > -ERR The other channel of this replica is gone\r\n
+    "#]]);
+    stream.check(expect![[r#"
+        # Replica 10.0.0.9:7001 asks for synchronization
+        full sync: no-position
+        # Full resync requested by replica 10.0.0.9:7001
+        # Replica 10.0.0.9:7001 can take the snapshot on a connection of its own, and cannot continue: a full sync on two channels is proposed.
+        > +RDBCHANNELSYNC 7\r\n
+        # Disconnecting timedout replica (full sync): 10.0.0.9:7001
+        Close
+    "#]]);
+}
+
+#[test]
+fn two_connections_are_proposed_only_where_they_help_and_both_know_them() {
+    let both = ChannelsOffered { valkey: true, redis: true };
+    let none = ChannelsOffered::default();
+    for (announced, offered, proposed) in [
+        ("capa eof capa psync2", both, None),
+        ("capa eof capa dual-channel", none, None),
+        ("capa eof capa rdb-channel-repl", ChannelsOffered { redis: false, ..both }, None),
+        ("capa eof capa dual-channel", both, Some("+DUALCHANNELSYNC\r\n")),
+        ("capa eof capa rdb-channel-repl", both, Some("+RDBCHANNELSYNC 7\r\n")),
+        ("capa eof capa rdb-channel-repl capa dual-channel", both, Some("+DUALCHANNELSYNC\r\n")),
+        ("capa eof capa dual-channel rdb-only 1", both, None),
+        ("capa eof capa dual-channel rdb-filter-only functions", both, None),
+    ] {
+        let mut run = Run::announced(announced);
+        run.sync(SyncRequest::psync(b"?", b"-1").expect("a number"), |c| c.channels = offered);
+        let sent = run.lines.iter().find(|line| line.starts_with("> +"));
+        let expected = proposed.map(|text| format!("> {}", text.as_bytes().escape_ascii()));
+        assert_eq!(sent, expected.as_ref(), "{announced}");
+    }
 }

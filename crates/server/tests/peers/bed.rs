@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::client::{Client, Reply};
 use super::random::Random;
 
@@ -313,6 +315,20 @@ impl Server {
         let mut child = self.process();
         let _ = child.kill();
         let _ = child.wait();
+    }
+
+    /// SIGSTOP: it reads nothing and answers nothing until [`Server::resume`].
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process()), signal).expect("the process is a child of ours");
     }
 
     fn end(self) {
