@@ -52,11 +52,21 @@ fn redis_cli_is_let_in_by_its_certificate() {
 
 /// Full synchronisation, a stream, cuts at any byte, and partial synchronisations; with passwords on top.
 fn link(primary: Kind, replica: Kind) {
+    link_with(primary, replica, &[]);
+}
+
+/// The snapshot on a connection of its own is encrypted as well.
+#[test]
+fn linked_by_two_connections() {
+    link_with(Kind::Kindred, Kind::Kindred, &[("dual-channel-replication-enabled", "yes")]);
+}
+
+fn link_with(primary: Kind, replica: Kind, more: &[(&str, &str)]) {
     let Some(mut bed) = Bed::new(LIMIT, &[primary, replica]) else { return };
     let trust = Trust::new(&mut bed, "authority");
-    let password = [("requirepass", "secret"), ("masterauth", "secret")];
-    let (primary, port) = trust.start(&mut bed, primary, &password);
-    let (replica, _) = trust.start(&mut bed, replica, &password);
+    let options = [&[("requirepass", "secret"), ("masterauth", "secret")], more].concat();
+    let (primary, port) = trust.start(&mut bed, primary, &options);
+    let (replica, _) = trust.start(&mut bed, replica, &options);
     pour(&mut primary.client(), &mut Writes::new(50), 20_000);
     let proxy = Proxy::to(port);
     replica.follow(proxy.port);
