@@ -74,10 +74,10 @@ pub enum Action {
         to: PathBuf,
     },
     AbandonTransferFile,
-    /// A replica is to be sent this file; `ReadPayload` asks for its parts.
+    /// A replica is to be sent the file of the snapshot that has just ended (`Node::snapshot_finished`), and no other that
+    /// has its name by now; `ReadPayload` asks for its parts.
     OpenPayload {
         conn: ConnId,
-        path: PathBuf,
     },
     /// Read this part of the replica's file, answered by `Node::payload_read`.
     ReadPayload {

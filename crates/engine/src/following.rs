@@ -23,7 +23,7 @@ use crate::config::DisklessLoad;
 use crate::core::Core;
 use crate::load::{Loading, Target};
 use crate::node::Node;
-use crate::session::{Conn, Peer, Role, Session};
+use crate::session::{Conn, LOST, Peer, Role, Session};
 use crate::store::Expiry;
 
 /// How many commands of the stream are parsed ahead.
@@ -576,6 +576,10 @@ impl Node {
         following.session.db = stream_db;
         following.applied = at.offset;
         following.in_step = true;
+        // Their offsets are of a history that is left.
+        for (_, conn) in self.core.conns.iter_mut().filter(|(_, conn)| conn.session.last_write_offset > 0) {
+            conn.session.last_write_offset = LOST;
+        }
     }
 
     // ---- the stream ----

@@ -5,7 +5,6 @@
 //! from all; nothing of the snapshot or the log is ever copied for a replica.
 
 use std::io::IoSlice;
-use std::path::PathBuf;
 
 use command::CommandError;
 use log::Position;
@@ -358,10 +357,9 @@ impl Node {
                 }
             }
             (_, Ok(total)) => {
-                let path = PathBuf::from(&self.core.config.dir).join(&self.core.config.dbfilename);
                 for id in involved {
                     self.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::Sized(total)));
-                    self.core.actions.push(Action::OpenPayload { conn: id, path: path.clone() });
+                    self.core.actions.push(Action::OpenPayload { conn: id });
                     if let Some(replica) = self.core.replica_mut(id) {
                         let (asked, chunk, sent) = (0, Vec::new(), 0);
                         replica.file = Some(FilePayload { total, asked, chunk, sent, pending: false });

@@ -97,6 +97,9 @@ pub struct WatchedKey {
     pub key: Box<[u8]>,
 }
 
+/// An offset that nobody ever acknowledges: a full synchronisation has replaced the data that the write was made to.
+pub const LOST: u64 = u64::MAX;
+
 pub struct Session {
     pub id: SessionId,
     pub db: usize,
@@ -128,7 +131,8 @@ pub struct Session {
     pub last_command: Option<CommandRef>,
     /// The unit that runs has changed something.
     pub wrote: bool,
-    /// The replication offset right after this session's last write: what `WAIT` waits for.
+    /// The replication offset right after this session's last write: what `WAIT` waits for. [`LOST`] if that write is in
+    /// no history that this node has.
     pub last_write_offset: u64,
     /// `REPLCONF` before `PSYNC`: what a replica has said about itself.
     pub replconf: Option<Box<replication::ReplicaLink>>,

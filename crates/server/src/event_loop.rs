@@ -11,9 +11,11 @@
 //! that it has closed may be given to the next one that is accepted.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -123,6 +125,8 @@ pub struct EventLoop {
     snapshot_from: Option<ConnId>,
     snapshot: Option<Snapshotter>,
     snapshots: u64,
+    /// The file of the snapshot whose end is being told: what has its name may be another one already.
+    ended_file: Option<Arc<File>>,
     cancelled: Option<JoinHandle<()>>,
     transfer: TransferFile,
     payloads: PayloadFiles,
@@ -177,6 +181,7 @@ impl EventLoop {
             snapshot_from: None,
             snapshot: None,
             snapshots: 0,
+            ended_file: None,
             cancelled: None,
             load: None,
             loads: 0,
@@ -508,7 +513,10 @@ impl EventLoop {
             }
             Action::FinishTransferFile { from, to } => self.transfer.finish(from, to),
             Action::AbandonTransferFile => self.transfer.abandon(),
-            Action::OpenPayload { conn, path } => self.payloads.open(conn, path),
+            Action::OpenPayload { conn } => {
+                let file = self.ended_file.as_ref().expect("a snapshot that goes to a file has just ended");
+                self.payloads.open(conn, Arc::clone(file));
+            }
             Action::ReadPayload { conn, offset, length } => self.payloads.read(conn, offset, length),
             Action::ClosePayload { conn } => self.payloads.close(conn),
             Action::Spill { file, request } => {
@@ -614,10 +622,13 @@ impl EventLoop {
                     self.node.snapshot_chunk(bytes);
                 }
             }
-            Report::SnapshotEnded { snapshot, result } => {
+            Report::SnapshotEnded { snapshot, result, file } => {
                 if self.snapshot.as_ref().is_some_and(|running| running.is_current(snapshot)) {
                     self.snapshot = None;
+                    self.ended_file = file.map(Arc::new);
                     self.node.snapshot_finished(result);
+                    self.carry_out();
+                    self.ended_file = None;
                 }
             }
             Report::Migrated { outcome, kept } => {

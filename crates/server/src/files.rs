@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -204,7 +205,7 @@ fn refuse_special(path: &Path) -> io::Result<()> {
 // ---- snapshots that replicas are sent from a file ----
 
 enum PayloadStep {
-    Open { conn: ConnId, path: PathBuf },
+    Open { conn: ConnId, file: Arc<File> },
     Read { conn: ConnId, opening: u64, offset: u64, length: u64 },
     Close { conn: ConnId },
 }
@@ -223,10 +224,10 @@ impl PayloadFiles {
         Ok(PayloadFiles { sender, open: HashMap::new(), openings: 0 })
     }
 
-    pub fn open(&mut self, conn: ConnId, path: PathBuf) {
+    pub fn open(&mut self, conn: ConnId, file: Arc<File>) {
         self.openings += 1;
         self.open.insert(conn, self.openings);
-        self.step(PayloadStep::Open { conn, path });
+        self.step(PayloadStep::Open { conn, file });
     }
 
     pub fn read(&self, conn: ConnId, offset: u64, length: u64) {
@@ -251,18 +252,15 @@ impl PayloadFiles {
 }
 
 fn run_payloads(steps: &Receiver<PayloadStep>, reporter: &Reporter) {
-    let mut files: HashMap<ConnId, io::Result<File>> = HashMap::new();
+    let mut files: HashMap<ConnId, Arc<File>> = HashMap::new();
     for step in steps {
         match step {
-            PayloadStep::Open { conn, path } => {
-                files.insert(conn, File::open(path));
+            PayloadStep::Open { conn, file } => {
+                files.insert(conn, file);
             }
             PayloadStep::Read { conn, opening, offset, length } => {
-                let result = match files.get(&conn) {
-                    Some(Ok(file)) => read_part(file, offset, length).map_err(|error| strerror(&error)),
-                    Some(Err(error)) => Err(strerror(error)),
-                    None => continue,
-                };
+                let Some(file) = files.get(&conn) else { continue };
+                let result = read_part(file, offset, length).map_err(|error| strerror(&error));
                 reporter.send(Report::PayloadRead { conn, opening, result });
             }
             PayloadStep::Close { conn } => {
@@ -483,7 +481,9 @@ mod tests {
         std::fs::write(&path, b"0123456789").unwrap();
         let (reporter, inbox) = reports().unwrap();
         let mut payloads = PayloadFiles::start(reporter).unwrap();
-        payloads.open(7, path);
+        payloads.open(7, Arc::new(File::open(&path).unwrap()));
+        std::fs::write(dir.path().join("other"), b"another snapshot").unwrap();
+        std::fs::rename(dir.path().join("other"), path).unwrap();
         payloads.read(7, 2, 3);
         let Report::PayloadRead { conn: 7, opening, result } = next(&inbox) else { panic!() };
         assert!(payloads.is_current(7, opening));

@@ -1,5 +1,6 @@
 //! What other threads tell the event loop: one channel for all of them, and a descriptor that wakes the loop.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -31,10 +32,11 @@ pub enum Report {
         snapshot: u64,
         bytes: Vec<u8>,
     },
-    /// The snapshot has ended: its size in bytes, or why it failed.
+    /// The snapshot has ended: its size in bytes, or why it failed; and its file, if it went to one.
     SnapshotEnded {
         snapshot: u64,
         result: Result<u64, String>,
+        file: Option<File>,
     },
     /// Room for a further batch.
     SnapshotHungry,

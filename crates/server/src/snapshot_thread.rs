@@ -137,7 +137,8 @@ impl<'a> Encoding<'a> {
 
     fn run(&mut self, batches: &Receiver<Feed>) -> Result<u64, Stop> {
         if let Sink::File { temp, .. } = &self.plan.sink {
-            let file = File::create(temp);
+            // It is read, too: for replicas, which need this file whatever is put in its place meanwhile.
+            let file = File::options().read(true).write(true).create(true).truncate(true).open(temp);
             self.file = Some(file.map_err(|error| Stop::Failed(strerror(&error)))?);
         }
         let mut writer = RdbWriter::new(self.plan);
@@ -171,7 +172,9 @@ impl<'a> Encoding<'a> {
     }
 
     fn end(&mut self, result: Result<u64, Stop>) {
-        if let (Err(_), Some(_), Sink::File { temp, .. }) = (&result, self.file.take(), &self.plan.sink) {
+        let mut file = self.file.take();
+        if let (Err(_), Some(_), Sink::File { temp, .. }) = (&result, &file, &self.plan.sink) {
+            file = None;
             // What is left of it is not a snapshot; that it cannot be removed changes nothing.
             let _ = std::fs::remove_file(temp);
         }
@@ -180,7 +183,7 @@ impl<'a> Encoding<'a> {
             Err(Stop::Failed(reason)) => Err(reason),
             Err(Stop::Cancelled) => return,
         };
-        self.reporter.send(Report::SnapshotEnded { snapshot: self.number, result });
+        self.reporter.send(Report::SnapshotEnded { snapshot: self.number, result, file });
     }
 
     fn check_cancelled(&self) -> Result<(), Stop> {

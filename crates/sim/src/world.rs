@@ -14,7 +14,7 @@ use engine::action::{Action, ConnId};
 use engine::config::Config;
 use engine::env::Env;
 use engine::rdb_writer::RdbWriter;
-use engine::session::Role;
+use engine::session::{LOST, Role};
 use engine::snapshot::{Sink, Step};
 use engine::{Node, Peer};
 use keyspace::large::AtOnce;
@@ -199,6 +199,8 @@ struct Process {
     encoding: Option<Encoding>,
     transfer: Option<PathBuf>,
     payloads: BTreeMap<ConnId, Arc<Vec<u8>>>,
+    /// The file of the last snapshot, whatever has its name now.
+    ended_file: Option<Arc<Vec<u8>>>,
     spills: SpillDisk,
     load: Option<Load>,
     /// For the stream, and for a snapshot beside it.
@@ -396,6 +398,7 @@ impl World {
             encoding: None,
             transfer: None,
             payloads: BTreeMap::new(),
+            ended_file: None,
             spills: SpillDisk::default(),
             load: None,
             connect: [None; 2],
@@ -623,8 +626,8 @@ impl World {
                 let path = process.transfer.take().expect("a file is open");
                 lock(&server.disk).remove(&path);
             }
-            Action::OpenPayload { conn, path } => {
-                let data = lock(&server.disk).open(&path).expect("the snapshot was just written");
+            Action::OpenPayload { conn } => {
+                let data = process.ended_file.clone().expect("a snapshot was just written");
                 process.payloads.insert(conn, data);
             }
             Action::ReadPayload { conn, offset, length } => {
@@ -686,6 +689,7 @@ impl World {
         if let Sink::File { temp, path } = &encoding.sink {
             if failure.is_none() {
                 lock(&server.disk).publish(temp, path, lying);
+                process.ended_file = lock(&server.disk).open(path);
                 self.counts.struck += u64::from(lying);
                 self.counts.saves += 1;
                 server.saved = Some(encoding.began);
@@ -941,7 +945,7 @@ impl World {
         let Some(open) = node.core.conns.get(conn) else { return };
         let offset = open.session.last_write_offset;
         let client = &mut self.clients[client];
-        if offset > 0 && client.written.is_none_or(|at| at.offset != offset) {
+        if offset > 0 && offset != LOST && client.written.is_none_or(|at| at.offset != offset) {
             client.written = Some(node.core.repl.history.at(offset));
         }
     }

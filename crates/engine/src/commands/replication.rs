@@ -16,7 +16,7 @@ use crate::core::{Core, RoleChange};
 use crate::ctx::{CmdResult, Ctx, Handler};
 use crate::pause;
 use crate::serving::synchronise;
-use crate::session::{Blocked, Role};
+use crate::session::{Blocked, LOST, Role};
 
 pub const COMMANDS: &[Command<Handler>] = &[FAILOVER, PSYNC, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC, WAIT];
 
@@ -357,7 +357,9 @@ fn wait(ctx: &mut Ctx<'_>) -> CmdResult {
     }
     let offset = ctx.session.last_write_offset;
     let acked = count_acked(offset, ctx.core.replica_links());
-    let running = ctx.core.running.filter(|_| !ctx.core.in_exec && (acked as i64) < replicas);
+    // What is lost is not waited for.
+    let waits = (acked as i64) < replicas && offset != LOST;
+    let running = ctx.core.running.filter(|_| !ctx.core.in_exec && waits);
     let Some(conn) = running else {
         ctx.reply.int(acked as i64);
         return Ok(());

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use structures::listpack::Listpack;
 
 use super::*;
+use crate::action::ConnId;
 use crate::config::DisklessLoad;
 use crate::persist;
 use crate::rdb_writer::{self, RdbWriter};
@@ -595,6 +596,24 @@ fn fresh_databases_replace_the_old_ones_at_once() {
     assert_eq!(h.node.store.orphans.len(), 1);
 }
 
+/// The connection to the primary, which has been asked for the stream.
+fn linked(h: &mut Harness) -> ConnId {
+    let link = h.node.primary_connected(local_peer()).expect("it follows a primary");
+    loop {
+        let asked = String::from_utf8(h.output(link)).unwrap();
+        if asked.contains("PSYNC") {
+            break;
+        }
+        let replies = if asked.contains("PING") { 1 } else { asked.matches("REPLCONF").count() };
+        assert!(replies > 0, "{asked}");
+        let reply = if asked.contains("PING") { "+PONG\r\n" } else { "+OK\r\n" };
+        let input = h.node.input(link).expect("the link is open");
+        input.extend_from_slice(reply.repeat(replies).as_bytes());
+        h.node.received(link, reply.len() * replies);
+    }
+    link
+}
+
 #[test]
 fn the_old_data_serve_during_a_transfer_unless_swapdb_is_told_to_load_another_history() {
     for (mode, same_history, refuses) in [
@@ -606,19 +625,7 @@ fn the_old_data_serve_during_a_transfer_unless_swapdb_is_told_to_load_another_hi
         h.node.core.config.repl_diskless_load = mode;
         h.run("SET a old");
         h.run("REPLICAOF 127.0.0.1 1");
-        let link = h.node.primary_connected(local_peer()).expect("it follows a primary");
-        loop {
-            let asked = String::from_utf8(h.output(link)).unwrap();
-            if asked.contains("PSYNC") {
-                break;
-            }
-            let replies = if asked.contains("PING") { 1 } else { asked.matches("REPLCONF").count() };
-            assert!(replies > 0, "{asked}");
-            let reply = if asked.contains("PING") { "+PONG\r\n" } else { "+OK\r\n" };
-            let input = h.node.input(link).expect("the link is open");
-            input.extend_from_slice(reply.repeat(replies).as_bytes());
-            h.node.received(link, reply.len() * replies);
-        }
+        let link = linked(&mut h);
         let history = h.node.core.repl.position().replid.to_string();
         let history = if same_history { history } else { "b".repeat(40) };
         let mark = "m".repeat(40);
@@ -632,6 +639,25 @@ fn the_old_data_serve_during_a_transfer_unless_swapdb_is_told_to_load_another_hi
         assert!(h.node.core.loading.is_none());
         assert_eq!(h.run("GET a"), r"$3\r\nold\r\n", "{mode:?}");
     }
+}
+
+#[test]
+fn a_write_that_a_full_synchronisation_has_replaced_is_acknowledged_by_nobody() {
+    let mut primary = Harness::new();
+    fill(&mut primary);
+    let file = saved(&mut primary);
+    let mut h = Harness::new();
+    h.run("SET a lost");
+    h.run("REPLICAOF 127.0.0.1 1");
+    let link = linked(&mut h);
+    let (history, mark) = ("b".repeat(40), "m".repeat(40));
+    h.raw(link, format!("+FULLRESYNC {history} 9\r\n$EOF:{mark}\r\n").as_bytes());
+    h.raw(link, &[&file, mark.as_bytes()].concat());
+    assert_eq!(h.run("GET a"), r"$-1\r\n");
+    h.run("REPLICAOF NO ONE");
+    assert_eq!(h.run("WAIT 1 0"), r":0\r\n", "it is not waited for");
+    h.run("SET a new");
+    assert_eq!(h.run("WAIT 1 0"), "", "this one may be acknowledged some time");
 }
 
 #[test]
