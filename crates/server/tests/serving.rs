@@ -430,7 +430,8 @@ fn eviction_stops_at_the_limit() {
     // What is asked next makes room for itself otherwise.
     assert_eq!(client.run("CONFIG SET maxmemory 0"), "+OK");
     let keys: u64 = client.run("DBSIZE").trim_start_matches(':').parse().unwrap();
-    // As much as there is room for stays: not a few keys more are thrown out for each new one.
-    assert!((3000..=4000).contains(&keys), "{keys}");
+    // As much as there is room for stays: not a few keys more are thrown out for each new one. A buffer that the server had
+    // when the limit was taken, and has not any more, leaves room for some.
+    assert!((3000..=4200).contains(&keys), "{keys}");
     assert_eq!(client.info("evicted_keys"), (12_000 - keys).to_string());
 }
