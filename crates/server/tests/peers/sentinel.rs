@@ -43,7 +43,9 @@ impl Sentinels {
         for port in &sentinels.ports {
             until("they answer", || Client::connect(*port).is_ok());
             let mut client = Client::connect(*port).expect("it has just answered");
-            client.ok("SENTINEL DEBUG ping-period 200 ask-period 200 info-period 500 publish-period 300");
+            // The period of PING stays: a replica heard of longer than five of them ago is no candidate, while INFO is
+            // asked of it each second whatever is set.
+            client.ok("SENTINEL DEBUG ask-period 200 info-period 500 publish-period 300");
             until("they know each other and the replicas", || {
                 let told = client.ok(&format!("SENTINEL MASTER {NAME}")).array();
                 let field = |name: &str| {
