@@ -269,19 +269,8 @@ impl Core {
             let waits = matches!(replica.link.state(), ReplicaState::WaitSnapshot { .. });
             if let Some(feature) = reader.lacks(foreign.needs).filter(|_| !waits) {
                 let refusal = Refusal { feature, witness: foreign.witness.clone(), reader };
-                self.refuse(id, refusal);
+                self.replica_step(id, ReplicaInput::Unreadable(refusal));
             }
-        }
-    }
-
-    /// Nothing more is sent to the replica.
-    pub(crate) fn refuse(&mut self, id: crate::action::ConnId, refusal: Refusal) {
-        let (timeout, now) = (self.repl_timeout(), self.monotonic());
-        let Some(replica) = self.replica_mut(id) else { return };
-        let mut actions = Vec::new();
-        replica.step(timeout, now, ReplicaInput::Unreadable(refusal), &mut actions);
-        for action in actions {
-            self.replica_action(Some(id), action, None);
         }
     }
 

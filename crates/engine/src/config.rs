@@ -42,6 +42,16 @@ pub enum Protected {
     Yes,
 }
 
+/// `propagation-error-behavior`: what a replica does over a command of its primary that fails here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PropagationError {
+    Ignore,
+    Panic,
+    PanicOnReplicas,
+    /// Fetches the data set anew, if it is a command that is not known here.
+    Resync,
+}
+
 /// `repl-diskless-load`: where a snapshot that arrives is put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DisklessLoad {
@@ -192,7 +202,7 @@ pub struct Config {
     pub use_exit_on_panic: bool,
     pub replica_ignore_disk_write_errors: bool,
     /// 0: go on when a command of the primary fails; otherwise a replica that only reads ends.
-    pub propagation_error_behavior: i64,
+    pub propagation_error_behavior: PropagationError,
     /// Lists of processors, as taskset(1) takes them; empty is all.
     pub server_cpulist: String,
     pub bio_cpulist: String,
@@ -323,7 +333,7 @@ impl Default for Config {
             crash_log_enabled: true,
             use_exit_on_panic: false,
             replica_ignore_disk_write_errors: false,
-            propagation_error_behavior: 3,
+            propagation_error_behavior: PropagationError::Resync,
             server_cpulist: String::new(),
             bio_cpulist: String::new(),
             bgsave_cpulist: String::new(),

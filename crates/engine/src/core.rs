@@ -16,7 +16,7 @@ use crate::action::{Action, ConnId};
 use crate::client_limit::ClientMemory;
 use crate::commands;
 use crate::commands::client::{Buffers, describe};
-use crate::config::Config;
+use crate::config::{Config, PropagationError};
 use crate::conns::Conns;
 use crate::ctx::Handler;
 use crate::env::Env;
@@ -348,7 +348,10 @@ impl Core {
         let config = &self.config;
         if session.is_primary()
             && config.replica_read_only
-            && matches!(config.propagation_error_behavior, 1 | 2)
+            && matches!(
+                config.propagation_error_behavior,
+                PropagationError::Panic | PropagationError::PanicOnReplicas
+            )
         {
             panic!(
                 "This replica panicked sending an error to its master after processing the command '{}'",

@@ -63,6 +63,12 @@ impl Effects {
         }
     }
 
+    /// Like [`Effects::propagate_as`], for a command that not every server knows.
+    pub fn propagate_newer(&mut self, feature: Feature, args: &[&[u8]]) {
+        self.propagate_as(args);
+        self.need(feature, args);
+    }
+
     /// The unit has a command in it, `args`, that not every server knows.
     pub fn need(&mut self, feature: Feature, args: &[&[u8]]) {
         if self.recording {

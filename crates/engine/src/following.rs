@@ -19,7 +19,7 @@ use resp::{Args, Batch, Limits, Parser};
 use crate::action::{Action, ConnId};
 use crate::bridge::{self, Foreign};
 use crate::commands::registry;
-use crate::config::DisklessLoad;
+use crate::config::{DisklessLoad, PropagationError};
 use crate::core::Core;
 use crate::load::{Loading, Target};
 use crate::node::Node;
@@ -28,9 +28,6 @@ use crate::store::Expiry;
 
 /// How many commands of the stream are parsed ahead.
 const STREAM_BATCH_MAX: usize = 64;
-
-/// `propagation-error-behavior resync`.
-const RESYNC: i64 = 3;
 
 /// Room for the stream beyond this is given back when a large command has been executed.
 const STREAM_KEPT: usize = 1 << 20;
@@ -706,7 +703,7 @@ impl Node {
     fn leaves_stream(&mut self) -> bool {
         let config = &self.core.config;
         let leaves = std::mem::take(&mut self.core.repl.unknown_in_stream)
-            && config.propagation_error_behavior == RESYNC
+            && config.propagation_error_behavior == PropagationError::Resync
             && config.replica_read_only;
         if leaves {
             self.core.warning("A command of MASTER is not known here: its data set is fetched anew");

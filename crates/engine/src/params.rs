@@ -14,7 +14,7 @@ use keyspace::{EncodingLimits, Lfu};
 use structures::glob;
 use structures::number::parse_i64;
 
-use crate::config::{Config, DisklessLoad, OutputLimit, Protected, SavePoint};
+use crate::config::{Config, DisklessLoad, OutputLimit, PropagationError, Protected, SavePoint};
 use crate::core::Core;
 use crate::evict::Policy;
 use crate::notify::Event;
@@ -483,6 +483,22 @@ impl Number for AuthClients {
 
     fn set_number(&mut self, value: i64) {
         let all = [AuthClients::No, AuthClients::Yes, AuthClients::Optional];
+        *self = all[usize::try_from(value).expect("the row names the variants")];
+    }
+}
+
+impl Number for PropagationError {
+    fn number(&self) -> i64 {
+        *self as i64
+    }
+
+    fn set_number(&mut self, value: i64) {
+        let all = [
+            PropagationError::Ignore,
+            PropagationError::Panic,
+            PropagationError::PanicOnReplicas,
+            PropagationError::Resync,
+        ];
         *self = all[usize::try_from(value).expect("the row names the variants")];
     }
 }

@@ -106,7 +106,7 @@ impl Node {
             advance_payload(&self.core.repl.payload, at, count);
             let at = *at;
             if count > 0 {
-                self.replica_step(id, ReplicaInput::SendProgressed);
+                self.core.replica_step(id, ReplicaInput::SendProgressed);
             }
             if at.0 != before {
                 self.attend_payload();
@@ -131,19 +131,19 @@ impl Node {
 
     /// The socket of `conn` takes no more bytes for now.
     pub fn stalled(&mut self, conn: ConnId) {
-        self.replica_step(conn, ReplicaInput::SendStalled);
+        self.core.replica_step(conn, ReplicaInput::SendStalled);
     }
 
     /// There was nothing to send to `conn`: it is not its socket that is waited for.
     pub fn sent_all(&mut self, conn: ConnId) {
-        self.replica_step(conn, ReplicaInput::SendProgressed);
+        self.core.replica_step(conn, ReplicaInput::SendProgressed);
     }
 
     fn payload_sent(&mut self, id: ConnId) {
         if let Some(replica) = self.core.replica_mut(id) {
             replica.payload_at = None;
         }
-        self.replica_step(id, ReplicaInput::PayloadEnds);
+        self.core.replica_step(id, ReplicaInput::PayloadEnds);
     }
 
     // ---- snapshots for replicas ----
@@ -195,7 +195,7 @@ impl Node {
             let first = self.core.repl.payload.next();
             for id in served {
                 self.snapshot_started(id, position);
-                self.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(mark)));
+                self.core.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(mark)));
                 if let Some(replica) = self.core.replica_mut(id) {
                     replica.payload_at = Some((first, 0));
                 }
@@ -214,7 +214,7 @@ impl Node {
         match bridge::refusal(&mut self.store, &self.core, reader) {
             None => true,
             Some(refusal) => {
-                self.core.refuse(id, refusal);
+                self.core.replica_step(id, ReplicaInput::Unreadable(refusal));
                 false
             }
         }
@@ -223,10 +223,10 @@ impl Node {
     fn snapshot_started(&mut self, id: ConnId, at: Position) {
         // What is relayed cannot be made to select a database.
         let db = if self.core.is_replica() { self.core.repl.stream_db() } else { -1 };
-        self.replica_step(id, ReplicaInput::SnapshotStarted { at, db });
+        self.core.replica_step(id, ReplicaInput::SnapshotStarted { at, db });
         let partner = self.core.replica_link(id).channel().partner();
         if let Some(partner) = partner.and_then(|client| self.core.replica_of_client(client)) {
-            self.replica_step(partner, ReplicaInput::PartnerStarted(at));
+            self.core.replica_step(partner, ReplicaInput::PartnerStarted(at));
         }
     }
 
@@ -318,7 +318,7 @@ impl Node {
     fn payload_fails(&mut self, reason: &str) {
         self.core.warning(format!("Error in the temporary file of the snapshot for replicas: {reason}"));
         for id in self.involved_in_sync(&Purpose::SyncStream) {
-            self.replica_step(id, ReplicaInput::SnapshotFailed);
+            self.core.replica_step(id, ReplicaInput::SnapshotFailed);
         }
     }
 
@@ -358,7 +358,7 @@ impl Node {
             }
             (_, Ok(total)) => {
                 for id in involved {
-                    self.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::Sized(total)));
+                    self.core.replica_step(id, ReplicaInput::PayloadBegins(PayloadHeader::Sized(total)));
                     self.core.actions.push(Action::OpenPayload { conn: id });
                     if let Some(replica) = self.core.replica_mut(id) {
                         let (asked, chunk, sent) = (0, Vec::new(), 0);
@@ -369,7 +369,7 @@ impl Node {
             }
             (_, Err(_)) => {
                 for id in involved {
-                    self.replica_step(id, ReplicaInput::SnapshotFailed);
+                    self.core.replica_step(id, ReplicaInput::SnapshotFailed);
                 }
             }
         }
@@ -378,7 +378,7 @@ impl Node {
     /// A snapshot for replicas was stopped in its course: those that wait for it have to ask again.
     pub(crate) fn sync_snapshot_broken(&mut self, purpose: &Purpose) {
         for id in self.involved_in_sync(purpose) {
-            self.replica_step(id, ReplicaInput::SnapshotFailed);
+            self.core.replica_step(id, ReplicaInput::SnapshotFailed);
         }
     }
 
@@ -428,22 +428,11 @@ impl Node {
 
     // ---- links ----
 
-    /// Steps the link of one replica and carries its actions out.
-    pub(crate) fn replica_step(&mut self, id: ConnId, input: ReplicaInput<'_>) {
-        let (timeout, now) = (self.core.repl_timeout(), self.core.monotonic());
-        let Some(replica) = self.core.replica_mut(id) else { return };
-        let mut actions = Vec::new();
-        replica.step(timeout, now, input, &mut actions);
-        for action in actions {
-            self.core.replica_action(Some(id), action, None);
-        }
-    }
-
     /// About once a second: timeouts, pings, the backlog's end of life, good replicas, waiting clients.
     pub(crate) fn serving_tick(&mut self) {
         let now = self.core.monotonic();
         for id in self.core.repl.replicas.clone() {
-            self.replica_step(id, ReplicaInput::Tick);
+            self.core.replica_step(id, ReplicaInput::Tick);
         }
         let config = self.core.primary_config();
         let mut actions = Vec::new();
@@ -582,10 +571,7 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
     let link = link.sync(now, request, context, &mut actions);
     let partner = link.channel().partner().filter(|_| link.is_attached());
     if let Some(partner) = partner.and_then(|client| ctx.core.replica_of_client(client)) {
-        let (timeout, client) = (ctx.core.repl_timeout(), ctx.session.id);
-        if let Some(partner) = ctx.core.replica_mut(partner) {
-            partner.step(timeout, now, ReplicaInput::Joined(client), &mut Vec::new());
-        }
+        ctx.core.replica_step(partner, ReplicaInput::Joined(ctx.session.id));
     }
     if link.is_attached() {
         ctx.core.note_served(&link.name());
@@ -707,13 +693,19 @@ impl Core {
         self.repl.replicas.iter().filter_map(|id| Some(&self.replica(*id)?.link))
     }
 
+    /// Steps the link of one replica and carries its actions out.
+    pub(crate) fn replica_step(&mut self, id: ConnId, input: ReplicaInput<'_>) {
+        let (timeout, now) = (self.repl_timeout(), self.monotonic());
+        let Some(replica) = self.replica_mut(id) else { return };
+        let mut actions = Vec::new();
+        replica.step(timeout, now, input, &mut actions);
+        for action in actions {
+            self.replica_action(Some(id), action, None);
+        }
+    }
+
     /// Carries out what a replica's link asks for. The session that runs has its reply at hand, others their output.
-    pub(crate) fn replica_action(
-        &mut self,
-        id: Option<ConnId>,
-        action: ReplicaAction,
-        reply: Option<resp::Reply<'_>>,
-    ) {
+    fn replica_action(&mut self, id: Option<ConnId>, action: ReplicaAction, reply: Option<resp::Reply<'_>>) {
         match action {
             ReplicaAction::Send(bytes) => match (reply, id) {
                 (Some(mut reply), _) => reply.output().raw(&bytes),

@@ -186,6 +186,19 @@ impl Harness {
         Harness::with_config(Config { enable_debug_command: Protected::Yes, ..Config::default() })
     }
 
+    /// A replica whose stream flows from database 0 at offset 100, and the connection that it flows on.
+    pub fn following() -> (Harness, ConnId) {
+        let mut h = Harness::new();
+        let id = "cccccccccccccccccccccccccccccccccccccccc".parse().expect("an id");
+        h.node.follow_restored("10.0.0.1", 6379, Some(log::Position::new(id, 100)), 0);
+        let conn = h.node.primary_connected(Peer::default()).expect("it follows");
+        for reply in ["+PONG\r\n", "+OK\r\n+OK\r\n+OK\r\n", "+CONTINUE\r\n"] {
+            h.raw(conn, reply.as_bytes());
+        }
+        assert!(!h.node.core.repl.is_link_down());
+        (h, conn)
+    }
+
     pub fn with_config(config: Config) -> Harness {
         // Some time in 2023: far from the epoch, so that relative times stay positive.
         let now_ms = Arc::new(AtomicI64::new(1_700_000_000_000));

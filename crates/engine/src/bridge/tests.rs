@@ -4,7 +4,6 @@ use replication::{Feature, Needs};
 
 use super::*;
 use crate::action::{Action, ConnId};
-use crate::session::Peer;
 use crate::testing::Harness;
 
 const SILENT: &str = "REPLCONF listening-port 7001 capa eof capa psync2";
@@ -188,18 +187,6 @@ fn who_waits_for_a_snapshot_is_judged_when_it_begins() {
     assert!(answer(&mut h, valkey).starts_with("+FULLRESYNC "));
 }
 
-/// A node that follows a primary, whose stream runs.
-fn relaying() -> (Harness, ConnId) {
-    let mut h = Harness::new();
-    let id = "cccccccccccccccccccccccccccccccccccccccc".parse().expect("an id");
-    h.node.follow_restored("10.0.0.1", 6379, Some(log::Position::new(id, 100)), 0);
-    let conn = h.node.primary_connected(Peer::default()).expect("it follows");
-    for reply in ["+PONG\r\n", "+OK\r\n+OK\r\n+OK\r\n", "+CONTINUE\r\n"] {
-        h.raw(conn, reply.as_bytes());
-    }
-    (h, conn)
-}
-
 fn stream(h: &mut Harness, conn: ConnId, line: &str) {
     let mut bytes = Vec::new();
     resp::encode_command(&mut bytes, line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
@@ -208,7 +195,7 @@ fn stream(h: &mut Harness, conn: ConnId, line: &str) {
 
 #[test]
 fn who_does_not_know_what_is_relayed_is_dropped_before_it_comes() {
-    let (mut h, primary) = relaying();
+    let (mut h, primary) = Harness::following();
     let replicas = [SILENT, VALKEY, REDIS8, KINDRED].map(|announces| online(&mut h, announces));
     let served = |h: &Harness| replicas.map(|conn| is_served(h, conn));
     stream(&mut h, primary, "XADD s 1-1 a b");
@@ -224,7 +211,7 @@ fn who_does_not_know_what_is_relayed_is_dropped_before_it_comes() {
 /// Redis 8.2 writes every HINCRBYFLOAT with a word that older servers do not know, whether there are expiries or not.
 #[test]
 fn what_can_be_said_in_old_words_is_relayed_in_them_at_the_same_length() {
-    let (mut h, primary) = relaying();
+    let (mut h, primary) = Harness::following();
     let silent = online(&mut h, SILENT);
     let mut offset = h.node.core.repl.offset();
     let relayed = |h: &mut Harness, line: &str, offset: &mut u64| {
@@ -266,7 +253,7 @@ fn what_can_be_said_in_old_words_is_relayed_in_them_at_the_same_length() {
 
 #[test]
 fn a_transaction_counts_when_it_is_complete() {
-    let (mut h, primary) = relaying();
+    let (mut h, primary) = Harness::following();
     let silent = online(&mut h, SILENT);
     for line in ["MULTI", "HSET h a 1", "HPEXPIREAT h 1800000000000 FIELDS 1 a", "SET k 1"] {
         stream(&mut h, primary, line);
@@ -278,7 +265,7 @@ fn a_transaction_counts_when_it_is_complete() {
 
 #[test]
 fn libraries_of_the_stream_are_kept_and_go_into_snapshots() {
-    let (mut h, primary) = relaying();
+    let (mut h, primary) = Harness::following();
     let code = "#!lua name=mylib\nredis.register_function('f', function() return 1 end)";
     let mut bytes = Vec::new();
     resp::encode_command(&mut bytes, [b"FUNCTION".as_slice(), b"LOAD", code.as_bytes()]);

@@ -198,8 +198,7 @@ fn load(ctx: &mut Ctx<'_>) -> CmdResult {
 /// The libraries have changed; it is told in these words.
 fn changed(ctx: &mut Ctx<'_>, args: &[&[u8]]) {
     ctx.store.effects.dirty += 1;
-    ctx.store.effects.propagate_as(args);
-    ctx.store.effects.need(Feature::Rdb10, args);
+    ctx.store.effects.propagate_newer(Feature::Rdb10, args);
 }
 
 fn delete(ctx: &mut Ctx<'_>) -> CmdResult {

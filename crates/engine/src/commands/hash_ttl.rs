@@ -448,16 +448,14 @@ pub(super) fn propagate_expiry(
     args.extend(option);
     args.extend([b"FIELDS", count.format(fields.len() as i64)]);
     args.extend(fields);
-    store.effects.propagate_as(&args);
-    store.effects.need(Feature::FieldExpiries, &args);
+    store.effects.propagate_newer(Feature::FieldExpiries, &args);
 }
 
 fn propagate_persist(store: &mut Store, key: &[u8], fields: &[&[u8]]) {
     let mut count = IntText::new();
     let mut args: Vec<&[u8]> = vec![b"HPERSIST", key, b"FIELDS", count.format(fields.len() as i64)];
     args.extend(fields);
-    store.effects.propagate_as(&args);
-    store.effects.need(Feature::FieldExpiries, &args);
+    store.effects.propagate_newer(Feature::FieldExpiries, &args);
 }
 
 fn hpersist(ctx: &mut Ctx<'_>) -> CmdResult {
@@ -626,16 +624,12 @@ impl<'a> SetArgs<'a> {
         let mut at = 2;
         loop {
             let option = argv.get(at).ok_or_else(|| ctx.command.wrong_arity())?;
-            let key_condition = match option {
-                _ if command::is_token(option, "NX") => Some(Only::IfNone),
-                _ if command::is_token(option, "XX") => Some(Only::IfAll),
+            let only_of = |none, all| match option {
+                _ if command::is_token(option, none) => Some(Only::IfNone),
+                _ if command::is_token(option, all) => Some(Only::IfAll),
                 _ => None,
             };
-            let condition = match option {
-                _ if command::is_token(option, "FNX") => Some(Only::IfNone),
-                _ if command::is_token(option, "FXX") => Some(Only::IfAll),
-                _ => None,
-            };
+            let (key_condition, condition) = (only_of("NX", "XX"), only_of("FNX", "FXX"));
             let clock = clock_of(option, ctx.store.now_ms);
             if key_condition.is_some() {
                 if of_key.is_some() && of_key != key_condition {

@@ -402,25 +402,11 @@ fn primary_role(core: &Core, reply: &mut resp::Reply<'_>) {
 #[cfg(test)]
 mod tests {
     use crate::action::{Action, ConnId};
-    use crate::session::Peer;
     use crate::testing::Harness;
 
     fn logged(h: &mut Harness, text: &str) -> bool {
         let actions = h.node.take_actions();
         actions.iter().any(|action| matches!(action, Action::Log { message, .. } if message.contains(text)))
-    }
-
-    /// A replica whose stream flows, and the connection that it flows on.
-    fn streaming() -> (Harness, ConnId) {
-        let mut h = Harness::new();
-        let id = "cccccccccccccccccccccccccccccccccccccccc".parse().expect("an id");
-        h.node.follow_restored("10.0.0.1", 6379, Some(log::Position::new(id, 100)), 0);
-        let conn = h.node.primary_connected(Peer::default()).expect("it follows");
-        for reply in ["+PONG\r\n", "+OK\r\n+OK\r\n+OK\r\n", "+CONTINUE\r\n"] {
-            h.raw(conn, reply.as_bytes());
-        }
-        assert!(!h.node.core.repl.is_link_down());
-        (h, conn)
     }
 
     /// Whether the process would end over these bytes of the stream.
@@ -437,7 +423,7 @@ mod tests {
             ("panic", "no", false),
             ("resync", "yes", false),
         ] {
-            let (mut h, conn) = streaming();
+            let (mut h, conn) = Harness::following();
             h.run(&format!("CONFIG SET propagation-error-behavior {behavior} replica-read-only {read_only}"));
             assert_eq!(ends(&mut h, conn, b"*1\r\n$4\r\nNONE\r\n"), expected, "{behavior} {read_only}");
         }
@@ -449,13 +435,13 @@ mod tests {
         for (behavior, read_only, leaves) in
             [("resync", "yes", true), ("resync", "no", false), ("ignore", "yes", false)]
         {
-            let (mut h, conn) = streaming();
+            let (mut h, conn) = Harness::following();
             h.run(&format!("CONFIG SET propagation-error-behavior {behavior} replica-read-only {read_only}"));
             h.raw(conn, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$4\r\nVADD\r\n$1\r\nv\r\n");
             assert!(logged(&mut h, "its data set is fetched anew") == leaves, "{behavior} {read_only}");
             assert_eq!(h.node.core.repl.is_link_down(), leaves);
             // A command that is known and fails is another matter: it failed on the primary, too, or should have.
-            let (mut h, conn) = streaming();
+            let (mut h, conn) = Harness::following();
             h.raw(conn, b"*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*2\r\n$4\r\nLLEN\r\n$1\r\na\r\n");
             assert!(!h.node.core.repl.is_link_down());
         }
@@ -465,7 +451,7 @@ mod tests {
     fn a_replica_that_cannot_save_ends_unless_told_otherwise() {
         let write = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
         for (ignore, expected) in [("no", true), ("yes", false)] {
-            let (mut h, conn) = streaming();
+            let (mut h, conn) = Harness::following();
             h.run_args(&[b"CONFIG", b"SET", b"save", b"3600 1"]);
             h.run(&format!("CONFIG SET replica-ignore-disk-write-errors {ignore}"));
             assert!(!ends(&mut h, conn, write));
