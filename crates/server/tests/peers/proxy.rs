@@ -37,7 +37,7 @@ pub struct Proxy {
 struct Shared {
     target: AtomicU16,
     ended: AtomicBool,
-    /// Odd while the storm is on; a connection takes a new fate when it changes.
+    /// A connection takes a new fate when it changes.
     season: AtomicU64,
     random: Mutex<Option<Random>>,
     cuts: AtomicUsize,
@@ -90,12 +90,14 @@ impl Proxy {
         let listener = thread::spawn(move || {
             let mut connections = Vec::new();
             while !state.ended.load(Ordering::SeqCst) {
-                match listener.accept() {
-                    Ok((replica, _)) => {
-                        let state = Arc::clone(&state);
-                        connections.push(thread::spawn(move || serve(replica, &state)));
-                    }
-                    Err(_) => thread::sleep(Duration::from_millis(1)),
+                wait_readable(&mut [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)])
+                    .expect("a listener can be waited for");
+                if let Ok((replica, _)) = listener.accept() {
+                    let state = Arc::clone(&state);
+                    connections.push(thread::spawn(move || serve(replica, &state)));
+                }
+                for ended in connections.extract_if(.., |connection| connection.is_finished()) {
+                    ended.join().expect("a connection of the proxy does not panic");
                 }
             }
             for connection in connections {
@@ -113,6 +115,12 @@ impl Proxy {
 
     pub fn calm(&self) {
         *self.shared.random.lock().expect("no connection panics with it") = None;
+        self.shared.season.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// From now on the server on that port is behind the proxy; connections to the one before are closed.
+    pub fn turn_to(&self, target: u16) {
+        self.shared.target.store(target, Ordering::SeqCst);
         self.shared.season.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -146,7 +154,7 @@ impl Drop for Proxy {
 fn serve(replica: TcpStream, shared: &Shared) {
     let target = shared.target.load(Ordering::SeqCst);
     let Ok(primary) = TcpStream::connect(("127.0.0.1", target)) else { return };
-    if let Ok(End::Reset) = pass(&replica, &primary, shared) {
+    if let Ok(End::Reset) = pass(&replica, &primary, target, shared) {
         // An RST goes out when a socket is closed, not shut down, with no time to linger.
         for stream in [&replica, &primary] {
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
@@ -160,7 +168,7 @@ enum End {
     Reset,
 }
 
-fn pass(mut replica: &TcpStream, mut primary: &TcpStream, shared: &Shared) -> io::Result<End> {
+fn pass(mut replica: &TcpStream, mut primary: &TcpStream, target: u16, shared: &Shared) -> io::Result<End> {
     for stream in [replica, primary] {
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
@@ -174,6 +182,9 @@ fn pass(mut replica: &TcpStream, mut primary: &TcpStream, shared: &Shared) -> io
         let now = shared.season.load(Ordering::SeqCst);
         if now != season {
             season = now;
+            if shared.target.load(Ordering::SeqCst) != target {
+                return Ok(End::Close);
+            }
             let mut random = shared.random.lock().expect("no connection panics with it");
             fate = random.as_mut().map(Fate::random).unwrap_or_default();
         }
@@ -181,8 +192,7 @@ fn pass(mut replica: &TcpStream, mut primary: &TcpStream, shared: &Shared) -> io
             PollFd::from_borrowed_fd(primary.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(replica.as_fd(), PollFlags::IN),
         ];
-        let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
-        poll(&mut watched, Some(&tick))?;
+        wait_readable(&mut watched)?;
         let [from_primary, from_replica] = watched.map(|fd| !fd.revents().is_empty());
         if from_replica {
             let len = replica.read(&mut buffer)?;
@@ -227,6 +237,13 @@ fn pass(mut replica: &TcpStream, mut primary: &TcpStream, shared: &Shared) -> io
         }
     }
     Ok(End::Close)
+}
+
+/// Returns after a tick at the latest.
+fn wait_readable(watched: &mut [PollFd<'_>]) -> io::Result<()> {
+    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+    poll(watched, Some(&tick))?;
+    Ok(())
 }
 
 fn send(mut to: &TcpStream, bytes: &[u8], single_bytes: &mut u64) -> io::Result<()> {
