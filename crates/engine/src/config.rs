@@ -147,6 +147,10 @@ pub struct Config {
     pub repl_rdb_channel: bool,
     /// How much of the stream may wait for such a snapshot; 0 is what `client-output-buffer-limit` says of replicas.
     pub replica_full_sync_buffer_limit: i64,
+    /// `repl-full-sync-max`: how many replicas may be sent a snapshot at a time; 0 is no limit.
+    pub repl_full_sync_max: i64,
+    /// `repl-full-sync-rate`: bytes of snapshots a second, to all replicas together; 0 is no limit.
+    pub repl_full_sync_rate: i64,
     pub repl_ping_replica_period_s: i64,
     /// 0 is never, -1 a tenth of the period of pings.
     pub repl_heartbeat_period_ms: i64,
@@ -293,6 +297,8 @@ impl Default for Config {
             dual_channel_replication: false,
             repl_rdb_channel: false,
             replica_full_sync_buffer_limit: 0,
+            repl_full_sync_max: 0,
+            repl_full_sync_rate: 0,
             repl_ping_replica_period_s: 10,
             repl_heartbeat_period_ms: -1,
             repl_assume_rdb_version: 10,

@@ -478,6 +478,9 @@ fn how_far_behind(s: &Subject<'_>, page: &mut Page) {
     if let Some(refused) = repl.refusals.iter().next() {
         page.field("repl_refused_last", format_args!("{}: {}", refused.replica, refused.refusal));
     }
+    let places = core.places();
+    page.field("repl_full_syncs_running", places.taken);
+    page.field("repl_full_syncs_queued", places.queued());
     full_syncs(page, "repl_full_syncs_served", &repl.served);
     full_syncs(page, "repl_full_syncs_received", &repl.received);
 }
@@ -824,6 +827,8 @@ mod tests {
             repl_log_bytes_per_sec
             repl_refused_replicas
             repl_refusals
+            repl_full_syncs_running
+            repl_full_syncs_queued
             repl_full_syncs_served
             repl_full_syncs_received
             # CPU

@@ -932,6 +932,8 @@ pub static PARAMS: &[Param] = &[
     field("replica-full-sync-buffer-limit", Kind::Memory(0, LONG_MAX), |c| {
         Slot::Number(&mut c.replica_full_sync_buffer_limit)
     }),
+    field("repl-full-sync-max", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.repl_full_sync_max)),
+    field("repl-full-sync-rate", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.repl_full_sync_rate)),
     field("repl-ping-replica-period", Kind::Int(1, INT_MAX), |c| {
         Slot::Number(&mut c.repl_ping_replica_period_s)
     })

@@ -2,7 +2,7 @@
 
 use log::{Log, Position, ReplId};
 use replication::heartbeat::Heard;
-use replication::{Failover, FullSyncs, History, Millis, PrimaryCron, Refusals, WaitQueue, WriteMarks};
+use replication::{Failover, FullSyncs, History, Millis, Pace, PrimaryCron, Refusals, WaitQueue, WriteMarks};
 
 use crate::action::ConnId;
 use crate::bridge::Uses;
@@ -29,6 +29,8 @@ pub struct Replication {
     pub good_replicas: usize,
     /// The snapshot that is being streamed to replicas.
     pub payload: Payload,
+    /// How fast snapshots may be sent.
+    pub pace: Pace<ConnId>,
     /// The primary has asked for an acknowledgement in the stream.
     pub ack_wanted: bool,
     /// A replica has acknowledged since the node slept last.
@@ -71,6 +73,7 @@ impl Replication {
             waiting: WaitQueue::default(),
             good_replicas: 0,
             payload: Payload::default(),
+            pace: Pace::default(),
             ack_wanted: false,
             acked: false,
             getack_due: false,

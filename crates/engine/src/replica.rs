@@ -12,6 +12,13 @@ pub struct ReplicaSession {
     pub file: Option<FilePayload>,
 }
 
+impl ReplicaSession {
+    /// Whether what it is sent next are bytes of a snapshot.
+    pub fn is_sent_snapshot(&self) -> bool {
+        self.payload_at.is_some() || self.file.is_some()
+    }
+}
+
 /// A snapshot that is sent from a file.
 #[derive(Debug)]
 pub struct FilePayload {

@@ -16,7 +16,7 @@ use replication::replica_link::{
     GETACK, PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext,
     SyncCount, SyncRequest,
 };
-use replication::{Millis, PrimaryAction, PrimaryConfig};
+use replication::{Millis, Places, PrimaryAction, PrimaryConfig};
 
 use crate::action::{Action, ConnId, SpillFile};
 use crate::bridge;
@@ -36,9 +36,9 @@ const FILE_CHUNK: u64 = 1024 * 1024;
 impl Node {
     // ---- sending ----
 
-    /// Appends what `conn` has to send next to `slices`; returns the number of bytes.
-    pub fn outgoing<'a>(&'a self, conn: ConnId, slices: &mut Vec<IoSlice<'a>>) -> usize {
-        let Some(conn) = self.core.conns.get(conn) else { return 0 };
+    /// Appends what connection `id` has to send next to `slices`; returns the number of bytes.
+    pub fn outgoing<'a>(&'a self, id: ConnId, slices: &mut Vec<IoSlice<'a>>) -> usize {
+        let Some(conn) = self.core.conns.get(id) else { return 0 };
         let mut bytes = 0;
         let mut push = |chunk: &'a [u8]| {
             bytes += chunk.len();
@@ -51,17 +51,21 @@ impl Node {
             }
         }
         let Role::Replica(replica) = &conn.session.role else { return bytes };
-        if let Some((mut number, mut offset)) = replica.payload_at {
-            while let Some(chunk) = self.core.repl.payload.chunk(number) {
-                if !push(&chunk[offset..]) {
-                    return bytes;
+        if replica.is_sent_snapshot() {
+            // Not more than its share, while there is a rate.
+            let mut share = usize::try_from(self.core.repl.pace.share(id)).unwrap_or(usize::MAX);
+            let mut push = |chunk: &'a [u8]| {
+                let chunk = &chunk[..chunk.len().min(share)];
+                share -= chunk.len();
+                !chunk.is_empty() && push(chunk)
+            };
+            if let Some((mut number, mut offset)) = replica.payload_at {
+                while let Some(chunk) = self.core.repl.payload.chunk(number)
+                    && push(&chunk[offset..])
+                {
+                    (number, offset) = (number + 1, 0);
                 }
-                (number, offset) = (number + 1, 0);
-            }
-            return bytes;
-        }
-        if let Some(file) = &replica.file {
-            if file.sent < file.chunk.len() {
+            } else if let Some(file) = &replica.file {
                 push(&file.chunk[file.sent..]);
             }
             return bytes;
@@ -101,6 +105,9 @@ impl Node {
         let (now, timeout) = (self.core.monotonic(), self.core.repl_timeout());
         let Some(conn) = self.core.conns.get_mut(id) else { return };
         let Role::Replica(replica) = &mut conn.session.role else { return };
+        if replica.is_sent_snapshot() {
+            self.core.repl.pace.sent(id, count as u64);
+        }
         if let Some(at) = &mut replica.payload_at {
             let before = at.0;
             advance_payload(&self.core.repl.payload, at, count);
@@ -117,11 +124,15 @@ impl Node {
             }
         } else if let Some(file) = &mut replica.file {
             file.sent += count;
-            if file.sent == file.chunk.len() && file.asked == file.total && !file.pending {
+            let is_over = file.sent == file.chunk.len() && file.asked == file.total && !file.pending;
+            if is_over {
                 replica.file = None;
                 self.core.actions.push(Action::ClosePayload { conn: id });
                 self.payload_sent(id);
             } else {
+                if count > 0 {
+                    self.core.replica_step(id, ReplicaInput::SendProgressed);
+                }
                 self.ask_for_file(id);
             }
         } else if count > 0 {
@@ -148,8 +159,36 @@ impl Node {
 
     // ---- snapshots for replicas ----
 
-    /// Begins a snapshot for the replicas that wait for one, if it is time and none runs.
+    /// Begins a snapshot for the replicas that wait for one, if it is time and none runs. Those for whom there is no place
+    /// wait for their turn.
     pub(crate) fn maybe_begin_sync(&mut self) {
+        if !self.core.replica_links().any(ReplicaLink::is_waiting) {
+            return;
+        }
+        self.begin_due_sync();
+        let places = self.core.places();
+        if places.queued() > 0 {
+            for (ahead, id) in self.waiting_replicas().into_iter().skip(places.free()).enumerate() {
+                let input = ReplicaInput::Queued { under_way: places.taken, ahead };
+                self.core.replica_step(id, input);
+            }
+        }
+    }
+
+    /// Those that wait for a snapshot, in the order in which they came.
+    fn waiting_replicas(&self) -> Vec<ConnId> {
+        let waits = |id: &ConnId| self.core.replica_link(*id).is_waiting();
+        self.core.repl.replicas.iter().copied().filter(waits).collect()
+    }
+
+    /// Those of them that there is a place for.
+    fn admitted_replicas(&self) -> Vec<ConnId> {
+        let mut waiting = self.waiting_replicas();
+        waiting.truncate(self.core.places().free());
+        waiting
+    }
+
+    fn begin_due_sync(&mut self) {
         if self.core.snapshots.running.is_some() {
             return self.share_sync();
         }
@@ -159,23 +198,20 @@ impl Node {
         let (mut config, now) = (self.core.primary_config(), self.core.monotonic());
         // Only then do the forms of the two differ.
         config.apart = self.store.has_field_ttl();
-        let Some(plan) = plan_snapshot(&config, now, self.core.replica_links()) else { return };
+        config.places_gone = self.core.places().are_gone();
+        let admitted = self.admitted_replicas();
+        let links = admitted.iter().map(|id| self.core.replica_link(*id));
+        let Some(plan) = plan_snapshot(&config, now, links) else { return };
         // The encoder may be done with a stream long before its slowest reader: the next one takes its place then.
         if plan.to_sockets && self.core.streams_snapshot() {
             return;
         }
-        let served: Vec<ConnId> = self
-            .core
-            .repl
-            .replicas
-            .iter()
-            .copied()
-            .filter(|id| plan.serves(self.core.replica_link(*id)))
-            .collect();
+        let served: Vec<ConnId> =
+            admitted.into_iter().filter(|id| plan.serves(self.core.replica_link(*id))).collect();
         let served: Vec<ConnId> = served.into_iter().filter(|id| self.may_be_served(*id)).collect();
         if served.is_empty() {
             // Those for whom it would have been are refused and wait no more; others may.
-            return self.maybe_begin_sync();
+            return self.begin_due_sync();
         }
         let target = if plan.to_sockets { "replicas sockets" } else { "disk" };
         self.core.notice(format!("Starting BGSAVE for SYNC with target: {target}"));
@@ -263,15 +299,11 @@ impl Node {
             return;
         };
         let joining: Vec<ConnId> = self
-            .core
-            .repl
-            .replicas
-            .iter()
-            .copied()
+            .admitted_replicas()
+            .into_iter()
             .filter(|id| {
                 let link = self.core.replica_link(*id);
-                matches!(link.state(), ReplicaState::WaitSnapshot { .. })
-                    && link.may_share_snapshot(other)
+                link.may_share_snapshot(other)
                     && (!target.has_field_ttl() || link.reads_valkey() == (target == Target::Valkey80))
             })
             .collect();
@@ -281,6 +313,30 @@ impl Node {
             self.core.notice("Waiting for end of BGSAVE for SYNC");
             self.snapshot_started(id, position);
         }
+    }
+
+    /// Before the node sleeps: what may be sent of snapshots is divided among those that are sent one, if it is time.
+    pub(crate) fn pace_sync(&mut self) {
+        let rate = self.core.config.repl_full_sync_rate.max(0) as u64;
+        if rate == 0 && !self.core.repl.pace.is_limited() {
+            return;
+        }
+        let began = self.core.repl.pace.began();
+        let can_send = |id: &ConnId| {
+            self.core.replica(*id).is_some_and(|replica| {
+                // Whoever has taken nothing for a whole round would not use its share.
+                replica.is_sent_snapshot() && replica.link.stalled_since().is_none_or(|since| since >= began)
+            })
+        };
+        let readers: Vec<ConnId> = self.core.repl.replicas.iter().copied().filter(can_send).collect();
+        let (now, mut awake) = (self.core.monotonic(), Vec::new());
+        self.core.repl.pace.step(now, rate, &readers, &mut awake);
+        awake.into_iter().for_each(|id| self.core.queue_id(id));
+    }
+
+    /// When something of a snapshot may be sent again, on the monotonic clock, if a replica waits for that.
+    pub fn next_transfer_us(&self) -> Option<u64> {
+        self.core.repl.pace.due().map(|due| due.0 * 1000)
     }
 
     /// Encoded bytes of the snapshot that is streamed.
@@ -431,8 +487,9 @@ impl Node {
     /// About once a second: timeouts, pings, the backlog's end of life, good replicas, waiting clients.
     pub(crate) fn serving_tick(&mut self) {
         let now = self.core.monotonic();
+        let place_awaited = self.core.places().queued() > 0;
         for id in self.core.repl.replicas.clone() {
-            self.core.replica_step(id, ReplicaInput::Tick);
+            self.core.replica_step(id, ReplicaInput::Tick { place_awaited });
         }
         let config = self.core.primary_config();
         let mut actions = Vec::new();
@@ -637,6 +694,7 @@ impl Core {
             diskless_delay: Millis::from_secs(config.repl_diskless_sync_delay_s.max(0) as u64),
             diskless_max_replicas: config.repl_diskless_sync_max_replicas.max(0) as usize,
             apart: false,
+            places_gone: false,
         }
     }
 
@@ -672,6 +730,21 @@ impl Core {
             .any(|id| self.replica(*id).is_some_and(|replica| replica.payload_at.is_some()))
     }
 
+    /// The places for full synchronisations.
+    pub(crate) fn places(&self) -> Places {
+        Places::count(self.config.repl_full_sync_max.max(0) as usize, self.replica_links())
+    }
+
+    /// The replicas that wait for their turn, the next one first, and for how long each has waited.
+    pub(crate) fn queued_replicas(&self) -> impl Iterator<Item = (&ReplicaLink, Millis)> {
+        let (now, free) = (self.monotonic(), self.places().free());
+        let waiting = self.replica_links().filter_map(move |link| match link.state() {
+            ReplicaState::WaitSnapshot { since, .. } => Some((link, now.since(*since))),
+            _ => None,
+        });
+        waiting.skip(free)
+    }
+
     /// Whether the connection that this replica has named as its other one waits for it.
     pub(crate) fn partner_waits(&self, link: &ReplicaLink) -> bool {
         self.replica_links().any(|other| link.may_join(other))
@@ -689,7 +762,7 @@ impl Core {
     }
 
     /// The links of all attached replicas that are not running a command just now.
-    pub(crate) fn replica_links(&self) -> impl Iterator<Item = &ReplicaLink> {
+    pub fn replica_links(&self) -> impl Iterator<Item = &ReplicaLink> {
         self.repl.replicas.iter().filter_map(|id| Some(&self.replica(*id)?.link))
     }
 
@@ -716,6 +789,14 @@ impl Core {
             ReplicaAction::FullSync(name, sync) => {
                 let unix_ms = self.env.unix_ms();
                 self.repl.served.add(unix_ms, name, sync);
+            }
+            ReplicaAction::Queued(name) => {
+                let unix_ms = self.env.unix_ms();
+                self.repl.served.queued(unix_ms, &name);
+            }
+            ReplicaAction::Admitted(name) => {
+                let unix_ms = self.env.unix_ms();
+                self.repl.served.admitted(unix_ms, &name);
             }
             ReplicaAction::Refused(name, refusal) => self.note_refused(&name, refusal),
             ReplicaAction::Count(SyncCount::Full) => self.stats.sync_full += 1,
@@ -848,3 +929,6 @@ pub(crate) fn replica_gone(node: &mut Node, id: ConnId, conn: &Conn) {
     node.release_payload();
     node.count_good_replicas();
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,7 @@ impl Node {
         self.shutdown_step();
         self.failover_step(FailoverInput::Look);
         self.maybe_begin_sync();
+        self.pace_sync();
         self.beat();
         self.core.announce_log();
         self.core.enforce_output_limits(false);

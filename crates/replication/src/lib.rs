@@ -10,6 +10,7 @@
 //! | [`primary_link`] | replica | the link to its primary: connect, handshake, transfer, stream |
 //! | [`replica_link`] | primary | one replica: its announcements, snapshot, cursor, acknowledgements |
 //! | [`primary`] | primary | what concerns all replicas: pings, the backlog's life, when to snapshot |
+//! | [`places`], [`pace`] | primary | who may be synchronised in full now, and how fast |
 //! | [`heartbeat`], [`lag`] | both | how far behind a replica is, in time |
 //! | [`reader`], [`refusal`] | primary | what a replica can be sent, and those that cannot be served |
 //! | [`why`] | both | why full synchronisations happened |
@@ -23,6 +24,8 @@ pub mod failover;
 pub mod heartbeat;
 pub mod history;
 pub mod lag;
+pub mod pace;
+pub mod places;
 pub mod primary;
 pub mod primary_link;
 pub mod reader;
@@ -36,6 +39,8 @@ mod wire;
 pub use failover::{Failover, FailoverAction, FailoverInput, FailoverRequest};
 pub use history::{FullResyncWhy, History, PsyncDecision, PsyncRequest, SecondHistory, decide_psync};
 pub use lag::WriteMarks;
+pub use pace::Pace;
+pub use places::Places;
 pub use primary::{PrimaryAction, PrimaryConfig, PrimaryCron, SnapshotPlan};
 pub use primary_link::{Guarded, LinkAction, LinkConfig, LinkEvent, LinkInput, PrimaryLink};
 pub use reader::{Feature, Needs, Reader};

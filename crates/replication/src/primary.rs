@@ -27,6 +27,8 @@ pub struct PrimaryConfig {
     pub diskless_max_replicas: usize,
     /// Redis and Valkey read different forms of what the data set holds: each gets a snapshot of its own.
     pub apart: bool,
+    /// Nobody who comes later can join those who wait ([`crate::Places::are_gone`]).
+    pub places_gone: bool,
 }
 
 /// What the owner is to do.
@@ -136,8 +138,8 @@ impl SnapshotPlan {
     }
 }
 
-/// Whether a snapshot is due, while none is running. A streamed one waits a little, so that other replicas
-/// can join it before it begins; they cannot join later.
+/// Whether a snapshot is due, while none is running, for those of the replicas that wait and may have one. A streamed one
+/// waits a little, so that other replicas can join it before it begins; they cannot join later.
 pub fn plan_snapshot<'a>(
     config: &PrimaryConfig,
     now: Millis,
@@ -167,7 +169,8 @@ pub fn plan_snapshot<'a>(
     let filtered = plan.filter != SnapshotFilter::default();
     // A channel for the snapshot alone was proposed while snapshots were streamed, and nothing else is understood there.
     plan.to_sockets = (config.diskless || filtered || apart_from_stream) && all_find_marks;
-    let enough = config.diskless_max_replicas > 0 && plan.replicas >= config.diskless_max_replicas;
+    let enough = config.places_gone
+        || config.diskless_max_replicas > 0 && plan.replicas >= config.diskless_max_replicas;
     let delayed = config.diskless && all_find_marks && !enough;
     (!delayed || longest_wait >= config.diskless_delay).then_some(plan)
 }

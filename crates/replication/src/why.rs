@@ -179,13 +179,31 @@ pub struct Remembered {
     pub unix_ms: i64,
     pub peer: String,
     pub sync: FullSync,
+    /// When it was made to wait for its turn, if it was, and when its turn came.
+    pub queued_unix_ms: Option<i64>,
+    pub admitted_unix_ms: Option<i64>,
 }
 
 impl FullSyncs {
     pub fn add(&mut self, unix_ms: i64, peer: String, sync: FullSync) {
         self.counts[sync.cause as usize] += 1;
         self.last.truncate(KEPT - 1);
-        self.last.push_front(Remembered { unix_ms, peer, sync });
+        let (queued_unix_ms, admitted_unix_ms) = (None, None);
+        self.last.push_front(Remembered { unix_ms, peer, sync, queued_unix_ms, admitted_unix_ms });
+    }
+
+    /// The last one of this peer has to wait for its turn.
+    pub fn queued(&mut self, unix_ms: i64, peer: &str) {
+        if let Some(one) = self.last.iter_mut().find(|one| one.peer == peer) {
+            one.queued_unix_ms = Some(unix_ms);
+        }
+    }
+
+    /// Its turn has come.
+    pub fn admitted(&mut self, unix_ms: i64, peer: &str) {
+        if let Some(one) = self.last.iter_mut().find(|one| one.peer == peer) {
+            one.admitted_unix_ms = Some(unix_ms);
+        }
     }
 
     pub fn total(&self) -> u64 {
@@ -240,6 +258,20 @@ mod tests {
         assert_eq!(cause(Some(at(1, 5)), false, Some(at(1, 4))), Cause::Ahead);
         let sync = FullSync::received(Some(at(1, 5)), false, Some(at(1, 905)));
         assert_eq!((sync.cause, sync.enough_bytes), (Cause::BacklogTooSmall, Some(900)));
+    }
+
+    #[test]
+    fn who_had_to_wait_is_remembered_with_the_last_one_of_it() {
+        let mut syncs = FullSyncs::default();
+        for (n, peer) in [(1, "a"), (2, "b"), (3, "a")] {
+            syncs.add(n, peer.to_owned(), FullSync::because(Cause::NoPosition));
+        }
+        syncs.queued(4, "a");
+        syncs.admitted(5, "a");
+        syncs.queued(6, "b");
+        syncs.queued(7, "unknown");
+        let times: Vec<_> = syncs.last().map(|one| (one.queued_unix_ms, one.admitted_unix_ms)).collect();
+        assert_eq!(times, [(Some(4), Some(5)), (Some(6), None), (None, None)]);
     }
 
     #[test]

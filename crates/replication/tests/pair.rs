@@ -366,7 +366,11 @@ impl World {
                 ReplicaAction::Close => self.cut(n),
                 ReplicaAction::Log(event) => assert!(!event.to_string().is_empty()),
                 ReplicaAction::FullSync(_, sync) => assert!(!sync.to_string().is_empty()),
-                ReplicaAction::Count(_) | ReplicaAction::StartStream(_) | ReplicaAction::Refused(..) => {}
+                ReplicaAction::Count(_)
+                | ReplicaAction::StartStream(_)
+                | ReplicaAction::Refused(..)
+                | ReplicaAction::Queued(_)
+                | ReplicaAction::Admitted(_) => {}
             }
         }
     }
@@ -375,7 +379,7 @@ impl World {
         self.now = self.now + Millis(ms);
         for n in 0..NODES {
             self.step(n, LinkInput::Tick, &[]);
-            self.session(n, ReplicaInput::Tick);
+            self.session(n, ReplicaInput::Tick { place_awaited: false });
             if self.nodes[n].snapshot_complete {
                 self.step(n, LinkInput::SnapshotLoaded, &[]);
             }

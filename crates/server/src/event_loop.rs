@@ -231,7 +231,7 @@ impl EventLoop {
 
     /// How long to wait: not at all while there is work that no event announces.
     fn timeout(&self) -> Timespec {
-        let others = [self.load_due_us(), self.node.next_heartbeat_us()];
+        let others = [self.load_due_us(), self.node.next_heartbeat_us(), self.node.next_transfer_us()];
         let due = others.into_iter().flatten().fold(self.next_tick_us, u64::min);
         let busy = self.can_pull() || self.node.is_busy() || self.more_to_collect;
         let mut micros = if busy { 0 } else { due.saturating_sub(self.turn_us) };

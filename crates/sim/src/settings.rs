@@ -7,6 +7,12 @@ use crate::random::Random;
 
 pub const PORT: u16 = 6379;
 
+/// `repl-full-sync-max`: with so few servers little is a queue.
+pub const PLACES: [i64; 4] = [0, 1, 1, 2];
+
+/// `repl-full-sync-rate`: a snapshot is some kilobytes.
+const RATES: [i64; 4] = [0, 0, 3_000, 50_000];
+
 /// The configuration of server `index`.
 pub fn random(index: usize, random: &mut Random) -> Config {
     let loads = [
@@ -33,6 +39,8 @@ pub fn random(index: usize, random: &mut Random) -> Config {
         dual_channel_replication: random.percent(40),
         repl_rdb_channel: random.percent(40),
         replica_full_sync_buffer_limit: *random.pick(&[0, 1, 500, 20_000]),
+        repl_full_sync_max: *random.pick(&PLACES),
+        repl_full_sync_rate: *random.pick(&RATES),
         repl_ping_replica_period_s: 1,
         repl_timeout_s: random.between(3, 7) as i64,
         repl_backlog_size: if disk_size > 0 { 16 * 1024 } else { (16 * 1024) << random.below(3) },

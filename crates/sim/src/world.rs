@@ -63,6 +63,10 @@ pub struct Counts {
     pub losses: u64,
     pub guarded: u64,
     pub channels: u64,
+    /// Full synchronisations that had to wait for their turn.
+    pub queued: u64,
+    /// Steps in which a snapshot was held back by the rate.
+    pub paced: u64,
     pub stream_bytes: u64,
     /// Blocks of the log that went to a disk and that came back, and what a disk did not do.
     pub log_blocks: u64,
@@ -82,7 +86,7 @@ impl Counts {
         }
     }
 
-    pub fn rows(&mut self) -> [(&'static str, &mut u64); 23] {
+    pub fn rows(&mut self) -> [(&'static str, &mut u64); 25] {
         [
             ("commands", &mut self.commands),
             ("full syncs", &mut self.full_syncs),
@@ -102,6 +106,8 @@ impl Counts {
             ("disks lost", &mut self.losses),
             ("primaries without data refused", &mut self.guarded),
             ("snapshots beside the stream begun", &mut self.channels),
+            ("full syncs in the queue", &mut self.queued),
+            ("steps held back by the rate", &mut self.paced),
             ("bytes of stream", &mut self.stream_bytes),
             ("blocks of the log on disk", &mut self.log_blocks),
             ("blocks of the log read", &mut self.log_blocks_read),
@@ -209,6 +215,8 @@ struct Process {
     synced: [u64; 3],
     lost_key: bool,
     danger: Danger,
+    /// Full synchronisations under way at the last look.
+    synchronised: usize,
 }
 
 /// Whether a primary that has lost its data may take a replica's.
@@ -405,6 +413,7 @@ impl World {
             synced: [0; 3],
             lost_key: false,
             danger: Danger::default(),
+            synchronised: 0,
         });
         self.restore(n, file);
         self.turn(n);
@@ -500,7 +509,23 @@ impl World {
             self.counts.struck += 1;
         }
         self.truth.look(n, &process.node, &mut process.seen);
+        self.look_at_places(n);
         self.look_at_danger(n);
+    }
+
+    /// No more are synchronised in full than may be; where the limit was lowered, none is added.
+    fn look_at_places(&mut self, n: usize) {
+        let process = self.servers[n].process.as_mut().expect("just looked at");
+        let core = &process.node.core;
+        let under_way = core.replica_links().filter(|link| link.is_transferring()).count();
+        let max = core.config.repl_full_sync_max as usize;
+        assert!(
+            max == 0 || under_way <= max.max(process.synchronised),
+            "server {n} synchronises {under_way} replicas in full, before {}, and may {max}",
+            process.synchronised
+        );
+        process.synchronised = under_way;
+        self.counts.paced += u64::from(process.node.next_transfer_us().is_some());
     }
 
     /// What is kept from a primary without data stays as it is.
@@ -556,6 +581,7 @@ impl World {
         match action {
             Action::Log { message, .. } => {
                 trace(|| format!("{now:6} server {n}: {message}"));
+                self.counts.queued += u64::from(message.contains("has to wait for its full sync"));
                 if message.ends_with("Finished with success") {
                     process.seen.adopted = true;
                     self.check_not_wiped(n);
@@ -815,6 +841,7 @@ impl World {
             let mut slices: Vec<IoSlice<'_>> = Vec::new();
             let pending = process.node.outgoing(conn, &mut slices);
             if pending == 0 {
+                process.node.sent_all(conn);
                 process.to_send.remove(&conn);
                 return;
             }
@@ -1016,6 +1043,10 @@ impl World {
             let (n, span) = (self.random.index(SERVERS), self.random.between(10, 2_000).to_string());
             let mode = *self.random.pick(&["ALL", "WRITE"]);
             self.order(n, &["CLIENT", "PAUSE", &span, mode]);
+        }
+        if self.random.once_in(rate(10, self)) {
+            let (n, max) = (self.random.index(SERVERS), self.random.pick(&settings::PLACES).to_string());
+            self.order(n, &["CONFIG", "SET", "repl-full-sync-max", &max]);
         }
         if self.random.once_in(rate(3, self)) && clients::has("bgsave") {
             let n = self.random.index(SERVERS);

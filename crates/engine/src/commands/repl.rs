@@ -2,7 +2,7 @@
 
 use command::{Acl, Arity, Category, Command, Docs, Flag, Flags, Group};
 use replication::why::Remembered;
-use replication::{FullSyncs, Guarded, Refused};
+use replication::{FullSyncs, Guarded, Millis, Refused};
 use resp::Reply;
 
 use super::write_help;
@@ -54,9 +54,9 @@ fn help(ctx: &mut Ctx<'_>) -> CmdResult {
         &[
             "WHY",
             "    Why full synchronisations happened, of replicas of this server and its own, by",
-            "    cause, and the last ones in words; the replicas that are refused because they could",
-            "    not hold the data; and the primary that is not followed because it seems to have",
-            "    lost its data.",
+            "    cause, and the last ones in words; the replicas that wait for their turn; those that",
+            "    are refused because they could not hold the data; and the primary that is not",
+            "    followed because it seems to have lost its data.",
         ],
     );
     Ok(())
@@ -65,14 +65,25 @@ fn help(ctx: &mut Ctx<'_>) -> CmdResult {
 fn why(ctx: &mut Ctx<'_>) -> CmdResult {
     let repl = &ctx.core.repl;
     let guarded = repl.following.as_ref().and_then(|following| following.link.guarded());
+    let queued: Vec<(String, Millis)> =
+        ctx.core.queued_replicas().map(|(link, waited)| (link.name(), waited)).collect();
     let reply = &mut ctx.reply;
-    reply.map(5);
+    reply.map(6);
     reply.bulk(b"role");
     reply.bulk(if repl.is_replica() { b"slave" } else { b"master" });
     reply.bulk(b"served");
     full_syncs(reply, &repl.served);
     reply.bulk(b"received");
     full_syncs(reply, &repl.received);
+    reply.bulk(b"queued");
+    reply.array(queued.len());
+    for (replica, waited) in queued {
+        reply.map(2);
+        reply.bulk(b"replica");
+        reply.bulk(replica.as_bytes());
+        reply.bulk(b"waited-ms");
+        reply.int(waited.0 as i64);
+    }
     reply.bulk(b"refused");
     reply.array(repl.refusals.iter().len());
     repl.refusals.iter().for_each(|one| refused_replica(reply, one));
@@ -101,7 +112,7 @@ fn full_syncs(reply: &mut Reply<'_>, syncs: &FullSyncs) {
 
 fn full_sync(reply: &mut Reply<'_>, one: &Remembered) {
     let sync = &one.sync;
-    reply.map(8);
+    reply.map(10);
     reply.bulk(b"time-ms");
     reply.int(one.unix_ms);
     reply.bulk(b"peer");
@@ -117,10 +128,18 @@ fn full_sync(reply: &mut Reply<'_>, one: &Remembered) {
     for (name, bytes) in [("missing-bytes", sync.missing_bytes), ("enough-backlog-bytes", sync.enough_bytes)]
     {
         reply.bulk(name.as_bytes());
-        match bytes {
-            Some(bytes) => reply.int(bytes as i64),
-            None => reply.null(),
-        }
+        int_or_null(reply, bytes.map(|bytes| bytes as i64));
+    }
+    for (name, time) in [("queued-time-ms", one.queued_unix_ms), ("admitted-time-ms", one.admitted_unix_ms)] {
+        reply.bulk(name.as_bytes());
+        int_or_null(reply, time);
+    }
+}
+
+fn int_or_null(reply: &mut Reply<'_>, number: Option<i64>) {
+    match number {
+        Some(number) => reply.int(number),
+        None => reply.null(),
     }
 }
 
@@ -165,7 +184,7 @@ mod tests {
     fn a_primary_tells_why_it_served_full_syncs() {
         let mut h = Harness::new();
         assert!(h.run("REPL WHY").starts_with(
-            r"*10\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$6\r\nserved\r\n*6\r\n$5\r\ntotal\r\n:0\r\n"
+            r"*12\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$6\r\nserved\r\n*6\r\n$5\r\ntotal\r\n:0\r\n"
         ));
         let (first, second) = (h.connect(), h.connect());
         h.run_on(first, "PSYNC ? -1");
@@ -174,7 +193,7 @@ mod tests {
         let reply = h.run("REPL WHY");
         let expected = [
             r"%3\r\n$5\r\ntotal\r\n:2\r\n$6\r\ncauses\r\n%2\r\n$11\r\nno-position\r\n:1\r\n$13\r\nother-history\r\n:1\r\n",
-            r"$4\r\nlast\r\n*2\r\n%8\r\n$7\r\ntime-ms\r\n:1700000000000\r\n$4\r\npeer\r\n",
+            r"$4\r\nlast\r\n*2\r\n%10\r\n$7\r\ntime-ms\r\n:1700000000000\r\n$4\r\npeer\r\n",
             r"$5\r\nasked\r\n$43\r\n0123456789012345678901234567890123456789:77\r\n",
             r"$13\r\nmissing-bytes\r\n_\r\n",
             r"$7\r\nguarded\r\n_\r\n",

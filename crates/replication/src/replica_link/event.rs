@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{FullResyncWhy, Level};
+use crate::{FullResyncWhy, Level, Millis};
 
 /// One line for the server's log about a replica, which is named by address and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,16 @@ pub enum ReplicaEvent {
     ProposesChannel(String),
     /// It is sent the stream while its snapshot goes over another connection.
     StreamsBeside(String),
+    /// As many are synchronised as may be.
+    Queued {
+        name: String,
+        under_way: usize,
+        ahead: usize,
+    },
+    Admitted {
+        name: String,
+        waited: Millis,
+    },
     StartingSnapshot {
         to_sockets: bool,
     },
@@ -79,6 +89,17 @@ impl fmt::Display for ReplicaEvent {
             StreamsBeside(name) => {
                 write!(f, "Starting to deliver RDB and replication stream to replica: {name}")
             }
+            Queued { name, under_way, ahead } => write!(
+                f,
+                "Replica {name} has to wait for its full sync: {under_way} under way, {ahead} waiting in front of it \
+                 (repl-full-sync-max)"
+            ),
+            Admitted { name, waited } => write!(
+                f,
+                "The full sync of replica {name} begins, after {}.{:03} seconds of waiting for its turn",
+                waited.secs(),
+                waited.0 % 1000
+            ),
             StartingSnapshot { to_sockets } => {
                 let target = if *to_sockets { "replicas sockets" } else { "disk" };
                 write!(f, "Starting BGSAVE for SYNC with target: {target}")

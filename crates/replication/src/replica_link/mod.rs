@@ -130,8 +130,11 @@ pub enum ReplicaInput<'a> {
     Sent(u64),
     /// The replica sent an empty line: it is alive, if busy loading.
     Newline,
-    /// Time has passed; about once a second.
-    Tick,
+    /// It waits for its turn: so many are synchronised, as many as may be, and so many wait in front of it.
+    Queued { under_way: usize, ahead: usize },
+    /// Time has passed; about once a second. Others may be waiting for this one's place among those that are
+    /// synchronised ([`crate::Places`]).
+    Tick { place_awaited: bool },
 }
 
 /// How the replica is told where its snapshot ends.
@@ -155,6 +158,10 @@ pub enum ReplicaAction {
     FullSync(String, FullSync),
     /// The replica, by name, is refused, and is not to be served before that changes.
     Refused(String, Refusal),
+    /// The replica, by name, has to wait for its turn.
+    Queued(String),
+    /// Its turn has come.
+    Admitted(String),
     /// There is no log: begin a history under a fresh id and activate the log.
     CreateBacklog,
     /// Plan a snapshot ([`crate::primary::plan_snapshot`]), or let the replica share the running one.
@@ -202,6 +209,8 @@ pub enum ReplicaState {
     WaitSnapshot {
         since: Millis,
         newline_due: Millis,
+        /// It was told of that it has to wait for its turn.
+        queued: bool,
     },
     /// Its snapshot is being made; the log is kept from `at` on.
     SnapshotRunning {
@@ -337,7 +346,7 @@ impl ReplicaLink {
         if context.log.is_none() {
             out.push(ReplicaAction::CreateBacklog);
         }
-        self.enter(ReplicaState::WaitSnapshot { since: now, newline_due: now + KEEPALIVE });
+        self.enter(ReplicaState::WaitSnapshot { since: now, newline_due: now + KEEPALIVE, queued: false });
         out.push(ReplicaAction::WantSnapshot);
         self
     }
@@ -352,6 +361,11 @@ impl ReplicaLink {
     ) -> ReplicaLink {
         match input {
             ReplicaInput::SnapshotStarted { at, db } => {
+                if let ReplicaState::WaitSnapshot { since, queued: true, .. } = self.state {
+                    let waited = now.since(since);
+                    out.push(ReplicaAction::Log(ReplicaEvent::Admitted { name: self.name(), waited }));
+                    out.push(ReplicaAction::Admitted(self.name()));
+                }
                 if self.channel.is_snapshot() && self.without_psync {
                     let reply = format!("$ENDOFF:{} {} {db} {}\r\n", at.offset, at.replid, self.client_id);
                     out.push(ReplicaAction::Send(reply.into_bytes()));
@@ -411,7 +425,15 @@ impl ReplicaLink {
                 _ => panic!("the log is sent to replicas that have a place in it"),
             },
             ReplicaInput::Newline => self.acknowledged.time = now,
-            ReplicaInput::Tick => self.tick(timeout, now, out),
+            ReplicaInput::Queued { under_way, ahead } => {
+                if let ReplicaState::WaitSnapshot { queued: queued @ false, .. } = &mut self.state {
+                    *queued = true;
+                    let name = self.name();
+                    out.push(ReplicaAction::Queued(name.clone()));
+                    out.push(ReplicaAction::Log(ReplicaEvent::Queued { name, under_way, ahead }));
+                }
+            }
+            ReplicaInput::Tick { place_awaited } => self.tick(timeout, now, place_awaited, out),
         }
         self
     }
@@ -501,6 +523,14 @@ impl ReplicaLink {
         let running = matches!(other.state, ReplicaState::SnapshotRunning { .. });
         // The two ends of such a replica are told apart by when its snapshot begins.
         running && !self.channel.is_snapshot() && able && log_kept && self.filter == other.filter
+    }
+
+    /// Since when the connection takes no bytes of the snapshot.
+    pub fn stalled_since(&self) -> Option<Millis> {
+        match self.state {
+            ReplicaState::SendSnapshot { stalled_since, .. } => stalled_since,
+            _ => None,
+        }
     }
 
     /// `ip:port` as in log lines.
@@ -674,7 +704,7 @@ impl ReplicaLink {
         }
     }
 
-    fn tick(&mut self, timeout: Millis, now: Millis, out: &mut Vec<ReplicaAction>) {
+    fn tick(&mut self, timeout: Millis, now: Millis, place_awaited: bool, out: &mut Vec<ReplicaAction>) {
         let expired = |since: Millis| now.since(since) > timeout;
         match &mut self.state {
             ReplicaState::WaitSnapshot { newline_due, .. }
@@ -684,12 +714,11 @@ impl ReplicaLink {
                 out.push(ReplicaAction::Send(b"\n".to_vec()));
                 *newline_due = now + KEEPALIVE;
             }
-            // A stuck replica holds up a snapshot that is streamed; one that reads a file harms nobody.
-            ReplicaState::SendSnapshot {
-                header: PayloadHeader::UntilMark(_),
-                stalled_since: Some(since),
-                ..
-            } if expired(*since) => {
+            // A stuck replica holds up a snapshot that is streamed; one that reads a file harms nobody, unless its place is
+            // waited for.
+            ReplicaState::SendSnapshot { header, stalled_since: Some(since), .. }
+                if expired(*since) && (place_awaited || matches!(header, PayloadHeader::UntilMark(_))) =>
+            {
                 out.push(ReplicaAction::Log(ReplicaEvent::TimedOutFullSync(self.name())));
                 out.push(ReplicaAction::Close);
             }

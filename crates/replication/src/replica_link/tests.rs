@@ -95,7 +95,7 @@ impl Run {
 
     fn pass(&mut self, ms: u64) -> &mut Run {
         self.now = self.now + Millis(ms);
-        self.step(ReplicaInput::Tick)
+        self.step(ReplicaInput::Tick { place_awaited: false })
     }
 
     fn render(&mut self, actions: Vec<ReplicaAction>) -> &mut Run {
@@ -487,6 +487,7 @@ const CONFIG: PrimaryConfig = PrimaryConfig {
     diskless_delay: Millis::from_secs(5),
     diskless_max_replicas: 0,
     apart: false,
+    places_gone: false,
 };
 
 #[test]
@@ -513,6 +514,73 @@ fn a_streamed_snapshot_waits_for_company_and_a_file_does_not() {
     let filtered = plan(&disk, 0, &[functions.clone(), able()]).expect("due");
     assert_eq!((filtered.to_sockets, filtered.replicas), (true, 1));
     assert!(filtered.serves(&functions) && !filtered.serves(&able()));
+}
+
+#[test]
+fn as_many_are_synchronised_as_there_are_places_and_nobody_waits_for_more() {
+    let able = || waiting("capa eof capa psync2");
+    let sending = || {
+        let mut run = Run { link: Some(able()), now: Millis(0), lines: Vec::new() };
+        run.step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
+        run.step(ReplicaInput::PayloadBegins(PayloadHeader::UntilMark(MARK)));
+        run.link.expect("a link")
+    };
+    let all = [sending(), Run::online(151), able(), able(), able()];
+    let places = |max| crate::Places::count(max, &all);
+    let figures = |max| {
+        let places = places(max);
+        (places.taken, places.free(), places.queued(), places.are_gone())
+    };
+    assert_eq!(figures(0), (1, usize::MAX, 0, false));
+    assert_eq!(figures(1), (1, 0, 3, true));
+    assert_eq!(figures(3), (1, 2, 1, true));
+    assert_eq!(figures(4), (1, 3, 0, true));
+    assert_eq!(figures(5), (1, 4, 0, false));
+    assert_eq!(plan_snapshot(&CONFIG, Millis(0), &[able(), able()]), None, "others may come");
+    let gone = PrimaryConfig { places_gone: true, ..CONFIG };
+    assert!(plan_snapshot(&gone, Millis(0), &[able(), able()]).is_some_and(|plan| plan.replicas == 2));
+}
+
+#[test]
+fn one_that_waits_for_its_turn_is_told_of_once_and_kept_alive() {
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    run.psync("?", "-1");
+    run.lines.clear();
+    run.step(ReplicaInput::Queued { under_way: 2, ahead: 1 }).look();
+    run.step(ReplicaInput::Queued { under_way: 2, ahead: 0 });
+    for _ in 0..70 {
+        run.pass(1_000);
+    }
+    assert_eq!(run.lines.iter().filter(|line| *line == "> \\n").count(), 70);
+    run.lines.retain(|line| line != "> \\n");
+    run.step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
+    run.check(expect![[r##"
+        Queued("10.0.0.9:7001")
+        # Replica 10.0.0.9:7001 has to wait for its full sync: 2 under way, 1 waiting in front of it (repl-full-sync-max)
+          [10.0.0.9:7001 state=Some("wait_bgsave") cursor=None pinned=None offset=0 lag=0]
+        # The full sync of replica 10.0.0.9:7001 begins, after 70.000 seconds of waiting for its turn
+        Admitted("10.0.0.9:7001")
+        > +FULLRESYNC B 150\r\n
+    "##]]);
+}
+
+#[test]
+fn one_that_is_stuck_in_a_file_is_dropped_when_its_place_is_waited_for() {
+    let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+    run.psync("?", "-1").step(ReplicaInput::SnapshotStarted { at: Position::new(id(B), 150), db: -1 });
+    run.step(ReplicaInput::PayloadBegins(PayloadHeader::Sized(88))).step(ReplicaInput::SendStalled);
+    run.lines.clear();
+    run.pass(100_000);
+    run.step(ReplicaInput::SendProgressed).step(ReplicaInput::SendStalled);
+    run.now = run.now + TIMEOUT;
+    run.step(ReplicaInput::Tick { place_awaited: true });
+    assert_eq!(run.lines, [""; 0]);
+    run.now = run.now + Millis(1);
+    run.step(ReplicaInput::Tick { place_awaited: true });
+    run.check(expect![[r#"
+        # Disconnecting timedout replica (full sync): 10.0.0.9:7001
+        Close
+    "#]]);
 }
 
 #[test]
