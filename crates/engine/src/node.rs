@@ -137,6 +137,7 @@ impl Node {
             matches!(session.role, Role::Client)
                 && session.blocked.is_none()
                 && session.pubsub.is_none()
+                && session.replconf.as_ref().is_none_or(|link| !link.is_sent_elsewhere())
                 && now_ms - session.active_ms > limit_ms
         };
         if limit_ms > 0 {

@@ -305,10 +305,14 @@ fn a_replica_on_two_connections_waits_for_its_turn_with_the_second() {
         .h
         .run_on(valkey, "REPLCONF listening-port 7002 capa eof capa psync2 capa dual-channel version 9.1.2");
     assert_eq!(primary.h.run_on(valkey, "PSYNC ? -1"), r"+DUALCHANNELSYNC\r\n");
+    primary.h.run("CONFIG SET timeout 10");
     let of_valkey =
         primary.replica("capa eof rdb-only 1 rdb-channel 1 listening-port 7002 version 9.1.2", "SYNC");
     primary.turn();
     assert_eq!(primary.standing(), (vec![0], 2));
+    primary.h.advance_ms(30_000);
+    primary.h.node.tick();
+    primary.turn();
     primary.encode();
     primary.read_all(first);
     primary.turn();
@@ -317,8 +321,19 @@ fn a_replica_on_two_connections_waits_for_its_turn_with_the_second() {
     assert!(primary.read_all(snapshot) > 100_000);
     primary.turn();
     assert_eq!(primary.standing(), (vec![3], 0));
+    let at = primary.h.node.core.repl.position();
     let sent = primary.h.send(of_valkey, 100);
-    assert!(sent.starts_with(b"$ENDOFF:"), "{}", sent.escape_ascii());
+    assert!(sent.trim_ascii_start().starts_with(b"$ENDOFF:"), "{}", sent.escape_ascii());
+    // Silent for so long, and still there, as other clients are not.
+    let ask = format!("PSYNC {} {}", at.replid, at.next());
+    primary.h.run_on(valkey, &format!("REPLCONF set-rdb-client-id {}", id_of(&primary, of_valkey)));
+    assert!(primary.h.run_on(valkey, &ask).starts_with("+CONTINUE"));
+    assert!(primary.log.iter().any(|line| line == "Closing idle client"));
+}
+
+/// The client id of a connection.
+fn id_of(primary: &Primary, conn: ConnId) -> u64 {
+    primary.h.node.core.replica(conn).expect("a replica").link.client_id()
 }
 
 /// Reads whatever is offered, for `ms` milliseconds; how much each was sent.

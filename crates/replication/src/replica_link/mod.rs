@@ -198,6 +198,8 @@ pub struct ReplicaLink {
     /// It came by SYNC: it gets no `+FULLRESYNC`, and may never acknowledge.
     without_psync: bool,
     channel: Channel,
+    /// It was told, as Valkey's are, to open another connection for the snapshot, and comes back when that begins.
+    sent_elsewhere: bool,
     acknowledged: Acknowledged,
     state: ReplicaState,
 }
@@ -287,6 +289,7 @@ impl ReplicaLink {
             rdb_only: false,
             without_psync: false,
             channel: Channel::default(),
+            sent_elsewhere: false,
             acknowledged: Acknowledged::default(),
             state: ReplicaState::Handshake,
         }
@@ -525,6 +528,11 @@ impl ReplicaLink {
         running && !self.channel.is_snapshot() && able && log_kept && self.filter == other.filter
     }
 
+    /// Whether it has been told to ask for its snapshot elsewhere, which may take as long as the queue is, and is silent.
+    pub fn is_sent_elsewhere(&self) -> bool {
+        self.sent_elsewhere
+    }
+
     /// Since when the connection takes no bytes of the snapshot.
     pub fn stalled_since(&self) -> Option<Millis> {
         match self.state {
@@ -649,6 +657,7 @@ impl ReplicaLink {
         // Whoever was told so before, and could not continue from there, begins anew.
         self.channel = Channel::Both;
         let reply = if offered.valkey && self.capabilities.dual_channel {
+            self.sent_elsewhere = true;
             "+DUALCHANNELSYNC\r\n".to_owned()
         } else if offered.redis && self.capabilities.rdb_channel {
             self.enter(ReplicaState::WaitChannel { since: now });

@@ -159,6 +159,16 @@ impl Client {
         reply
     }
 
+    /// Sends one command without spaces in its arguments, and leaves what comes of it unread.
+    pub fn send_only(&mut self, command: &str) {
+        let mut batch = Batch::new();
+        batch.push_text(command);
+        let port = self.peer;
+        self.stream
+            .write_all(&batch.bytes)
+            .unwrap_or_else(|error| panic!("the server on port {port} takes nothing: {error}"));
+    }
+
     /// What comes next: a message to a subscriber, which no command of its own asked for.
     pub fn next_reply(&mut self) -> Reply {
         let port = self.peer;
