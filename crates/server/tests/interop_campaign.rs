@@ -98,12 +98,15 @@ impl fmt::Display for Tally {
 }
 
 struct Family {
-    bed: Bed,
     nodes: Vec<Node>,
     primary: usize,
     writer: Writer,
     random: Random,
     tally: Tally,
+    /// What was done since all were last found equal, for the report of a difference.
+    deeds: Vec<String>,
+    /// Goes last: its directory has the logs.
+    bed: Bed,
 }
 
 impl Family {
@@ -123,7 +126,15 @@ impl Family {
         }
         let writer = Writer::start(nodes[0].server().port, seed, INTERVAL);
         writer.be_patient();
-        Family { bed, nodes, primary: 0, writer, random: Random::new(seed), tally: Tally::default() }
+        let (random, tally) = (Random::new(seed), Tally::default());
+        Family { nodes, primary: 0, writer, random, tally, deeds: Vec::new(), bed }
+    }
+
+    fn note(&mut self, deed: &str, index: usize) {
+        let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_millis();
+        let Node { server, above, .. } = &self.nodes[index];
+        let (kind, port) = server.as_ref().map_or(("", 0), |server| (server.kind.name(), server.port));
+        self.deeds.push(format!("{now} {deed}: {index} ({kind} on {port}), below {above}"));
     }
 
     fn replicas(&self) -> Vec<usize> {
@@ -151,10 +162,12 @@ impl Family {
             0..35 => {
                 let (index, seed) = (self.any_replica(), self.random.next());
                 self.nodes[index].link.storm(seed);
+                self.note("storm", index);
             }
             35..45 => {
                 let index = self.any_replica();
                 self.nodes[index].link.calm();
+                self.note("calm", index);
             }
             45..58 => self.stand_still(),
             58..66 => self.kill(),
@@ -173,6 +186,7 @@ impl Family {
         } else {
             self.nodes[index].server().stop();
             self.nodes[index].stands_still = true;
+            self.note("stands still", index);
             self.tally.stops += 1;
         }
     }
@@ -180,6 +194,7 @@ impl Family {
     fn go_on(&mut self, index: usize) {
         if std::mem::take(&mut self.nodes[index].stands_still) {
             self.nodes[index].server().resume();
+            self.note("goes on", index);
         }
     }
 
@@ -187,6 +202,7 @@ impl Family {
     fn kill(&mut self) {
         let index = self.any_replica();
         self.nodes[index].server().kill();
+        self.note("killed", index);
         self.start_again(index);
         self.tally.kills += 1;
     }
@@ -206,7 +222,9 @@ impl Family {
         let index = self.any_replica();
         let above = self.random.below(self.nodes.len() as u64) as usize;
         if above != index && !self.is_above(index, above) && self.may_follow(index, above) {
-            self.set_above(index, above);
+            self.nodes[index].above = above;
+            self.nodes[index].link.turn_to(self.nodes[above].server().port);
+            self.note("moved", index);
             self.tally.moves += 1;
         }
     }
@@ -217,12 +235,6 @@ impl Family {
         lower == upper || lower == Kind::Kindred || upper == Kind::Kindred
     }
 
-    fn set_above(&mut self, index: usize, above: usize) {
-        let port = self.nodes[above].server().port;
-        self.nodes[index].above = above;
-        self.nodes[index].link.turn_to(port);
-    }
-
     fn turn_a_knob(&mut self) {
         let index = self.random.below(self.nodes.len() as u64) as usize;
         let (name, values, known_by) = KNOBS[self.random.below(KNOBS.len() as u64) as usize];
@@ -230,6 +242,7 @@ impl Family {
         let node = &self.nodes[index];
         if !node.stands_still && known_by.contains(&node.server().kind) {
             node.server().ok(&format!("CONFIG SET {name} {value}"));
+            self.note(&format!("{name} {value}"), index);
             self.tally.knobs += 1;
         }
     }
@@ -239,6 +252,7 @@ impl Family {
         if !self.nodes[index].stands_still {
             // Refused while another is written.
             self.nodes[index].server().client().run("BGSAVE");
+            self.note("saves", index);
             self.tally.saves += 1;
         }
     }
@@ -261,6 +275,7 @@ impl Family {
             for index in self.replicas() {
                 self.go_on(index);
             }
+            self.note("shut down", old);
             self.nodes[old].server().shut_down(true);
             self.start_again(old);
             self.tally.kills += 1;
@@ -268,11 +283,18 @@ impl Family {
         };
         let port = self.nodes[heir].server().port;
         match self.random.below(3) {
-            0 => self.nodes[old].server().kill(),
-            1 => self.hand_over(old, port),
-            _ => {}
+            0 => {
+                self.note("killed, a primary", old);
+                self.nodes[old].server().kill();
+            }
+            1 => {
+                self.note("hands over", old);
+                self.hand_over(old, port);
+            }
+            _ => self.note("is left behind", old),
         }
         self.nodes[heir].server().promote();
+        self.note("promoted", heir);
         self.primary = heir;
         self.writer.turn_to(port);
         // Whoever was below the old primary is told, as Sentinel tells them; the old one too.
@@ -288,6 +310,7 @@ impl Family {
                     self.go_on(index);
                     let node = &self.nodes[index];
                     node.server().follow(node.link.port);
+                    self.note("told to follow", index);
                 }
             }
         }
@@ -326,7 +349,16 @@ impl Family {
             }
         }
         self.tally.checks += 1;
+        self.deeds.clear();
         self.writer.resume();
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("since all were equal:\n{}", self.deeds.join("\n"));
+        }
     }
 }
 

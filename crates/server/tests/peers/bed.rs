@@ -370,7 +370,7 @@ impl Drop for Server {
         if thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(100)..].join("\n");
+            let tail = lines[lines.len().saturating_sub(300)..].join("\n");
             eprintln!("--- log of {} on port {}\n{tail}\n---", self.kind.name(), self.port);
         }
         if let Ok(mut child) = self.process.lock() {
