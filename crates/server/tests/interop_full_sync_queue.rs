@@ -65,15 +65,15 @@ fn queued(client: &mut Client) -> i64 {
 
 /// What the log tells of snapshots: `+` where one begins, `-` where a replica has been sent one.
 fn course(primary: &Server) -> String {
-    let ended = |line: &str| match line.contains("Streamed RDB transfer with replica") {
-        true => true,
-        // With a streamed one this is the second line about its end.
-        false => line.contains("Synchronization with replica") && !primary.log().contains("Streamed RDB"),
-    };
     let log = primary.log();
+    // With a streamed one the other line is a second one about its end.
+    let end = match log.contains("target: replicas sockets") {
+        true => "Streamed RDB transfer with replica",
+        false => "Synchronization with replica",
+    };
     let marks = log.lines().filter_map(|line| match line {
         line if line.contains("Starting BGSAVE for SYNC") => Some('+'),
-        line if ended(line) => Some('-'),
+        line if line.contains(end) => Some('-'),
         _ => None,
     });
     marks.collect()
