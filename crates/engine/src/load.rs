@@ -44,7 +44,7 @@ const SKIP_MESSAGES_MAX: u64 = 10;
 pub enum Target {
     /// Into the databases that clients see; they are refused meanwhile.
     Live,
-    /// Into databases of its own, while the old ones still serve.
+    /// Into databases of its own, while the old ones still serve. What both have in common is stored once.
     Fresh(Vec<Db>),
 }
 
@@ -82,8 +82,9 @@ struct State {
     refuses: bool,
     db: usize,
     builder: ValueBuilder,
-    /// The key whose value is being read.
+    /// The key whose value is being read, and its hash.
     key: Vec<u8>,
+    key_hash: u64,
     expire_at_ms: Option<i64>,
     clock: u32,
     /// The value is read and forgotten.
@@ -99,6 +100,8 @@ struct State {
     total_bytes: Option<u64>,
     used_mem: u64,
     keys_loaded: u64,
+    /// Of these, those that are the old data set's.
+    keys_reused: u64,
     keys_expired: u64,
     empty_skipped: u64,
     functions: Functions,
@@ -154,6 +157,7 @@ impl Loading {
                 db: 0,
                 builder: ValueBuilder::new(),
                 key: Vec::new(),
+                key_hash: 0,
                 expire_at_ms: None,
                 clock: 0,
                 skips: false,
@@ -166,6 +170,7 @@ impl Loading {
                 total_bytes,
                 used_mem: 0,
                 keys_loaded: 0,
+                keys_reused: 0,
                 keys_expired: 0,
                 empty_skipped: 0,
                 functions: Functions::default(),
@@ -344,6 +349,7 @@ impl State {
             Event::Key(key) => {
                 self.key.clear();
                 self.key.extend_from_slice(key.key);
+                self.key_hash = hash(key.key);
                 self.expire_at_ms = key.expire_at_ms;
                 self.clock = store.access.restored(key.idle_s, key.freq);
                 let expired = key.expire_at_ms.is_some_and(|at| at < self.started_ms);
@@ -388,7 +394,14 @@ impl State {
             }
             _ if self.skips => Ok(()),
             event => {
-                let built = self.builder.take(event, &store.limits);
+                let (db, limits) = store.db_and_limits(self.db);
+                let old = match self.target {
+                    Target::Fresh(_) if self.builder.is_reusing() => {
+                        db.parts_to_reuse(Key { bytes: &self.key, hash: self.key_hash })
+                    }
+                    _ => None,
+                };
+                let built = self.builder.take(event, limits, old);
                 match built.map_err(|error| Refusal::Internal(error.0.to_owned()))? {
                     None => Ok(()),
                     Some(built) => self.built(built, store),
@@ -409,8 +422,11 @@ impl State {
         }
         let entry = built.into_entry(&self.key, self.expire_at_ms);
         entry.set_clock(self.clock);
-        let hash = hash(&self.key);
+        let hash = self.key_hash;
         self.database(store).prefetch(hash);
+        if let Target::Fresh(_) = self.target {
+            store.db_at(self.db).prefetch(hash);
+        }
         self.ready.push((hash, entry));
         self.keys_loaded += 1;
         self.undelayed += 1;
@@ -427,7 +443,10 @@ impl State {
     fn insert_ready(&mut self, store: &mut Store) -> Result<(), Refusal> {
         let db = match &mut self.target {
             Target::Live => store.db_at_mut(self.db),
-            Target::Fresh(dbs) => &mut dbs[self.db],
+            Target::Fresh(dbs) => {
+                self.keys_reused += reuse(store.db_at_mut(self.db), &mut self.ready);
+                &mut dbs[self.db]
+            }
         };
         for (hash, entry) in self.ready.drain(..) {
             let key = Key { bytes: entry.key(), hash };
@@ -506,11 +525,33 @@ impl State {
         }
         line.push('.');
         self.note(Level::Notice, line);
+        if let Target::Fresh(_) = self.target {
+            let line = format!("Values of the old data set reused: {} of {loaded}", self.keys_reused);
+            self.note(Level::Notice, line);
+        }
     }
 
     fn note(&mut self, level: Level, line: String) {
         self.notes.push((level, line));
     }
+}
+
+/// Puts what `old` has already in place of what has arrived; how many of them.
+fn reuse(old: &mut Db, ready: &mut [(u64, Entry)]) -> u64 {
+    if old.is_empty() {
+        return 0;
+    }
+    for (hash, _) in &*ready {
+        old.prefetch_entry(*hash);
+    }
+    let mut reused = 0;
+    for (hash, entry) in ready {
+        if let Some(same) = old.reuse(*hash, entry) {
+            *entry = same;
+            reused += 1;
+        }
+    }
+    reused
 }
 
 /// The line that Redis logs for an error of the format.
@@ -563,7 +604,7 @@ pub(crate) fn restore(
             Event::Key(key) => builder.begin(key.kind()),
             Event::Eof { .. } => return entry.ok_or_else(|| internal(offset, "no value")),
             event => {
-                let built = builder.take(event, limits).map_err(|error| internal(offset, error.0))?;
+                let built = builder.take(event, limits, None).map_err(|error| internal(offset, error.0))?;
                 if let Some(built) = built {
                     if built.is_empty_collection() {
                         return Err(internal(offset, "empty collection"));

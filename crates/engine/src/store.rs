@@ -166,6 +166,12 @@ impl Store {
         &mut self.dbs[index]
     }
 
+    /// A database, and the limits that its values keep.
+    #[inline]
+    pub fn db_and_limits(&mut self, index: usize) -> (&mut Db, &EncodingLimits) {
+        (&mut self.dbs[index], &self.limits)
+    }
+
     /// Exchanges the contents of two databases and signals the watchers of keys that differ in existence.
     pub fn swap_dbs(&mut self, a: usize, b: usize) {
         if a == b {

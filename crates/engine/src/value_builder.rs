@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use keyspace::entry::{new_object, new_str};
 use keyspace::object::Malformed;
+use keyspace::reuse;
 use keyspace::stream::StreamLoad;
 use keyspace::stream::load::History;
 use keyspace::{EncodingLimits, Entry, Hash, List, Object, Set, StreamId, ZSet};
@@ -78,12 +79,20 @@ impl ValueBuilder {
         self.part = Part::Start;
     }
 
-    /// Takes the next event of the value; `None` until it is complete.
+    /// Whether the value is made of elements of which [`keyspace::reuse`] may find some in an old one.
+    #[inline]
+    pub fn is_reusing(&self) -> bool {
+        matches!(self.part, Part::Object(Object::Set(_) | Object::Hash(_) | Object::ZSet(_)))
+    }
+
+    /// Takes the next event of the value; `None` until it is complete. `old` is the collection, if one is there, that
+    /// this one replaces: what the two have in common is stored once.
     #[inline]
     pub fn take<'a>(
         &mut self,
         event: Event<'a>,
         limits: &EncodingLimits,
+        old: Option<&mut Object>,
     ) -> Result<Option<Built<'a>>, Malformed> {
         match event {
             Event::Str(text) => Ok(Some(Built::Str(text))),
@@ -91,11 +100,24 @@ impl ValueBuilder {
                 let object = self.blob(form, bytes, limits)?;
                 Ok(Some(Built::Object(object)))
             }
-            event => self.piece(event, limits).map(|object| object.map(Built::Object)),
+            event => self.piece(event, limits, old).map(|object| object.map(Built::Object)),
         }
     }
 
-    fn piece(&mut self, event: Event<'_>, limits: &EncodingLimits) -> Result<Option<Object>, Malformed> {
+    fn piece(
+        &mut self,
+        event: Event<'_>,
+        limits: &EncodingLimits,
+        old: Option<&mut Object>,
+    ) -> Result<Option<Object>, Malformed> {
+        if let (Part::Object(object), Some(old)) = (&mut self.part, old) {
+            match event {
+                Event::Element(_) | Event::ScoredElement { .. } | Event::Field { .. } => {
+                    return load_beside(object, event, limits, old).map(|()| None);
+                }
+                _ => {}
+            }
+        }
         match (&mut self.part, event) {
             (Part::Start, Event::StrPart { bytes, left }) => return Ok(self.text(bytes.to_vec(), left)),
             (Part::Text(text), Event::StrPart { bytes, left }) => {
@@ -116,21 +138,15 @@ impl ValueBuilder {
             (Part::Start, Event::Begin { count }) => {
                 self.part = Part::Object(empty(self.kind, count, limits)?);
             }
-            (Part::Object(Object::List(list)), Event::Element(element)) => list.push_back(element),
+            (
+                Part::Object(object),
+                event @ (Event::Element(_) | Event::ScoredElement { .. } | Event::Field { .. }),
+            ) => load_element(object, event, limits)?,
             (Part::Object(Object::List(list)), Event::QuicklistNode { form, bytes }) => match form {
                 NodeForm::Plain => list.load_plain(bytes.to_vec()),
                 NodeForm::Packed => list.load_packed(bytes.to_vec())?,
                 NodeForm::Ziplist => ziplist_into_list(bytes, list, BROKEN_NODE)?,
             },
-            (Part::Object(Object::Set(set)), Event::Element(member)) => {
-                check(set.load_member(member, limits), DUPLICATE_MEMBER)?;
-            }
-            (Part::Object(Object::ZSet(zset)), Event::ScoredElement { member, score }) => {
-                check(zset.load_member(member, score, limits), DUPLICATE_SCORED)?;
-            }
-            (Part::Object(Object::Hash(hash)), Event::Field { name, value, expire_at_ms }) => {
-                check(hash.load_field(name, value, expire_at_ms, limits), DUPLICATE_FIELD)?;
-            }
             (Part::Object(_), Event::End) => {
                 let Part::Object(mut object) = std::mem::replace(&mut self.part, Part::Start) else {
                     unreachable!("it was just matched")
@@ -202,6 +218,60 @@ fn empty(kind: Kind, count: u64, limits: &EncodingLimits) -> Result<Object, Malf
         Kind::SortedSet => Object::ZSet(ZSet::with_capacity(count, limits)),
         Kind::String | Kind::Stream => return Err(OUT_OF_ORDER),
     })
+}
+
+/// Adds an element of a collection.
+#[inline]
+fn load_element(object: &mut Object, event: Event<'_>, limits: &EncodingLimits) -> Result<(), Malformed> {
+    match (object, event) {
+        (Object::List(list), Event::Element(element)) => {
+            list.push_back(element);
+            Ok(())
+        }
+        (Object::Set(set), Event::Element(member)) => {
+            check(set.load_member(member, limits), DUPLICATE_MEMBER)
+        }
+        (Object::ZSet(zset), Event::ScoredElement { member, score }) => {
+            check(zset.load_member(member, score, limits), DUPLICATE_SCORED)
+        }
+        (Object::Hash(hash), Event::Field { name, value, expire_at_ms }) => {
+            check(hash.load_field(name, value, expire_at_ms, limits), DUPLICATE_FIELD)
+        }
+        _ => Err(OUT_OF_ORDER),
+    }
+}
+
+/// As [`load_element`], beside the collection that is going to be replaced.
+fn load_beside(
+    object: &mut Object,
+    event: Event<'_>,
+    limits: &EncodingLimits,
+    old: &mut Object,
+) -> Result<(), Malformed> {
+    let was_table = is_table(object);
+    let reused = match (&mut *object, &event) {
+        (Object::Set(set), Event::Element(member)) => reuse::member(set, member, old),
+        (Object::ZSet(zset), Event::ScoredElement { member, score }) => {
+            reuse::scored(zset, member, *score, old)
+        }
+        (Object::Hash(hash), Event::Field { name, value, expire_at_ms }) => {
+            reuse::field(hash, name, value, *expire_at_ms, limits, old)
+        }
+        _ => false,
+    };
+    if reused {
+        return Ok(());
+    }
+    load_element(object, event, limits)?;
+    if !was_table && is_table(object) {
+        // What lay in the listpack is in the table now, too.
+        reuse::parts(object, old);
+    }
+    Ok(())
+}
+
+fn is_table(object: &Object) -> bool {
+    matches!(object, Object::Set(Set::Table(_)) | Object::Hash(Hash::Table(_)))
 }
 
 fn stream_piece(load: &mut StreamLoad, event: Event<'_>) -> Result<(), Malformed> {

@@ -9,7 +9,7 @@
 //!   that it lies in, so a snapshot sees the database as it was when it began.
 
 use structures::hash::hash;
-use structures::record::{ValueMut, ValueRef};
+use structures::record::ValueRef;
 use structures::table::Table;
 
 use crate::Hash;
@@ -18,6 +18,7 @@ use crate::entry::{Entry, EntryExt, new_str};
 use crate::expires::Expires;
 use crate::large::AtOnce;
 use crate::object::Object;
+use crate::reuse;
 use crate::snapshot::{Batch, Guests, Walk};
 
 /// Buckets that a sample looks at before it gives up on finding enough.
@@ -155,6 +156,17 @@ impl Db {
         self.table.get_mut(key.hash, key.bytes)
     }
 
+    /// In place of `arrived`, for another database, what shares memory with the entry of the same name here, if the two
+    /// are equal ([`crate::reuse`]). Nothing changes here that a snapshot or a client could see.
+    pub fn reuse(&mut self, hash: u64, arrived: &Entry) -> Option<Entry> {
+        reuse::entry(self.table.get_to_twin(hash, arrived.key())?, arrived)
+    }
+
+    /// The collection beside the entry of `key`, for twins of its parts to be made, and nothing else.
+    pub fn parts_to_reuse(&mut self, key: Key<'_>) -> Option<&mut Object> {
+        self.table.get_to_twin(key.hash, key.bytes)?.payload_mut()
+    }
+
     /// Adds `entry` under its own key, which must be absent.
     pub fn insert(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         self.save_preimage(hash);
@@ -186,7 +198,7 @@ impl Db {
         if let Some(at) = entry.expire_at() {
             self.expires.remove(at, key.hash);
         }
-        if let ValueMut::Payload(object) = entry.value_mut() {
+        if let Some(object) = entry.payload_mut() {
             forget(&mut self.field_expires, &mut self.streams, object, key.hash);
         }
         Some(entry)
@@ -453,7 +465,7 @@ fn noted_ms(entry: &Entry) -> Option<i64> {
 /// Makes the row of a hash in the index of field expiries that of its first field to go.
 #[inline]
 fn settle(index: &mut Expires, entry: &mut Entry, hash: u64) {
-    let ValueMut::Payload(Object::Hash(value)) = entry.value_mut() else { return };
+    let Some(Object::Hash(value)) = entry.payload_mut() else { return };
     let soonest_ms = value.soonest_ms();
     let Hash::Table(fields) = value else { return };
     let before = std::mem::replace(&mut fields.noted_ms, soonest_ms);

@@ -7,12 +7,10 @@
 //! or as an [`Object`] beside it. One that is beside it already is changed where it is. An `Object` may also hold a small
 //! collection: it works, and moves into the entry with its next change.
 //!
-//! The owner's 25-bit `meta` holds, from the lowest bit:
+//! The owner's 24 bits of `meta` are the access clock ([`crate::access`]). A string that was changed in place is *marked*:
+//! `OBJECT ENCODING` says raw however short it is.
 //!
-//! ```text
-//! bits 0..24   access clock, see [`crate::access`]
-//! bit  24      RAW: the string was changed in place, so `OBJECT ENCODING` says raw however short it is
-//! ```
+//! A data set that arrives takes over what it has in common with the one that is there: [`crate::reuse`].
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -41,8 +39,6 @@ pub const INLINE_MAX: usize = 4096;
 
 /// Strings up to this length that were never changed in place are called `embstr`.
 const EMBSTR_MAX: usize = 44;
-
-const RAW: u32 = 1 << 24;
 
 /// What a packed value is: the number of its form.
 pub(crate) const LIST: u8 = 0;
@@ -343,7 +339,7 @@ pub fn new_raw_str(key: &[u8], text: &[u8], expire_at_ms: Option<i64>) -> Entry 
         return Entry::new_payload(key, Object::Str(Arc::new(text.to_vec())), expire_at_ms);
     }
     let entry = Entry::new_bytes(key, text, expire_at_ms);
-    entry.set_meta(entry.meta() | RAW);
+    entry.mark();
     entry
 }
 
@@ -412,7 +408,7 @@ impl EntryExt for Entry {
     fn encoding(&self) -> &'static str {
         match self.value() {
             ValueRef::Int(_) => "int",
-            ValueRef::Bytes(bytes) if bytes.len() <= EMBSTR_MAX && self.meta() & RAW == 0 => "embstr",
+            ValueRef::Bytes(bytes) if bytes.len() <= EMBSTR_MAX && !self.is_marked() => "embstr",
             ValueRef::Bytes(_) => "raw",
             ValueRef::Payload(object) => object.encoding(),
             ValueRef::Packed(LIST, _) => "quicklist",
@@ -507,7 +503,6 @@ impl EntryExt for Entry {
     }
 
     fn store_str(&mut self, text: &[u8]) -> Option<Object> {
-        self.set_meta(self.meta() & !RAW);
         if text.len() <= 20
             && let Some(value) = number::parse_i64(text)
         {
@@ -529,20 +524,19 @@ impl EntryExt for Entry {
     }
 
     fn store_shared(&mut self, text: Arc<Vec<u8>>) -> Option<Object> {
-        self.set_meta(self.meta() & !RAW);
         self.set_payload(Object::Str(text))
     }
 
     fn store_raw(&mut self, text: &[u8]) -> Option<Object> {
-        self.set_meta(self.meta() | RAW);
         if text.len() <= INLINE_MAX {
-            return self.set_bytes(text);
+            let displaced = self.set_bytes(text);
+            self.mark();
+            return displaced;
         }
         self.set_payload(Object::Str(Arc::new(text.to_vec())))
     }
 
     fn store_text(&mut self, text: &[u8]) -> Option<Object> {
-        self.set_meta(self.meta() & !RAW);
         if text.len() <= INLINE_MAX {
             return self.set_bytes(text);
         }
@@ -557,7 +551,7 @@ impl EntryExt for Entry {
     }
 
     fn mark_raw(&self) {
-        self.set_meta(self.meta() | RAW);
+        self.mark();
     }
 
     fn edit_bytes<R>(
@@ -619,11 +613,11 @@ impl EntryExt for Entry {
     }
 
     fn clock(&self) -> u32 {
-        self.meta() & CLOCK_MASK
+        self.meta()
     }
 
     fn set_clock(&self, clock: u32) {
-        self.set_meta((self.meta() & !CLOCK_MASK) | (clock & CLOCK_MASK));
+        self.set_meta(clock & CLOCK_MASK);
     }
 
     fn total_bytes(&self) -> usize {
@@ -644,6 +638,9 @@ impl EntryExt for Entry {
             ValueRef::Payload(object) => Entry::new_payload(key, object.duplicate(), expire),
         };
         copy.set_meta(self.meta());
+        if self.is_marked() {
+            copy.mark();
+        }
         copy
     }
 

@@ -367,6 +367,47 @@ impl Hash {
         self.table(1).load(name, value, expire_at_ms, limits)
     }
 
+    /// Adds a loaded field of a table as the twin of `old`'s; false if that was not possible and nothing was done.
+    pub(crate) fn reuse_field(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        expire_at_ms: Option<i64>,
+        limits: &EncodingLimits,
+        old: &mut Hash,
+    ) -> bool {
+        let (Hash::Table(fields), Hash::Table(old)) = (self, old) else { return false };
+        let hash = hash(name);
+        if fields.table.get(hash, name).is_some() {
+            return false;
+        }
+        let Some(field) = old.table.get_to_twin(hash, name) else { return false };
+        let same_value = match value_of(field) {
+            Entry::Str(text) => text == value,
+            Entry::Int(number) => as_int(value) == Some(number),
+        };
+        if !same_value || field.expire_at() != expire_at_ms {
+            return false;
+        }
+        let Some(twin) = field.twin() else { return false };
+        fields.insert(hash, twin, limits);
+        true
+    }
+
+    /// Makes fields of a table that a table `old` has, too, with the same value and expiry, twins of those.
+    pub(crate) fn reuse_fields(&mut self, old: &mut Hash) {
+        let (Hash::Table(fields), Hash::Table(old)) = (self, old) else { return };
+        fields.table.visit_interval_mut(0, 0, |field| {
+            let Some(same) = old.table.get_to_twin(hash(field.key()), field.key()) else { return };
+            if value_of(same) == value_of(field)
+                && same.expire_at() == field.expire_at()
+                && let Some(twin) = same.twin()
+            {
+                *field = twin;
+            }
+        });
+    }
+
     /// The table, made from the listpack with room for `more` fields if there is none yet.
     fn table(&mut self, more: usize) -> &mut Fields {
         if let Hash::Listpack(pack) = self {

@@ -18,6 +18,7 @@ pub mod large;
 pub mod limits;
 pub mod list;
 pub mod object;
+pub mod reuse;
 pub mod set;
 pub mod snapshot;
 pub mod stream;

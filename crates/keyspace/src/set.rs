@@ -245,6 +245,28 @@ impl Set {
         self.add(member, limits)
     }
 
+    /// Adds a loaded member of a table as the twin of `old`'s; false if that was not possible and nothing was done.
+    pub(crate) fn reuse_member(&mut self, member: &[u8], old: &mut Set) -> bool {
+        let (Set::Table(table), Set::Table(old)) = (self, old) else { return false };
+        let h = hash(member);
+        if table.get(h, member).is_some() {
+            return false;
+        }
+        let Some(twin) = old.get_to_twin(h, member).and_then(Record::twin) else { return false };
+        table.insert(h, twin);
+        true
+    }
+
+    /// Makes members of a table that a table `old` has, too, twins of those.
+    pub(crate) fn reuse_members(&mut self, old: &mut Set) {
+        let (Set::Table(table), Set::Table(old)) = (self, old) else { return };
+        table.visit_interval_mut(0, 0, |member| {
+            if let Some(twin) = old.get_to_twin(hash(member.key()), member.key()).and_then(Record::twin) {
+                *member = twin;
+            }
+        });
+    }
+
     /// Takes the bytes of an intset from outside, converted if the limits do not allow so large a one.
     pub fn load_intset(bytes: Vec<u8>, limits: &EncodingLimits) -> Result<Set, Malformed> {
         let ints =

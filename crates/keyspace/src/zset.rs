@@ -303,6 +303,12 @@ impl ZSet {
         }
     }
 
+    /// Adds a loaded member of a large set as the twin of `old`'s; false if that was not possible and nothing was done.
+    pub(crate) fn reuse_member(&mut self, member: &[u8], score: f64, old: &mut ZSet) -> bool {
+        let (ZSet::Ordered(set), ZSet::Ordered(old)) = (self, old) else { return false };
+        set.insert_twin(old, member, score)
+    }
+
     /// All members are loaded: a small set becomes a listpack.
     pub fn finish_load(&mut self, limits: &EncodingLimits) {
         let ZSet::Ordered(set) = self else { return };

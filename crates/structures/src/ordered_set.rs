@@ -39,14 +39,16 @@ pub struct OrderedSet {
     record_bytes: usize,
 }
 
-// SAFETY: the addresses in the tree are those of records that the set itself owns.
+// SAFETY: the addresses in the tree are those of records that the set itself owns; what a record shares with a twin on
+// another thread is sound by the rules of twins.
 unsafe impl Send for OrderedSet {}
 
 const LEAF_MAX: usize = 64;
 const CHILDREN_MAX: usize = 32;
 
 /// A place in the order. Invariant of every entry of a tree: `member` is the block of a record of the set's table, and
-/// that record is not reshaped while the entry exists.
+/// that record is not reshaped while the entry exists. One with a twin is not even changed: it would move to another
+/// block.
 #[derive(Clone, Copy)]
 struct Entry {
     score: f64,
@@ -157,14 +159,39 @@ impl OrderedSet {
             return Insertion::Unchanged;
         };
         debug_assert!(!score.is_nan(), "a score is a number");
+        if record.has_twin() {
+            self.root.remove_root(Key { score: old, member });
+            set_score(record, score);
+            let entry = Entry { score, member: record.block() };
+            self.root.insert_root(Key { score, member }, entry);
+            return Insertion::Updated { old };
+        }
         let entry = Entry { score, member: record.block() };
-        let ValueMut::Int(bits) = record.value_mut() else { unreachable!("members hold their score") };
-        *bits = score.to_bits() as i64;
+        set_score(record, score);
         if !self.root.rescore(Key { score: old, member }, Key { score, member }) {
             self.root.remove_root(Key { score: old, member });
             self.root.insert_root(Key { score, member }, entry);
         }
         Insertion::Updated { old }
+    }
+
+    /// Adds a member that `old` has with this score as the [twin](Record::twin) of that one's record. False if it has not,
+    /// or its record has a twin, or the member is here already: then nothing was done.
+    pub fn insert_twin(&mut self, old: &mut OrderedSet, member: &[u8], score: f64) -> bool {
+        let h = hash(member);
+        if self.members.get(h, member).is_some() {
+            return false;
+        }
+        let Some(record) = old.members.get_to_twin(h, member) else { return false };
+        if score_of(record).to_bits() != score.to_bits() {
+            return false;
+        }
+        let Some(record) = record.twin() else { return false };
+        let entry = Entry { score, member: record.block() };
+        self.record_bytes += record.bytes();
+        self.members.insert(h, record);
+        self.root.insert_root(Key { score, member }, entry);
+        true
     }
 
     /// Removes a member and returns its score.
@@ -285,6 +312,12 @@ impl OrderedSet {
 fn score_of(record: &Record<()>) -> f64 {
     let ValueRef::Int(bits) = record.value() else { unreachable!("members hold their score") };
     f64::from_bits(bits as u64)
+}
+
+/// The block stays the same unless the record has a twin.
+fn set_score(record: &mut Record<()>, score: f64) {
+    let ValueMut::Int(bits) = record.value_mut() else { unreachable!("members hold their score") };
+    *bits = score.to_bits() as i64;
 }
 
 impl Node {
@@ -727,7 +760,7 @@ mod tests {
         }
     }
 
-    #[derive(Default)]
+    #[derive(Default, Clone)]
     struct Model {
         scores: HashMap<Vec<u8>, f64>,
         order: BTreeSet<(Score, Vec<u8>)>,
@@ -877,6 +910,10 @@ mod tests {
         PopFirst(u8),
         PopLast(u8),
         RemoveRanks(u16, u16),
+        /// The set goes on as another one of the same members, the first being kept beside it.
+        Twin,
+        /// The two change places.
+        Swap,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -890,6 +927,8 @@ mod tests {
             1 => any::<u8>().prop_map(Step::PopFirst),
             1 => any::<u8>().prop_map(Step::PopLast),
             1 => (0..members, 0..members).prop_map(|(a, b)| Step::RemoveRanks(a, b)),
+            2 => Just(Step::Twin),
+            1 => Just(Step::Swap),
         ];
         prop::collection::vec(step, 1..fewer(30, 6))
     }
@@ -904,8 +943,25 @@ mod tests {
         #[test]
         fn behaves_as_a_map_and_an_order(steps in steps(), probe in any::<(u16, i8)>()) {
             let (mut set, mut model) = (OrderedSet::new(), Model::default());
+            let (mut second, mut second_model) = (OrderedSet::new(), Model::default());
             for step in steps {
                 match step {
+                    Step::Twin => {
+                        let mut twin = OrderedSet::new();
+                        for (member, score) in listed(set.iter()).into_iter().rev() {
+                            prop_assert!(!twin.insert_twin(&mut set, &member, score + 1.0));
+                            if !twin.insert_twin(&mut set, &member, score) {
+                                twin.insert(&member, score);
+                            }
+                            prop_assert!(!twin.insert_twin(&mut set, &member, score));
+                        }
+                        second = std::mem::replace(&mut set, twin);
+                        second_model = model.clone();
+                    }
+                    Step::Swap => {
+                        std::mem::swap(&mut set, &mut second);
+                        std::mem::swap(&mut model, &mut second_model);
+                    }
                     Step::Insert { from, count, stride, score, slope } => {
                         for i in 0..count {
                             let (member, score) = (name(from.wrapping_add(i.wrapping_mul(stride)) % 3000), score + slope * f64::from(i));
@@ -944,6 +1000,8 @@ mod tests {
                     }
                 }
                 assert_sound(&set);
+                assert_sound(&second);
+                prop_assert!(listed(second.iter()).iter().map(|(member, score)| (Score(*score), member.clone())).eq(second_model.order.iter().cloned()));
             }
             let expected: Vec<(Vec<u8>, f64)> = model.order.iter().map(|(score, member)| (member.clone(), score.0)).collect();
             prop_assert_eq!(listed(set.iter()), expected.clone());

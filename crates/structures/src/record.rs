@@ -11,7 +11,7 @@
 //!  | head | key len | value len | key len u32 | value len u32 | pad | expire i64 | i64 or P | key … | value … |
 //!                                 if WIDE_KEY   if WIDE_VALUE         if EXPIRE    if INT,            if BYTES,
 //!                                                                                  PAYLOAD            PACKED
-//! head   bits 0..25 the owner's, 25..29 kind, then EXPIRE, WIDE_KEY, WIDE_VALUE
+//! head   bits 0..24 the owner's, 24 TWIN, 25..29 kind, then EXPIRE, WIDE_KEY, WIDE_VALUE
 //! ```
 //! The pad, to a multiple of 8, is there only if one of the two fields after it is. The wide lengths may be unaligned.
 //! A length's byte in the header is its lowest one, and the wide length is what is above it: 40 bits.
@@ -20,8 +20,28 @@
 //! listpack or intset. [`Record::take_packed`] gives such a value out as a [`Blob`] that carries the record's header and
 //! key as its prefix; it grows by itself, and [`Record::put_packed`] puts it back, wherever it lies then.
 //!
+//! # Twins
+//! Two records may have one block, as when a data set that arrives holds what the old one has: [`Record::twin`] makes
+//! the second of two equal records without a copy. There are never three, so the bit TWIN in the head is the whole
+//! reference count: who is dropped first clears it and leaves the block to the other. What changes a record copies the
+//! block first if TWIN is set, and then leaves the old one likewise. Only records without a payload have twins, so
+//! nothing but bytes is shared.
+//!
+//! The two may be on different threads (the old data set is freed on its own). The rules that make this sound:
+//! 1. While TWIN is set, nothing of the block is written but the head, and of that only TWIN and the owner's bits, by
+//!    atomic read-modify-write operations.
+//! 2. TWIN is set only through `&mut` of the one record that has the block ([`Record::twin`]), and cleared only by one
+//!    `fetch_and` with release ([`Record::leave`]), after which the one that cleared it does not touch the block.
+//! 3. Who has seen TWIN cleared, by a load with acquire or by its own `fetch_and` with acquire, is the only owner from
+//!    then on, after all that the other has read, and writes and frees as if there had never been a twin. If both leave
+//!    at once, the order of the two `fetch_and` says who was first; the second frees.
+//!
+//! Rule 3 is why every load that leads to a write is one with acquire (`owned_head`), also that of
+//! [`Record::set_meta`]: a plain write of the head after a relaxed load would hide the other's release from later loads.
+//! On x86 all of this costs the one test of a bit in a word that is read anyway.
+//!
 //! A record belongs to one thread at a time. It may move to another (to be freed there) when `P` may; it is never
-//! shared, which is what lets [`Record::set_meta`] write through `&self`.
+//! shared by reference, which is what lets [`Record::set_meta`] write through `&self`.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -29,6 +49,7 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::slice;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena;
 use crate::blob::Blob;
@@ -60,7 +81,8 @@ pub struct Record<P> {
     owns: PhantomData<P>,
 }
 
-// SAFETY: a record is the only owner of its block, and the block holds nothing that is tied to a thread except `P`.
+// SAFETY: a record is the only owner of its block or shares it with its twin by the rules above, which hold across
+// threads; a twin has no payload, and else the block holds nothing that is tied to a thread except `P`.
 unsafe impl<P: Send> Send for Record<P> {}
 
 const HEAD_AT: usize = 0;
@@ -74,17 +96,20 @@ const LENGTH_MAX: usize = 1 << 40;
 /// How payloads, numbers and expiries are aligned, as the block is.
 const ALIGN: usize = arena::GRANULE;
 
-const META: u32 = (1 << META_BITS) - 1;
-const META_BITS: u32 = 25;
-// Kinds. EMPTY has no room for a value; VACATED has the room of a payload that was taken out. PACKED and up are packed
-// values, the number of the form being what is above PACKED.
-const KIND: u32 = 0b1111 << META_BITS;
+const META: u32 = TWIN - 1;
+/// Another record has this block, too.
+const TWIN: u32 = 1 << 24;
+const KIND_AT: u32 = 25;
+// Kinds. EMPTY has no room for a value; VACATED has the room of a payload that was taken out. MARKED are bytes with a
+// mark of the owner's. PACKED and up are packed values, the number of the form being what is above PACKED.
+const KIND: u32 = 0b1111 << KIND_AT;
 const EMPTY: u32 = 0;
-const INT: u32 = 1 << META_BITS;
-const PAYLOAD: u32 = 2 << META_BITS;
-const VACATED: u32 = 3 << META_BITS;
-const BYTES: u32 = 4 << META_BITS;
-const PACKED: u32 = 5 << META_BITS;
+const INT: u32 = 1 << KIND_AT;
+const PAYLOAD: u32 = 2 << KIND_AT;
+const VACATED: u32 = 3 << KIND_AT;
+const BYTES: u32 = 4 << KIND_AT;
+const MARKED: u32 = 5 << KIND_AT;
+const PACKED: u32 = 6 << KIND_AT;
 const EXPIRE: u32 = 1 << 29;
 const WIDE_KEY: u32 = 1 << 30;
 const WIDE_VALUE: u32 = 1 << 31;
@@ -93,14 +118,13 @@ const WIDE_VALUE: u32 = 1 << 31;
 const PREFIX_MAX: usize = if cfg!(test) { 1 << 10 } else { 1 << 30 };
 
 /// Numbers for the forms of packed values.
-pub const PACKED_FORMS: u8 = 11;
+pub const PACKED_FORMS: u8 = 10;
 
 /// What a record points to while its packed value is out: the header of an empty record without a key, never written
 /// and never freed. So a value that is leaked instead of put back leaves a record that holds nothing.
-#[repr(align(8))]
-struct Hollow(#[expect(dead_code, reason = "reached by address")] [u32; 2]);
-
-static HOLLOW: Hollow = Hollow([0; 2]);
+/// Atomic because heads are read as atomics.
+static HOLLOW: AtomicU64 = AtomicU64::new(0);
+const _: () = assert!(align_of::<AtomicU64>() == ALIGN);
 
 impl<P> Record<P> {
     /// Bytes that a payload takes within the block.
@@ -147,34 +171,38 @@ impl<P> Record<P> {
 
     #[inline]
     pub fn key(&self) -> &[u8] {
-        // SAFETY: `key_at` is the start of `key_len` bytes that were initialised by `build` and that only `&mut self`
-        // methods move.
-        unsafe { slice::from_raw_parts(self.key_at(), self.key_len()) }
+        let head = self.head();
+        // SAFETY: `key_start` is the start of `key_len` bytes that were initialised by `build` and that only `&mut self`
+        // methods move, and a twin not at all.
+        unsafe { slice::from_raw_parts(self.at(Self::key_start(head)), self.key_len_of(head)) }
     }
 
     #[inline]
     pub fn value(&self) -> ValueRef<'_, P> {
-        // SAFETY: the kind says what lies at `fixed_at` or `bytes_at`, and `&self` keeps it from being changed.
+        let head = self.head();
+        // SAFETY: the kind says what lies at `fixed_place` or after the key, and `&self` keeps it from being changed, as
+        // rule 1 does in a twin.
         unsafe {
-            match self.kind() {
-                BYTES => ValueRef::Bytes(slice::from_raw_parts(self.bytes_at(), self.value_len())),
-                INT => ValueRef::Int(self.fixed_at().cast::<i64>().read()),
-                PAYLOAD => ValueRef::Payload(&*self.fixed_at().cast::<P>()),
+            match head & KIND {
+                BYTES | MARKED => ValueRef::Bytes(self.bytes_of(head)),
+                INT => ValueRef::Int(self.at(Self::fixed_place(head)).cast::<i64>().read()),
+                PAYLOAD => ValueRef::Payload(&*self.at(Self::fixed_place(head)).cast::<P>()),
                 EMPTY | VACATED => ValueRef::None,
-                kind => {
-                    ValueRef::Packed(form_of(kind), slice::from_raw_parts(self.bytes_at(), self.value_len()))
-                }
+                kind => ValueRef::Packed(form_of(kind), self.bytes_of(head)),
             }
         }
     }
 
     #[inline]
     pub fn value_mut(&mut self) -> ValueMut<'_, P> {
-        // SAFETY: as in `value`; `&mut self` makes the reference the only one.
+        self.own();
+        // SAFETY: as in `value`; `&mut self` makes the reference the only one, since there is no twin now.
         unsafe {
             match self.kind() {
                 INT => ValueMut::Int(&mut *self.fixed_at().cast::<i64>()),
-                BYTES => ValueMut::Bytes(slice::from_raw_parts_mut(self.bytes_at(), self.value_len())),
+                BYTES | MARKED => {
+                    ValueMut::Bytes(slice::from_raw_parts_mut(self.bytes_at(), self.value_len()))
+                }
                 PAYLOAD => ValueMut::Payload(&mut *self.fixed_at().cast::<P>()),
                 EMPTY | VACATED => ValueMut::None,
                 kind => ValueMut::Packed(
@@ -195,7 +223,7 @@ impl<P> Record<P> {
     /// The value if it is a payload, to be changed in place.
     #[inline]
     pub fn payload_mut(&mut self) -> Option<&mut P> {
-        // SAFETY: as in `value_mut`.
+        // SAFETY: as in `value_mut`; a record with a payload has no twin.
         (self.kind() == PAYLOAD).then(|| unsafe { &mut *self.fixed_at().cast::<P>() })
     }
 
@@ -268,6 +296,7 @@ impl<P> Record<P> {
         if self.kind() < PACKED {
             return None;
         }
+        self.own();
         let prefix = Self::key_start(self.head()) + self.key_len();
         let len = self.value_len();
         if prefix > PREFIX_MAX {
@@ -330,6 +359,7 @@ impl<P> Record<P> {
     /// Sets or removes the expiry. Moves to another block only when the record had none before (or has none after)
     /// and the eight bytes change the size of the block.
     pub fn set_expire_at(&mut self, expire_at: Option<i64>) {
+        self.own();
         let head = self.head();
         let wanted = if expire_at.is_some() { head | EXPIRE } else { head & !EXPIRE };
         if wanted != head {
@@ -361,21 +391,52 @@ impl<P> Record<P> {
         }
     }
 
-    /// 25 bits that belong to the owner (an access clock, say). A new record has 0.
+    /// 24 bits that belong to the owner (an access clock, say). A new record has 0. Twins have them in common.
     #[inline]
     pub fn meta(&self) -> u32 {
         self.head() & META
     }
 
-    /// Sets the owner's 25 bits; through `&self`, because reading a key touches its clock. A hollow record keeps none.
+    /// Sets the owner's 24 bits; through `&self`, because reading a key touches its clock. A hollow record keeps none.
     #[inline]
     pub fn set_meta(&self, meta: u32) {
         if self.is_hollow() {
             return;
         }
-        // SAFETY: the head is an aligned u32 of every block. No reference to these bytes is ever handed out, and a
-        // record is not `Sync`, so this is the write of a `Cell`.
-        unsafe { self.at(HEAD_AT).cast::<u32>().write(self.head() & !META | meta & META) };
+        self.update_head(|head| head & !META | meta & META);
+    }
+
+    /// Whether a value of bytes has the owner's mark.
+    #[inline]
+    pub fn is_marked(&self) -> bool {
+        self.kind() == MARKED
+    }
+
+    /// Marks a value of bytes, until it is replaced; others have no mark. Through `&self` like [`Record::set_meta`]: a
+    /// twin is marked, too.
+    #[inline]
+    pub fn mark(&self) {
+        if self.kind() == BYTES {
+            self.update_head(|head| head & !KIND | MARKED);
+        }
+    }
+
+    /// A second record with the same block, unless there is one already, or the value is a payload. From now on either
+    /// is copied before it is changed, as long as the other is there; the owner's bits are those of both.
+    pub fn twin(&mut self) -> Option<Record<P>> {
+        let head = self.owned_head();
+        if self.is_hollow() || head & TWIN != 0 || matches!(head & KIND, PAYLOAD | VACATED) {
+            return None;
+        }
+        // Rule 2: the block is this record's alone.
+        self.set_head(head | TWIN);
+        Some(Record { block: self.block, owns: PhantomData })
+    }
+
+    /// Whether another record has this block, too.
+    #[inline]
+    pub fn has_twin(&self) -> bool {
+        self.head() & TWIN != 0
     }
 
     /// Size of the allocation; what a payload owns elsewhere is not counted.
@@ -404,6 +465,57 @@ impl<P> Record<P> {
         let record = ManuallyDrop::new(Record::<P> { block, owns: PhantomData });
         // SAFETY: the caller keeps the block alive; the record made here is never dropped.
         unsafe { slice::from_raw_parts(record.key_at(), record.key_len()) }
+    }
+
+    /// Before a change: the block is this record's alone afterwards.
+    #[inline(always)]
+    fn own(&mut self) {
+        if self.owned_head() & TWIN != 0 {
+            self.copy_from_twin();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn copy_from_twin(&mut self) {
+        let used = self.used();
+        let head = self.head() & !TWIN;
+        let block = arena::alloc(used);
+        // SAFETY: both blocks have `used` bytes, and nobody writes the old one's (rule 1) but its head, which is
+        // therefore not read with the rest. The twin may have left meanwhile: then the old block is ours to free.
+        unsafe {
+            block.cast::<u32>().write(head);
+            ptr::copy_nonoverlapping(self.at(KEY_LEN_AT), block.as_ptr().add(KEY_LEN_AT), used - KEY_LEN_AT);
+            if !self.leave() {
+                arena::free(self.block, used);
+            }
+        }
+        self.block = block;
+    }
+
+    /// Leaves the block to the twin, if that has not left it already: then it is ours, and false.
+    fn leave(&mut self) -> bool {
+        self.head_word().fetch_and(!TWIN, Ordering::AcqRel) & TWIN != 0
+    }
+
+    /// Changes the owner's bits, or the mark, in the head.
+    #[inline(always)]
+    fn update_head(&self, change: impl Fn(u32) -> u32) {
+        let head = self.owned_head();
+        if head & TWIN == 0 {
+            // No other thread knows of the block: this is the write of a `Cell`.
+            self.head_word().store(change(head), Ordering::Relaxed);
+        } else {
+            self.update_twin_head(change);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn update_twin_head(&self, change: impl Fn(u32) -> u32) {
+        let changed =
+            self.head_word().fetch_update(Ordering::AcqRel, Ordering::Acquire, |head| Some(change(head)));
+        debug_assert!(changed.is_ok(), "the change is unconditional");
     }
 
     fn build(kind: u32, key: &[u8], value_len: usize, expire_at: Option<i64>) -> Record<P> {
@@ -435,6 +547,7 @@ impl<P> Record<P> {
     /// Gives the record another kind of value, in the same block if the rounded size stays. The old value is lost (a
     /// payload must be taken before), the new one is uninitialised.
     fn reshape(&mut self, kind: u32, value_len: usize) {
+        self.own();
         let (old_head, key_len, old_value_len) = (self.head(), self.key_len(), self.value_len());
         let head = old_head & !(KIND | WIDE_VALUE) | kind | wide_value(value_len);
         if head == old_head && value_len == old_value_len {
@@ -481,15 +594,26 @@ impl<P> Record<P> {
     }
 
     #[inline(always)]
+    fn head_word(&self) -> &AtomicU32 {
+        // SAFETY: every block has its head, aligned, for as long as the record is there, and no reference to it is ever
+        // handed out. Those that read and write it plainly have `&mut self` and no twin.
+        unsafe { AtomicU32::from_ptr(self.at(HEAD_AT).cast()) }
+    }
+
+    #[inline(always)]
     fn head(&self) -> u32 {
-        // SAFETY: every block has its head, aligned.
-        unsafe { self.at(HEAD_AT).cast::<u32>().read() }
+        self.head_word().load(Ordering::Relaxed)
+    }
+
+    /// The head, before a write: without TWIN, all that a twin has done with the block is done.
+    #[inline(always)]
+    fn owned_head(&self) -> u32 {
+        self.head_word().load(Ordering::Acquire)
     }
 
     #[inline(always)]
     fn set_head(&mut self, head: u32) {
-        // SAFETY: as above.
-        unsafe { self.at(HEAD_AT).cast::<u32>().write(head) };
+        self.head_word().store(head, Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -518,11 +642,11 @@ impl<P> Record<P> {
     }
 
     /// Where the key begins, for each of the heads above the owner's bits. Every look-up asks for it.
-    const KEY_STARTS: [u8; 1 << (u32::BITS - META_BITS)] = {
-        let mut starts = [0; 1 << (u32::BITS - META_BITS)];
+    const KEY_STARTS: [u8; 1 << (u32::BITS - KIND_AT)] = {
+        let mut starts = [0; 1 << (u32::BITS - KIND_AT)];
         let mut bits = 0;
         while bits < starts.len() {
-            let head = (bits as u32) << META_BITS;
+            let head = (bits as u32) << KIND_AT;
             let room = match head & KIND {
                 INT => 8,
                 PAYLOAD | VACATED => Self::PAYLOAD_ROOM,
@@ -538,7 +662,7 @@ impl<P> Record<P> {
 
     #[inline(always)]
     fn key_start(head: u32) -> usize {
-        usize::from(const { &Self::KEY_STARTS }[(head >> META_BITS) as usize])
+        usize::from(const { &Self::KEY_STARTS }[(head >> KIND_AT) as usize])
     }
 
     #[inline(always)]
@@ -553,15 +677,31 @@ impl<P> Record<P> {
 
     #[inline(always)]
     fn bytes_at(&self) -> *mut u8 {
-        self.at(Self::key_start(self.head()) + self.key_len())
+        let head = self.head();
+        self.at(Self::key_start(head) + self.key_len_of(head))
+    }
+
+    /// # Safety
+    /// The head is the record's, and its kind one of bytes.
+    #[inline(always)]
+    unsafe fn bytes_of(&self, head: u32) -> &[u8] {
+        let start = Self::key_start(head) + self.key_len_of(head);
+        // SAFETY: so many bytes follow the key.
+        unsafe { slice::from_raw_parts(self.at(start), self.value_len_of(head)) }
     }
 
     #[inline(always)]
     fn key_len(&self) -> usize {
+        self.key_len_of(self.head())
+    }
+
+    /// The length of the key if this is the head, read once: it is an atomic, which is read as often as it says.
+    #[inline(always)]
+    fn key_len_of(&self, head: u32) -> usize {
         // SAFETY: the header's byte is there in any case, and a u32 if WIDE_KEY says so.
         unsafe {
             let low = usize::from(self.at(KEY_LEN_AT).read());
-            if self.head() & WIDE_KEY == 0 {
+            if head & WIDE_KEY == 0 {
                 low
             } else {
                 (self.at(LENGTHS_AT).cast::<u32>().read_unaligned() as usize) << 8 | low
@@ -571,7 +711,11 @@ impl<P> Record<P> {
 
     #[inline(always)]
     fn value_len(&self) -> usize {
-        let head = self.head();
+        self.value_len_of(self.head())
+    }
+
+    #[inline(always)]
+    fn value_len_of(&self, head: u32) -> usize {
         // SAFETY: the header's byte is there in any case, and a u32 if WIDE_VALUE says so.
         unsafe {
             let low = usize::from(self.at(VALUE_LEN_AT).read());
@@ -612,7 +756,8 @@ impl<P> Record<P> {
 
     #[inline]
     fn used(&self) -> usize {
-        Self::used_by(self.head(), self.key_len(), self.value_len())
+        let head = self.head();
+        Self::used_by(head, self.key_len_of(head), self.value_len_of(head))
     }
 
     #[inline]
@@ -627,12 +772,12 @@ fn hollow() -> NonNull<u8> {
 
 fn packed(form: u8) -> u32 {
     debug_assert!(form < PACKED_FORMS);
-    PACKED + (u32::from(form) << META_BITS)
+    PACKED + (u32::from(form) << KIND_AT)
 }
 
 #[inline(always)]
 fn form_of(kind: u32) -> u8 {
-    ((kind - PACKED) >> META_BITS) as u8
+    ((kind - PACKED) >> KIND_AT) as u8
 }
 
 /// Whether a number or a payload, or the room of one, lies before the key.
@@ -669,6 +814,9 @@ fn wide_value(value_len: usize) -> u32 {
 impl<P> Drop for Record<P> {
     fn drop(&mut self) {
         if self.is_hollow() {
+            return;
+        }
+        if self.owned_head() & TWIN != 0 && self.leave() {
             return;
         }
         let used = self.used();
@@ -750,8 +898,8 @@ mod tests {
     fn the_clock_is_set_while_the_record_is_read() {
         let record: Record<u64> = Record::new_bytes(b"k", b"value", Some(3));
         let (key, value) = (record.key(), record.value());
-        record.set_meta(0x1ad_beef);
-        assert_eq!((key, value, record.meta()), (&b"k"[..], ValueRef::Bytes(b"value"), 0x1ad_beef));
+        record.set_meta(0xad_beef);
+        assert_eq!((key, value, record.meta()), (&b"k"[..], ValueRef::Bytes(b"value"), 0xad_beef));
     }
 
     #[test]
@@ -791,6 +939,81 @@ mod tests {
         // Leaked or dropped instead: the record holds nothing, and nothing is freed twice.
         drop(record.take_packed());
         assert_eq!((record.value(), record.key()), (ValueRef::None, &b""[..]));
+    }
+
+    #[test]
+    fn a_twin_costs_nothing_until_one_of_the_two_is_changed() {
+        let mut one: Record<u64> = Record::new_bytes(b"key", &[1; 100], Some(7));
+        let mut two = one.twin().expect("it is alone");
+        assert_eq!((one.block(), one.has_twin(), two.has_twin()), (two.block(), true, true));
+        assert!(one.twin().is_none() && two.twin().is_none(), "there are never three");
+        two.set_meta(5);
+        two.mark();
+        assert_eq!((one.meta(), one.is_marked()), (5, true), "the head is that of both");
+        let ValueMut::Bytes(bytes) = two.value_mut() else { panic!("bytes") };
+        bytes.fill(2);
+        assert!(one.block() != two.block() && !one.has_twin() && !two.has_twin());
+        assert_eq!(
+            (one.key(), one.value(), one.expire_at()),
+            (&b"key"[..], ValueRef::Bytes(&[1; 100]), Some(7))
+        );
+        assert_eq!(
+            (two.key(), two.value(), two.expire_at()),
+            (&b"key"[..], ValueRef::Bytes(&[2; 100]), Some(7))
+        );
+        assert_eq!((two.meta(), two.is_marked()), (5, true));
+        // Either may have another twin now; and who is alone again is changed in place.
+        let three = one.twin().expect("it is alone again");
+        drop(one);
+        let (block, mut three) = (three.block(), three);
+        three.set_bytes(&[3; 100]);
+        assert_eq!((three.block(), three.has_twin(), three.is_marked()), (block, false, false));
+    }
+
+    #[test]
+    fn what_owns_more_than_its_block_has_no_twin() {
+        let mut record = Record::new_payload(b"key", Box::new(1u64), None);
+        assert!(record.twin().is_none());
+        drop(record.take_payload());
+        assert!(record.twin().is_none());
+        record.set_packed(1, b"value");
+        drop(record.take_packed());
+        assert!(record.is_hollow() && record.twin().is_none());
+    }
+
+    /// What another thread does with a twin before it is gone, for Miri to look at the order of.
+    #[test]
+    fn twins_part_on_two_threads() {
+        let changes: [fn(Record<u64>); 7] = [
+            drop,
+            |mut record| assert!(record.set_bytes(&[2; 40]).is_none()),
+            |record| record.set_meta(9),
+            |mut record| record.set_expire_at(Some(2)),
+            |mut record| match record.value_mut() {
+                ValueMut::Packed(1, bytes) => bytes.fill(3),
+                _ => panic!("packed"),
+            },
+            |mut record| {
+                record.set_meta(8);
+                let mut blob = record.take_packed().expect("packed");
+                blob.fill(4);
+                record.put_packed(2, blob).expect("its own");
+                assert_eq!(record.value(), ValueRef::Packed(2, &[4; 40]));
+            },
+            |mut record| drop(record.twin()),
+        ];
+        for _ in 0..fewer(200, 3) {
+            for change in changes {
+                let mut record: Record<u64> = Record::new_packed(b"key", 1, &[1; 40], None);
+                let twin = record.twin().expect("it is alone");
+                let elsewhere = std::thread::spawn(move || {
+                    assert_eq!((twin.key(), twin.value()), (&b"key"[..], ValueRef::Packed(1, &[1; 40])));
+                });
+                assert_eq!(record.value(), ValueRef::Packed(1, &[1; 40]));
+                change(record);
+                elsewhere.join().expect("the twin was as it had been");
+            }
+        }
     }
 
     /// All hollow records share one header, in every thread.
@@ -842,6 +1065,12 @@ mod tests {
         Expire(Option<i64>),
         Meta(u32),
         Mutate,
+        /// The second record that is there from then on has the same block.
+        Twin,
+        /// The second record goes on, and the first is looked at only.
+        Swap,
+        /// The second record goes.
+        Part,
     }
 
     #[derive(Debug, Clone, PartialEq)]
@@ -851,6 +1080,16 @@ mod tests {
         Bytes(Vec<u8>),
         Packed(u8, Vec<u8>),
         Payload(u64),
+    }
+
+    fn value_of(record: &Record<Box<u64>>) -> Model {
+        match record.value() {
+            ValueRef::None => Model::None,
+            ValueRef::Int(n) => Model::Int(n),
+            ValueRef::Bytes(b) => Model::Bytes(b.to_vec()),
+            ValueRef::Packed(form, b) => Model::Packed(form, b.to_vec()),
+            ValueRef::Payload(p) => Model::Payload(**p),
+        }
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -867,6 +1106,9 @@ mod tests {
             3 => any::<Option<i64>>().prop_map(Step::Expire),
             1 => any::<u32>().prop_map(|meta| Step::Meta(meta & META)),
             1 => Just(Step::Mutate),
+            3 => Just(Step::Twin),
+            2 => Just(Step::Swap),
+            1 => Just(Step::Part),
         ];
         prop::collection::vec(step, 0..fewer(40, 8))
     }
@@ -884,6 +1126,8 @@ mod tests {
             // Boxed, so that Miri and the leak check see a payload dropped twice or never.
             let mut record: Record<Box<u64>> = Record::new_key(&key, born_with);
             let (mut model, mut expire_at, mut meta) = (Model::None, born_with, 0);
+            // Once a twin, and what it was then.
+            let mut second: Option<(Record<Box<u64>>, Model, Option<i64>)> = None;
             for step in steps {
                 let payload_before = if let Model::Payload(n) = model { Some(n) } else { None };
                 match step {
@@ -940,6 +1184,21 @@ mod tests {
                         record.set_meta(bits);
                         meta = bits;
                     }
+                    Step::Twin => {
+                        let had_twin = record.has_twin();
+                        if let Some(twin) = record.twin() {
+                            second = Some((twin, model.clone(), expire_at));
+                        } else {
+                            prop_assert!(had_twin || matches!(record.kind(), PAYLOAD | VACATED));
+                        }
+                    }
+                    Step::Swap => if let Some((second, then, expire_then)) = &mut second {
+                        std::mem::swap(&mut record, second);
+                        std::mem::swap(&mut model, then);
+                        std::mem::swap(&mut expire_at, expire_then);
+                        meta = record.meta();
+                    },
+                    Step::Part => second = None,
                     Step::Mutate => match (record.value_mut(), &mut model) {
                         (ValueMut::Int(n), Model::Int(m)) => (*n, *m) = (5, 5),
                         (ValueMut::Bytes(b), Model::Bytes(m)) => {
@@ -955,14 +1214,14 @@ mod tests {
                         (value, model) => prop_assert!(false, "{value:?} is not {model:?}"),
                     },
                 }
-                let value = match record.value() {
-                    ValueRef::None => Model::None,
-                    ValueRef::Int(n) => Model::Int(n),
-                    ValueRef::Bytes(b) => Model::Bytes(b.to_vec()),
-                    ValueRef::Packed(form, b) => Model::Packed(form, b.to_vec()),
-                    ValueRef::Payload(p) => Model::Payload(**p),
-                };
-                prop_assert_eq!(&value, &model);
+                prop_assert_eq!(&value_of(&record), &model);
+                if let Some((second, then, expire_then)) = &second {
+                    prop_assert_eq!(&value_of(second), then);
+                    prop_assert_eq!((second.key(), second.expire_at()), (&key[..], *expire_then));
+                    prop_assert_eq!(second.has_twin(), record.has_twin());
+                } else {
+                    prop_assert!(!record.has_twin());
+                }
                 prop_assert_eq!(record.key(), &key[..]);
                 prop_assert_eq!(record.expire_at(), expire_at);
                 prop_assert_eq!(record.meta(), meta);

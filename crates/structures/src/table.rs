@@ -299,6 +299,13 @@ impl<E: Keyed> Table<E> {
         self.find(hash, |entry| entry.key() == key).map(|found| unsafe { &mut *found.place })
     }
 
+    /// As [`Table::get_mut`], for what leaves the entry as a copy would write it, such as
+    /// [`Record::twin`](crate::record::Record::twin): no part of it is copied before.
+    pub fn get_to_twin(&mut self, hash: u64, key: &[u8]) -> Option<&mut E> {
+        // SAFETY: as in `get_mut`.
+        self.find(hash, |entry| entry.key() == key).map(|found| unsafe { &mut *found.place })
+    }
+
     /// The first entry with this tag that `pred` accepts; `pred` is also asked about entries of other hashes.
     pub fn find_by_hash(&mut self, hash: u64, mut pred: impl FnMut(&E) -> bool) -> Option<&mut E> {
         self.before_change(hash);

@@ -890,6 +890,143 @@ proptest! {
     }
 }
 
+/// Begins to load beside the data that are there.
+fn begin_beside(h: &mut Harness) {
+    let fresh = (0..16).map(|_| Db::new()).collect();
+    h.node.core.loading = Some(Loading::for_replica(Target::Fresh(fresh), None, h.now_ms()));
+}
+
+fn reused(h: &Harness) -> (u64, u64) {
+    let state = &h.node.core.loading.as_ref().expect("it loads").state;
+    (state.keys_reused, state.keys_loaded)
+}
+
+fn twins(store: &Store) -> usize {
+    (0..store.databases())
+        .map(|index| store.db_at(index).iter().filter(|entry| entry.has_twin()).count())
+        .sum()
+}
+
+#[test]
+fn what_the_old_data_set_has_too_is_not_stored_again() {
+    let (mut h, mut primary) = (Harness::new(), Harness::new());
+    for h in [&mut h, &mut primary] {
+        for n in 0..1000 {
+            h.run(&format!("SET key:{n} {}", "v".repeat(n + 1)));
+            h.run(&format!("SADD set:{n} {n} x"));
+            h.run(&format!("HSET hash {n} {}", "w".repeat(100)));
+        }
+        fill_with_field_ttl(h);
+    }
+    primary.run("SET key:1 changed");
+    primary.run("SADD set:1 more");
+    primary.run("EXPIRE set:2 100");
+    primary.run("HSET hash 7 changed");
+    primary.run("DEL key:2");
+    let file = saved(&mut primary);
+    begin_beside(&mut h);
+    for piece in file.chunks(100) {
+        h.node.load_bytes(piece).unwrap();
+    }
+    let (reused, loaded) = reused(&h);
+    // The two collections that are tables are reused by their parts.
+    assert_eq!((loaded, loaded - reused), (2001, 5), "keys and those not reused");
+    let Some(Loading { state: State { target: Target::Fresh(fresh), .. }, .. }) = &mut h.node.core.loading
+    else {
+        panic!("it loads into fresh databases")
+    };
+    let Some(Object::Hash(hash)) = fresh[0].parts_to_reuse(Key::new(b"hash")) else { panic!("a hash") };
+    let Hash::Table(fields) = hash else { panic!("a large one") };
+    assert_eq!(fields.iter().filter(|field| !field.has_twin()).count(), 1);
+    assert_eq!(h.run("STRLEN key:1"), r":2\r\n", "the old data serve");
+    assert_eq!(h.node.end_loading(), Ok(()));
+    h.node.put_loaded_in_place();
+    assert_eq!(content(&h.node.store), content(&primary.node.store));
+    assert_eq!(twins(&h.node.store), 0, "the old data are gone");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// Writes, expiry and flushes of the old data while others that are nearly the same are loaded, with a snapshot of the
+    /// old under way; and of the new ones afterwards, or of the old ones if the load is given up.
+    #[test]
+    fn reusing_values_shows_in_neither_data_set(
+        before in proptest::collection::vec(op(), 0..400),
+        drift in proptest::collection::vec(op(), 0..20),
+        during in proptest::collection::vec(op(), 0..200),
+        after in proptest::collection::vec(op(), 0..200),
+        completes in any::<bool>(),
+        drops_at_once in any::<bool>(),
+    ) {
+        // What never reuses anything: the old data in one that does not load, the new ones in one that had none.
+        let (mut h, mut old, mut new) = (Harness::new(), Harness::new(), Harness::new());
+        for h in [&mut h, &mut old, &mut new] {
+            h.node.begin_turn();
+        }
+        for op in &before {
+            run(&mut h, op);
+            run(&mut old, op);
+        }
+        let file = saved(&mut h);
+        for op in &drift {
+            run(&mut h, op);
+            run(&mut old, op);
+        }
+        let snapshot = content(&h.node.store);
+        h.node.begin_snapshot(Purpose::Background);
+        let mut writer = RdbWriter::new(&h.node.snapshot_plan(Sink::Stream));
+        let mut out = Vec::new();
+        writer.begin(&mut out);
+        begin_beside(&mut h);
+        let mut rest = &file[..];
+        for op in &during {
+            if let Op::Pull { budget } = op {
+                pull(&mut h, &mut writer, &mut out, *budget);
+                let piece = rest.split_off(..rest.len().min(*budget)).expect("within the file");
+                h.node.load_bytes(piece).unwrap();
+            }
+            run(&mut h, op);
+            run(&mut old, op);
+        }
+        h.node.load_bytes(rest).unwrap();
+        prop_assert_eq!(content(&h.node.store), content(&old.node.store));
+        let other = if completes {
+            for op in before.iter().chain(&drift).chain(&during) {
+                if let Op::Advance { .. } = op {
+                    run(&mut new, op);
+                }
+            }
+            begin_beside(&mut new);
+            new.node.load_bytes(&file).unwrap();
+            for h in [&mut h, &mut new] {
+                prop_assert_eq!(h.node.end_loading(), Ok(()));
+                h.node.put_loaded_in_place();
+            }
+            &mut new
+        } else {
+            h.node.abandon_loading();
+            &mut old
+        };
+        prop_assert_eq!(content(&h.node.store), content(&other.node.store));
+        if drops_at_once {
+            pull_all(&mut h, &mut writer, &mut out, 1000);
+            prop_assert_eq!(twins(&h.node.store), 0);
+        }
+        for op in &after {
+            run(&mut h, op);
+            run(other, op);
+        }
+        prop_assert_eq!(content(&h.node.store), content(&other.node.store));
+        if !drops_at_once {
+            pull_all(&mut h, &mut writer, &mut out, 1000);
+        }
+        prop_assert_eq!(content(&load(&out, 777).unwrap().node.store), snapshot);
+        prop_assert!(h.node.store.orphans.is_empty());
+        prop_assert_eq!(content(&h.node.store), content(&other.node.store));
+    }
+}
+
 #[test]
 fn function_libraries_are_part_of_the_data_set() {
     let (one, two) = (b"#!lua name=one\nreturn 1".as_slice(), b"#!lua name=two\nreturn 2".as_slice());
