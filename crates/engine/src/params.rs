@@ -840,7 +840,6 @@ fn encodings(config: &mut Config) -> &mut EncodingLimits {
 const NO_AOF: &str = "the append only file is not supported yet";
 const NO_CLUSTER: &str = "cluster mode is not supported yet";
 const NO_KEY_PASS: &str = "encrypted keys are not supported: decrypt the key and protect its file";
-const NO_DH_PARAMS: &str = "keys are agreed on by elliptic curves only, which need no parameters";
 
 /// Every parameter, by what it is about.
 pub static PARAMS: &[Param] = &[
@@ -1167,7 +1166,7 @@ pub static PARAMS: &[Param] = &[
     field("tls-client-cert-file", Kind::OptionalText, |c| Slot::Text(&mut c.tls.client_cert_file)),
     field("tls-client-key-file", Kind::OptionalText, |c| Slot::Text(&mut c.tls.client_key_file)),
     kept("tls-client-key-file-pass", Kind::OptionalText, "").sensitive().only(&[""], NO_KEY_PASS),
-    kept("tls-dh-params-file", Kind::OptionalText, "").only(&[""], NO_DH_PARAMS),
+    kept("tls-dh-params-file", Kind::OptionalText, ""),
     field("tls-ca-cert-file", Kind::OptionalText, |c| Slot::Text(&mut c.tls.ca_cert_file)),
     field("tls-ca-cert-dir", Kind::OptionalText, |c| Slot::Text(&mut c.tls.ca_cert_dir)),
     special("tls-protocols", &TLS_PROTOCOLS),

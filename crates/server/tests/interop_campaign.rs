@@ -35,12 +35,11 @@ const LULL_MS: u64 = 700;
 const TIMEOUT: (&str, &str) = ("repl-timeout", "6");
 
 /// What a server may be told while it replicates, and who knows it.
-const KNOBS: [(&str, &[&str], &[Kind]); 8] = [
+const KNOBS: [(&str, &[&str], &[Kind]); 7] = [
     ("repl-backlog-size", &["16kb", "64kb", "1mb", "64mb"], &ALL),
     ("repl-diskless-sync", &["yes", "no"], &ALL),
     ("repl-diskless-load", &["disabled", "on-empty-db", "swapdb"], &ALL),
     ("repl-disable-tcp-nodelay", &["yes", "no"], &ALL),
-    ("replica-serve-stale-data", &["yes", "no"], &ALL),
     ("dual-channel-replication-enabled", &["yes", "no"], &[Kind::Kindred, Kind::Valkey91]),
     ("repl-rdb-channel", &["yes", "no"], &[Kind::Kindred, Kind::Redis82]),
     ("repl-backlog-disk-size", &["0", "1mb", "64mb"], &[Kind::Kindred]),
@@ -146,15 +145,18 @@ impl Family {
         replicas[self.random.below(replicas.len() as u64) as usize]
     }
 
+    /// Those above it, the nearest first.
+    fn line(&self, index: usize) -> impl Iterator<Item = usize> {
+        let next = |at: &usize| (*at != self.primary).then(|| self.nodes[*at].above);
+        std::iter::successors(Some(index), next).skip(1)
+    }
+
     fn is_above(&self, upper: usize, lower: usize) -> bool {
-        let mut at = lower;
-        while at != self.primary {
-            at = self.nodes[at].above;
-            if at == upper {
-                return true;
-            }
-        }
-        false
+        self.line(lower).any(|index| index == upper)
+    }
+
+    fn depth(&self, index: usize) -> usize {
+        self.line(index).count()
     }
 
     fn go_wrong(&mut self) {
@@ -293,7 +295,7 @@ impl Family {
             }
             _ => self.note("is left behind", old),
         }
-        self.nodes[heir].server().promote();
+        told(self.nodes[heir].server(), "REPLICAOF NO ONE");
         self.note("promoted", heir);
         self.primary = heir;
         self.writer.turn_to(port);
@@ -309,7 +311,7 @@ impl Family {
                 } else {
                     self.go_on(index);
                     let node = &self.nodes[index];
-                    node.server().follow(node.link.port);
+                    told(node.server(), &format!("REPLICAOF 127.0.0.1 {}", node.link.port));
                     self.note("told to follow", index);
                 }
             }
@@ -341,7 +343,10 @@ impl Family {
         }
         self.writer.pause();
         let when = format!("after round {round}");
-        for index in self.replicas() {
+        // From above to below: who is in sync loses its link again when the one above it begins anew.
+        let mut replicas = self.replicas();
+        replicas.sort_by_key(|index| self.depth(*index));
+        for index in replicas {
             let [upper, lower] = [self.primary, index].map(|index| self.nodes[index].server());
             assert_same(upper, lower, &when);
             if round.is_multiple_of(20) {
@@ -364,6 +369,16 @@ impl Drop for Family {
 
 fn offset(server: &Server) -> i64 {
     server.info_number("replication", "master_repl_offset")
+}
+
+/// As often as it takes: a server that loads does not listen.
+fn told(server: &Server, command: &str) {
+    let since = Instant::now();
+    while let Some(error) = server.client().run(command).error() {
+        assert!(error.starts_with("LOADING"), "{command}: {error}");
+        assert!(since.elapsed() < Duration::from_secs(30), "it loads for longer than it may");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn campaign(name: &str, shape: &[(Kind, usize)]) {

@@ -7,6 +7,7 @@
 mod ratchet;
 mod runtest;
 mod sentinel;
+mod tls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -163,6 +164,13 @@ const FILES: &[&str] = &[
     "sentinel/10-replica-priority",
     "sentinel/11-port-0",
     "sentinel/13-info-command",
+    "tls/integration/replication-4",
+    "tls/integration/replication-2",
+    "tls/integration/replication-3",
+    "tls/integration/failover",
+    "tls/integration/redis-cli",
+    "tls/unit/auth",
+    "tls/unit/tls",
 ];
 
 /// Ports: each run of xtask holds one slot of this many, and each of its workers an equal share. They end below the kernel's
@@ -182,13 +190,18 @@ pub fn run(options: &Options) -> Result<Counts> {
         options.files.iter().map(String::as_str).collect()
     };
     for file in &files {
-        let source = sentinel::unit(file).map_or_else(|| format!("tests/{file}.tcl"), sentinel::source);
+        let plain = tls::file(file).unwrap_or(file);
+        let source = sentinel::unit(file).map_or_else(|| format!("tests/{plain}.tcl"), sentinel::source);
         if !tree.join(source).exists() {
             bail!("upstream has no test file {file}");
         }
     }
     if !options.only.is_empty() && files.iter().any(|file| sentinel::unit(file).is_some()) {
         bail!("--only picks tests of ordinary files; the Sentinel suite runs whole units: name the files");
+    }
+    if files.iter().any(|file| tls::file(file).is_some()) {
+        packages::ensure_debian(tls::DEBIAN_PACKAGES)?;
+        tls::prepare(&tree)?;
     }
     let dir = workspace::root().join("tests/upstream");
     let mut ratchet = Ratchet::load(&dir)?;
@@ -372,8 +385,12 @@ impl Suite<'_> {
     }
 
     fn runtest_args(&self, file: &str, baseport: u16, ports: u16) -> Vec<String> {
+        let plain = tls::file(file).unwrap_or(file);
         let mut args: Vec<String> =
-            ["--single", file, "--clients", "1", "--durable"].map(str::to_owned).to_vec();
+            ["--single", plain, "--clients", "1", "--durable"].map(str::to_owned).to_vec();
+        if plain != file {
+            args.push("--tls".into());
+        }
         args.extend(["--baseport".into(), baseport.to_string(), "--portcount".into(), ports.to_string()]);
         for only in &self.options.only {
             args.extend(["--only".into(), only.clone()]);
@@ -399,13 +416,15 @@ impl Suite<'_> {
         }
         // The suite knows small sets as hash tables only, as Redis 7.0 had them; 7.2's listpacks are told to stay away.
         let asked = Command::new(self.server).arg("--version").output()?;
+        let helper = dir.join(SERVER_TCL);
+        let mut starts = end_block_once(&fs::read_to_string(&helper)?)?;
         if String::from_utf8_lossy(&asked.stdout).contains("kindred=") {
+            starts = starts.replace(tls::CLUSTER_LINE, "");
             let config = dir.join("tests/assets/default.conf");
             let text = fs::read_to_string(&config)?;
             fs::write(&config, format!("{text}\nset-max-listpack-entries 0\n"))?;
         }
-        let helper = dir.join(SERVER_TCL);
-        fs::write(&helper, end_block_once(&fs::read_to_string(&helper)?)?)?;
+        fs::write(&helper, starts)?;
         std::os::unix::fs::symlink(self.server, dir.join("src/redis-server"))?;
         for tool in ["redis-cli", "redis-benchmark", "redis-sentinel", "redis-check-rdb", "redis-check-aof"] {
             std::os::unix::fs::symlink(peers::tool(tool)?, dir.join("src").join(tool))?;

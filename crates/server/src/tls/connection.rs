@@ -162,8 +162,12 @@ impl Connection {
         let was_handshaking = self.session.is_handshaking();
         if let Err(error) = self.pump_inbound(readable.socket, scratch) {
             self.tell_failure(&error.to_string());
-            // The alert that tells the other side why; it may be gone.
-            let _ = self.flush();
+            // Who does not speak TLS gets no alert: to it that is a reply.
+            let speaks_tls = !was_handshaking || !matches!(error, rustls::Error::InvalidMessage(_));
+            if speaks_tls {
+                // The alert that tells the other side why; it may be gone.
+                let _ = self.flush();
+            }
             if was_handshaking {
                 return Fate::Over;
             }
