@@ -55,6 +55,9 @@ pub struct Core {
     pub in_exec: bool,
     /// Connections that have something to send.
     pub to_send: Vec<ConnId>,
+    /// There was something to do in this turn, so there may be more at hand: what is written may be held back until a turn
+    /// without, or for a moment ([`Node::before_sleep`](crate::Node::before_sleep)).
+    pub turn_had_events: bool,
     /// `CLIENT PAUSE`: until when, and whether reads are held too.
     pub pause: Option<Pause>,
     /// The end of the process was asked for. Writes of clients are held back as in a pause.
@@ -165,6 +168,7 @@ impl Core {
             run_id: run_id.to_string(),
             in_exec: false,
             to_send: Vec::new(),
+            turn_had_events: false,
             pause: None,
             shutdown: None,
             migrations: Migrations::default(),

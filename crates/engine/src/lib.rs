@@ -2,6 +2,7 @@
 //! roles of replication. No socket, file, clock or thread: see [`node::Node`] for how it is driven.
 
 pub mod action;
+mod announce;
 mod bridge;
 pub mod client_limit;
 pub mod commands;

@@ -59,6 +59,8 @@ pub struct Replication {
     pub refusals: Refusals,
     /// The end of the log when replicas were last put on the list of those to send to.
     pub announced_end: u64,
+    /// Since when something of the log waits to be sent together with what follows.
+    pub held_since_us: Option<u64>,
 }
 
 impl Replication {
@@ -89,6 +91,7 @@ impl Replication {
             uses: Uses::default(),
             refusals: Refusals::default(),
             announced_end: 0,
+            held_since_us: None,
         }
     }
 

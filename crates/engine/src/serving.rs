@@ -13,8 +13,8 @@ use replication::heartbeat;
 use replication::primary::{count_acked, count_good, heartbeat_period, plan_snapshot};
 use replication::replica_link::channel::ChannelsOffered;
 use replication::replica_link::{
-    GETACK, PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext,
-    SyncCount, SyncRequest,
+    PING, PayloadHeader, ReplicaAction, ReplicaInput, ReplicaLink, ReplicaState, SyncContext, SyncCount,
+    SyncRequest,
 };
 use replication::{Millis, Places, PrimaryAction, PrimaryConfig};
 
@@ -859,20 +859,6 @@ impl Core {
         match self.conns.get_mut(id) {
             Some(conn) if !conn.output.is_empty() => conn.session.closing = Closing::AfterReply,
             _ => self.close(id),
-        }
-    }
-
-    /// Before the node sleeps: replicas are asked to acknowledge for clients in `WAIT`, and those that are online are
-    /// sent what was written.
-    pub(crate) fn announce_log(&mut self) {
-        if self.repl.getack_due && !self.log_stands_still() {
-            self.repl.getack_due = false;
-            self.repl.feed_bare(GETACK);
-        }
-        let end = self.repl.log.end();
-        if end != self.repl.announced_end {
-            self.repl.announced_end = end;
-            self.queue_replicas();
         }
     }
 }

@@ -46,7 +46,8 @@ impl Node {
 
     /// There is work for the next turn that nothing outside will announce.
     pub fn is_busy(&self) -> bool {
-        self.core.eviction.due || self.core.has_stream_to_run()
+        let core = &self.core;
+        core.eviction.due || core.has_stream_to_run() || core.repl.held_since_us.is_some()
     }
 
     /// Connections that have something to send, each once.

@@ -214,6 +214,7 @@ impl EventLoop {
                 Err(error) => panic!("epoll_wait: {error}"),
             }
             self.watchdog.turn_begins();
+            self.node.core.turn_had_events = !events.is_empty();
             for event in &events {
                 self.event(event.data.u64(), event.flags);
             }
