@@ -10,7 +10,7 @@ use crate::core::Core;
 
 /// What is written at full speed in a third of a millisecond.
 const HELD_BYTES: u64 = 32 * 1024;
-/// Well below what a replica is behind anyway.
+/// Well below what a replica is behind anyway. The turn in which it ends may be longer.
 const HELD_US: u64 = 200;
 
 impl Core {
@@ -25,10 +25,12 @@ impl Core {
         let end = self.repl.log.end();
         let unannounced = end.wrapping_sub(self.repl.announced_end);
         if unannounced == 0 {
+            self.repl.held_since_us = None;
             return;
         }
-        let waits = self.turn_had_events && !asked && !self.is_ending() && unannounced < HELD_BYTES;
-        if waits && !self.repl.replicas.is_empty() {
+        let awaited = asked || !self.repl.waiting.is_empty() || self.log_stands_still();
+        let may_wait = self.turn_had_events && !awaited && unannounced < HELD_BYTES;
+        if may_wait && !self.repl.replicas.is_empty() {
             let now_us = self.env.monotonic_us();
             if now_us - *self.repl.held_since_us.get_or_insert(now_us) < HELD_US {
                 return;

@@ -461,8 +461,14 @@ impl World {
         if process.next_tick <= now {
             process.next_tick = now + TICK_MS;
             process.node.tick();
+            // At once, as the event loop does: a snapshot begins with the data that there is now.
+            for action in process.node.take_actions() {
+                self.act(n, action);
+            }
             acted = true;
         }
+        let Some(process) = self.servers[n].process.as_mut() else { return };
+        acted |= process.node.is_busy();
         acted |= process.spills.answer(&mut process.node, now, self.mutation, &mut self.counts);
         acted |= self.encode(n);
         acted |= self.load(n);
@@ -478,6 +484,8 @@ impl World {
         let mut to_send = Vec::new();
         loop {
             let Some(process) = self.servers[n].process.as_mut() else { return };
+            // Half of the turns hold back what they have written, until the server has something to do again.
+            process.node.core.turn_had_events = self.random.percent(50);
             process.node.before_sleep();
             process.node.take_to_send(&mut to_send);
             process.to_send.extend(&to_send);
