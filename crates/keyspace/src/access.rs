@@ -11,6 +11,9 @@
 /// The clock is counted modulo this.
 pub const CLOCK_MASK: u32 = (1 << 24) - 1;
 
+/// Seconds; a week below what the clock can say, so that such a key does not seem to be in use a second later.
+const RESTORED_IDLE_MAX: u32 = CLOCK_MASK - 7 * 86_400;
+
 const MINUTES_MASK: u32 = (1 << 16) - 1;
 
 /// The counter of a new key: it is not the next to go.
@@ -107,7 +110,7 @@ impl AccessClock {
     pub fn restored(&self, idle_s: Option<u64>, frequency: Option<u8>) -> u32 {
         match (self.lfu, idle_s, frequency) {
             (None, Some(idle_s), _) => {
-                self.seconds.wrapping_sub(idle_s.min(u64::from(CLOCK_MASK)) as u32) & CLOCK_MASK
+                self.seconds.wrapping_sub(idle_s.min(u64::from(RESTORED_IDLE_MAX)) as u32) & CLOCK_MASK
             }
             (Some(_), _, Some(frequency)) => self.minutes << 8 | u32::from(frequency),
             _ => self.fresh(),
@@ -164,7 +167,7 @@ mod tests {
         clock.set_time((i64::from(CLOCK_MASK) + 4) * 1000);
         assert_eq!((clock.idle_s(before), clock.spare(before)), (5, 5));
         assert_eq!(clock.idle_s(clock.restored(Some(1000), Some(9))), 1000);
-        assert_eq!(clock.idle_s(clock.restored(Some(1 << 40), None)), CLOCK_MASK);
+        assert_eq!(clock.idle_s(clock.restored(Some(1 << 40), None)), RESTORED_IDLE_MAX);
         assert_eq!(clock.restored(None, Some(9)), clock.fresh());
     }
 

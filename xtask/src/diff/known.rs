@@ -63,10 +63,10 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
-        compat: "`RESTORE … IDLETIME` beyond 194 days",
+        compat: "`RESTORE … IDLETIME` beyond 187 days",
         applies: |case| {
             case.is(&["object", "idletime"])
-                && case.kindred.int() == Some(0xff_ffff)
+                && case.kindred.int().is_some_and(|seconds| seconds >= 187 * 86_400)
                 && case.peer.int().is_some()
         },
     },

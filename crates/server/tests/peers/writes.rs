@@ -610,7 +610,7 @@ fn write(state: &State, writes: &mut Writes, interval: Duration) {
     let mut connection: Option<(u16, Client)> = None;
     let mut batch = Batch::new();
     loop {
-        let (target, paused, patient) = {
+        let (target, paused) = {
             let mut orders = state.lock();
             while orders.paused && orders.idle && !orders.ended {
                 orders = state.changed.wait(orders).expect("nobody panics with the orders");
@@ -618,7 +618,7 @@ fn write(state: &State, writes: &mut Writes, interval: Duration) {
             if orders.ended {
                 return;
             }
-            (orders.target, orders.paused, orders.patient)
+            (orders.target, orders.paused)
         };
         batch.clear();
         if connection.as_ref().is_none_or(|(port, _)| *port != target) {
@@ -631,6 +631,8 @@ fn write(state: &State, writes: &mut Writes, interval: Duration) {
             writes.fill(&mut batch, 25);
         }
         let sent = connection.as_mut().map(|(_, client)| client.try_batch(&batch));
+        // As it is now: who takes the server away asks for patience before.
+        let patient = state.lock().patient;
         match sent {
             Some(Ok(replies)) if !patient || !replies.iter().any(refused) => {
                 check(&replies, &batch);
