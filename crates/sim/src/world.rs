@@ -457,19 +457,16 @@ impl World {
     fn work(&mut self, n: usize) {
         let now = self.now;
         let process = self.servers[n].process.as_mut().expect("it runs");
-        let mut acted = false;
-        if process.next_tick <= now {
+        let mut acted = process.next_tick <= now;
+        if acted {
             process.next_tick = now + TICK_MS;
             process.node.tick();
             // At once, as the event loop does: a snapshot begins with the data that there is now.
-            for action in process.node.take_actions() {
-                self.act(n, action);
-            }
-            acted = true;
+            process.node.take_actions().into_iter().for_each(|action| self.act(n, action));
         }
         let Some(process) = self.servers[n].process.as_mut() else { return };
-        acted |= process.node.is_busy();
-        acted |= process.spills.answer(&mut process.node, now, self.mutation, &mut self.counts);
+        acted |= process.node.is_busy()
+            | process.spills.answer(&mut process.node, now, self.mutation, &mut self.counts);
         acted |= self.encode(n);
         acted |= self.load(n);
         acted |= self.connect(n, 0) | self.connect(n, 1);
@@ -484,7 +481,7 @@ impl World {
         let mut to_send = Vec::new();
         loop {
             let Some(process) = self.servers[n].process.as_mut() else { return };
-            // Half of the turns hold back what they have written, until the server has something to do again.
+            // Half of the turns hold back what they have written.
             process.node.core.turn_had_events = self.random.percent(50);
             process.node.before_sleep();
             process.node.take_to_send(&mut to_send);
