@@ -32,8 +32,9 @@ use crate::spill::{Spill, SpillRequest, SpilledBytes};
 /// The smallest backlog that can be configured (`repl-backlog-size`), in bytes.
 pub const BACKLOG_BYTES_MIN: u64 = 16 * 1024;
 
-/// How many blocks one [`Log::trim`] lets go of at most, so that it never becomes a pause.
-pub const TRIM_BLOCKS_MAX: usize = 64;
+/// How many blocks one [`Log::trim`] lets go of at most, so that it never becomes a pause: 4 to 16 MiB, fractions of a
+/// millisecond. Who sees that a replica is gone expects its few megabytes to be gone, too.
+pub const TRIM_BLOCKS_MAX: usize = 256;
 
 /// What a log without a disk holds at most to reach back for a time that was asked for ([`Log::reach_back_to`]), if the
 /// backlog is not larger.
@@ -699,7 +700,7 @@ mod tests {
     #[test]
     fn trimming_is_done_in_bounded_slices() {
         let mut log = active(BACKLOG_BYTES_MIN);
-        log.append(&vec![b'x'; 200 * BLOCK_BYTES_MIN]);
+        log.append(&vec![b'x'; (3 * TRIM_BLOCKS_MAX + 8) * BLOCK_BYTES_MIN]);
         assert_eq!(log.trim(None), TRIM_BLOCKS_MAX);
         assert_eq!(log.trim(None), TRIM_BLOCKS_MAX);
         assert_eq!(log.trim(None), TRIM_BLOCKS_MAX);
