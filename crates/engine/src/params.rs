@@ -444,80 +444,39 @@ macro_rules! number {
 
 number!(i64, i32, u16, u32, usize);
 
-impl Number for Protected {
-    fn number(&self) -> i64 {
-        *self as i64
-    }
+/// The numbers of an enum's variants are their places in the list, which is in the order of the enum.
+macro_rules! number_of_variant {
+    ($($kind:ident: $all:expr;)*) => {$(
+        impl Number for $kind {
+            fn number(&self) -> i64 {
+                *self as i64
+            }
 
-    fn set_number(&mut self, value: i64) {
-        let all = [Protected::No, Protected::Local, Protected::Yes];
-        *self = all[usize::try_from(value).expect("the row names the variants")];
-    }
+            fn set_number(&mut self, value: i64) {
+                *self = $all[usize::try_from(value).expect("the row names the variants")];
+            }
+        }
+    )*};
 }
 
-impl Number for Policy {
-    fn number(&self) -> i64 {
-        *self as i64
-    }
-
-    fn set_number(&mut self, value: i64) {
-        *self = Policy::ALL[usize::try_from(value).expect("the row names the variants")];
-    }
-}
-
-impl Number for OomScoreAdj {
-    fn number(&self) -> i64 {
-        *self as i64
-    }
-
-    fn set_number(&mut self, value: i64) {
-        let all = [OomScoreAdj::No, OomScoreAdj::Relative, OomScoreAdj::Absolute];
-        *self = all[usize::try_from(value).expect("the row names the variants")];
-    }
-}
-
-impl Number for AuthClients {
-    fn number(&self) -> i64 {
-        *self as i64
-    }
-
-    fn set_number(&mut self, value: i64) {
-        let all = [AuthClients::No, AuthClients::Yes, AuthClients::Optional];
-        *self = all[usize::try_from(value).expect("the row names the variants")];
-    }
-}
-
-impl Number for PropagationError {
-    fn number(&self) -> i64 {
-        *self as i64
-    }
-
-    fn set_number(&mut self, value: i64) {
-        let all = [
-            PropagationError::Ignore,
-            PropagationError::Panic,
-            PropagationError::PanicOnReplicas,
-            PropagationError::Resync,
-        ];
-        *self = all[usize::try_from(value).expect("the row names the variants")];
-    }
-}
-
-impl Number for DisklessLoad {
-    fn number(&self) -> i64 {
-        *self as i64
-    }
-
-    fn set_number(&mut self, value: i64) {
-        let all = [
-            DisklessLoad::Disabled,
-            DisklessLoad::OnEmptyDb,
-            DisklessLoad::SwapDb,
-            DisklessLoad::FlushBeforeLoad,
-            DisklessLoad::Serving,
-        ];
-        *self = all[usize::try_from(value).expect("the row names the variants")];
-    }
+number_of_variant! {
+    Protected: [Protected::No, Protected::Local, Protected::Yes];
+    Policy: Policy::ALL;
+    OomScoreAdj: [OomScoreAdj::No, OomScoreAdj::Relative, OomScoreAdj::Absolute];
+    AuthClients: [AuthClients::No, AuthClients::Yes, AuthClients::Optional];
+    PropagationError: [
+        PropagationError::Ignore,
+        PropagationError::Panic,
+        PropagationError::PanicOnReplicas,
+        PropagationError::Resync,
+    ];
+    DisklessLoad: [
+        DisklessLoad::Disabled,
+        DisklessLoad::OnEmptyDb,
+        DisklessLoad::SwapDb,
+        DisklessLoad::FlushBeforeLoad,
+        DisklessLoad::Serving,
+    ];
 }
 
 // ---- special parameters ----
