@@ -3,22 +3,16 @@
 
 mod peers;
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use peers::agree::{assert_same, wait_caught_up};
-use peers::{Batch, Bed, Kind, Server};
+use peers::{Batch, Bed, Kind, Server, wait_for};
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Memory for a thousandth of what is written, and a disk for all of it.
 const SETTINGS: [(&str, &str); 2] = [("repl-backlog-size", "100kb"), ("repl-backlog-disk-size", "512mb")];
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(30), "{what} takes too long");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Values that the stream has once each.
 fn write(server: &Server, megabytes: usize, mark: &str) {
@@ -39,7 +33,7 @@ fn buffers(server: &Server) -> i64 {
 
 /// What memory has no room for is on the disk, but for a few blocks that are near the replica.
 fn wait_for_disk(primary: &Server) {
-    wait_for("the disk", || buffers(primary) < 8_000_000);
+    wait_for(PATIENCE, "the disk", || buffers(primary) < 8_000_000);
 }
 
 fn is_up(replica: &Server) -> bool {
@@ -56,7 +50,7 @@ fn comes_back(kind: Kind) {
     wait_caught_up(&primary, &replica);
     replica.stop();
     write(&primary, 20, "stopped");
-    wait_for("the end of the link", || primary.info_number("replication", "connected_slaves") == 0);
+    wait_for(PATIENCE, "the end of the link", || primary.info_number("replication", "connected_slaves") == 0);
     write(&primary, 20, "away");
     wait_for_disk(&primary);
     let on_disk = primary.info_number("replication", "repl_backlog_disk_histlen");
@@ -67,7 +61,7 @@ fn comes_back(kind: Kind) {
     });
     assert_eq!(named.count(), 0, "the file has no name");
     replica.resume();
-    wait_for("the link", || is_up(&replica));
+    wait_for(PATIENCE, "the link", || is_up(&replica));
     write(&primary, 2, "after");
     assert_same(&primary, &replica, "after it has come back");
     let syncs = primary.syncs();
@@ -90,7 +84,7 @@ fn reads_late(kind: Kind) {
     assert_same(&primary, &replica, "after it has read on");
     let syncs = primary.syncs();
     assert_eq!((syncs.full, syncs.partial), (1, 0), "{}", primary.log());
-    wait_for("less memory", || buffers(&primary) < 2_000_000);
+    wait_for(PATIENCE, "less memory", || buffers(&primary) < 2_000_000);
 }
 
 mod a_replica_that_was_away_continues_from_the_disk {
@@ -146,13 +140,13 @@ fn a_disk_that_fails_costs_the_window_alone() {
     std::fs::remove_dir(&gone).expect("nothing is in it");
     write(&primary, 10, "lost");
     wait_caught_up(&primary, &replica);
-    wait_for("a shorter window", || {
+    wait_for(PATIENCE, "a shorter window", || {
         let info = primary.client().info("replication");
         info["repl_backlog_disk_status"] == "failed" && info["repl_backlog_disk_histlen"] == "0"
     });
-    wait_for("less memory", || buffers(&primary) < 2_000_000);
+    wait_for(PATIENCE, "less memory", || buffers(&primary) < 2_000_000);
     std::fs::create_dir(&gone).expect("a directory");
-    wait_for("the disk", || {
+    wait_for(PATIENCE, "the disk", || {
         write(&primary, 1, "again");
         primary.client().info("replication")["repl_backlog_disk_status"] == "ok"
             && primary.info_number("replication", "repl_backlog_disk_histlen") > 0
@@ -176,17 +170,17 @@ fn a_backlog_of_seconds_holds_what_was_written_in_them() {
     replica.stop();
     let since = Instant::now();
     write(&primary, 10, "within");
-    wait_for("the end of the link", || primary.info_number("replication", "connected_slaves") == 0);
+    wait_for(PATIENCE, "the end of the link", || primary.info_number("replication", "connected_slaves") == 0);
     let took = since.elapsed();
     replica.resume();
-    wait_for("the link", || is_up(&replica));
+    wait_for(PATIENCE, "the link", || is_up(&replica));
     assert_same(&primary, &replica, "after it has come back");
     let syncs = primary.syncs();
     if took < Duration::from_millis(2_500) {
         assert_eq!((syncs.full, syncs.partial), (1, 1), "{}", primary.log());
     }
     // Time goes by, and lets go of it.
-    wait_for("a shorter window", || {
+    wait_for(PATIENCE, "a shorter window", || {
         primary.ok("SET a 1");
         primary.info_number("replication", "repl_backlog_histlen") < 200_000
     });

@@ -6,13 +6,16 @@ mod peers;
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peers::agree::{assert_same, assert_same_contents, assert_same_field_expiries, wait_caught_up};
 use peers::bed::tool;
 use peers::dataset::FAR_FUTURE_MS;
 use peers::writes::{Writes, pour};
-use peers::{Batch, Bed, Client, Kind, Reply, Server};
+use peers::{Batch, Bed, Client, Kind, Reply, Server, wait_for};
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -122,20 +125,12 @@ fn assert_same_end(one: &Server, other: &Server, when: &str) {
     }
 }
 
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !done() {
-        assert!(since.elapsed() < Duration::from_secs(20), "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// That `primary` refuses `replica` for `reason` for some attempts, says so once, and serves no full synchronisation.
 fn assert_refused(primary: &Server, replica: &Server, reason: &str) {
     let refusals = || primary.info_number("replication", "repl_refusals");
-    wait_for("nobody is refused", || refusals() > 0);
+    wait_for(PATIENCE, "a refusal", || refusals() > 0);
     let (full, from) = (primary.syncs().full, refusals());
-    wait_for("no further attempts", || refusals() >= from + 2);
+    wait_for(PATIENCE, "further attempts", || refusals() >= from + 2);
     assert_eq!(primary.syncs().full, full, "an attempt cost a snapshot");
     assert_eq!(replica.client().info("replication")["master_link_status"], "down");
     let log = primary.log();
@@ -279,7 +274,7 @@ fn chain(first: Kind, last: Kind) {
         _ => return,
     };
     client.ok(line);
-    wait_for("nobody is refused", || middle.log().contains(reason));
+    wait_for(PATIENCE, "a refusal", || middle.log().contains(reason));
     wait_caught_up(&primary, &middle);
     if last == Kind::Redis70 {
         assert_refused(&middle, &replica, "HSETEX with key 'hash'");
@@ -372,7 +367,7 @@ fn a_vector_set_is_refused_by_its_key_without_a_storm() {
     replica.ok("SET mine 1");
     primary.ok("VADD points VALUES 2 1 2 element");
     replica.follow(primary.port);
-    wait_for("it is not refused", || replica.log().contains("times in a row"));
+    wait_for(PATIENCE, "its refusal", || replica.log().contains("times in a row"));
     thread::sleep(Duration::from_secs(4));
     let full = primary.syncs().full;
     assert!((3..=5).contains(&full), "{full} snapshots in four seconds");
@@ -381,11 +376,11 @@ fn a_vector_set_is_refused_by_its_key_without_a_storm() {
     assert_eq!(replica.ok("GET mine").text(), "1");
     primary.ok("DEL points");
     replica.follow(primary.port);
-    wait_for("it stays out", || replica.client().info("replication")["master_link_status"] == "up");
+    wait_for(PATIENCE, "its return", || replica.client().info("replication")["master_link_status"] == "up");
     assert_same_end(&primary, &replica, "without the vector set");
     // In the stream it is no copy any more, and does not look like one.
     primary.ok("VADD points VALUES 2 1 2 element");
-    wait_for("it differs in silence", || replica.log().contains("its data set is fetched anew"));
+    wait_for(PATIENCE, "word of the difference", || replica.log().contains("its data set is fetched anew"));
 }
 
 /// `redis-cli --functions-rdb`, and a restart.

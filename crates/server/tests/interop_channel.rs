@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use peers::agree::{assert_same, assert_same_expiries};
 use peers::proxy::Proxy;
 use peers::writes::{Writer, Writes, pour};
-use peers::{Bed, Kind, Server, dataset};
+use peers::{Bed, Kind, Server, dataset, wait_for};
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A snapshot takes about a second: 5,000 keys, and so many microseconds for each.
 const SAVE_DELAY_US: &str = "200";
@@ -49,17 +52,9 @@ fn connections(primary: &Server) -> Vec<u64> {
     ids
 }
 
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(30), "{what}: not within half a minute");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Waits until both connections of a synchronisation are there.
 fn wait_for_both(primary: &Server) -> [u64; 2] {
-    wait_for("two connections", || connections(primary).len() == 2);
+    wait_for(PATIENCE, "two connections", || connections(primary).len() == 2);
     connections(primary).try_into().expect("just seen")
 }
 
@@ -85,7 +80,7 @@ fn under_writes(upper: Kind, lower: Kind) {
     assert_same(&primary, &replica, "after a full sync on two connections");
     assert_same_expiries(&primary, &replica, "after a full sync on two connections");
     assert_eq!((begun(&primary), primary.syncs().full), (1, 1));
-    wait_for("the end of the second connection", || connections(&primary).len() == 1);
+    wait_for(PATIENCE, "the end of the second connection", || connections(&primary).len() == 1);
     assert_eq!(client.info_number("replication", "connected_slaves"), 1);
     assert_eq!(client.ok("WAIT 1 1000").int(), 1);
 
@@ -113,14 +108,14 @@ fn cut(upper: Kind, lower: Kind) {
     replica.follow(primary.port);
     let mut before = Vec::new();
     for which in [0, 1, 0, 1] {
-        wait_for("another attempt", || {
+        wait_for(PATIENCE, "another attempt", || {
             let now = connections(&primary);
             now.len() == 2 && now.iter().all(|id| !before.contains(id))
         });
         thread::sleep(Duration::from_millis(200));
         before = wait_for_both(&primary).to_vec();
         client.ok(&format!("CLIENT KILL ID {}", before[which]));
-        wait_for("the end of both", || connections(&primary).iter().all(|id| !before.contains(id)));
+        wait_for(PATIENCE, "the end of both", || connections(&primary).iter().all(|id| !before.contains(id)));
     }
     writer.wait_for_more(2000);
     writer.pause();
@@ -236,7 +231,7 @@ fn storm(upper: Kind, lower: Kind) {
         proxy.storm(round);
         replica.follow(proxy.port);
         let goal = proxy.cuts() + 25;
-        wait_for("cuts", || proxy.cuts() >= goal);
+        wait_for(PATIENCE, "cuts", || proxy.cuts() >= goal);
         proxy.calm();
         writer.pause();
         assert_same(&primary, &replica, &format!("after {} cuts", proxy.cuts()));

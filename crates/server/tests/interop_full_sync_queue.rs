@@ -3,12 +3,14 @@
 
 mod peers;
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use peers::agree::{assert_same, wait_caught_up};
 use peers::writes::Writer;
-use peers::{Bed, Client, Kind, Server, dataset};
+use peers::{Bed, Client, Kind, Server, dataset, wait_for};
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 const KINDS: [Kind; 4] = [Kind::Redis70, Kind::Redis82, Kind::Valkey91, Kind::Kindred];
 
@@ -45,14 +47,6 @@ impl Way {
 
 fn start_primary(bed: &mut Bed, way: Way, settings: &[(&str, &str)]) -> Server {
     bed.start(Kind::Kindred, &[&way.of_primary(), settings].concat())
-}
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(90), "{what} takes too long");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn running(client: &mut Client) -> i64 {
@@ -92,7 +86,7 @@ fn all_at_once(way: Way) {
     writer.wait_for_more(1000);
     replicas.iter().for_each(|replica| replica.follow(primary.port));
     let mut most_queued = 0;
-    wait_for("the last of them", || {
+    wait_for(PATIENCE, "the last of them", || {
         let info = client.info("replication");
         let number = |name: &str| info[name].parse::<usize>().expect("a number");
         assert!(number("repl_full_syncs_running") <= 1, "{info:?}");
@@ -151,7 +145,7 @@ fn those_who_are_admitted_together_share_a_snapshot() {
     client.ok("DEBUG POPULATE 400 filler 100000");
     let _stuck = one_that_hangs(&primary);
     replicas.iter().for_each(|replica| replica.follow(primary.port));
-    wait_for("the queue", || queued(&mut client) == 4);
+    wait_for(PATIENCE, "the queue", || queued(&mut client) == 4);
     client.ok("CONFIG SET repl-full-sync-max 3");
     for replica in &replicas {
         assert_same(&primary, replica, "after its turn");
@@ -166,7 +160,7 @@ fn one_that_hangs(primary: &Server) -> Client {
     let mut stuck = primary.client();
     stuck.ok("REPLCONF capa eof capa psync2");
     stuck.send_only("PSYNC ? -1");
-    wait_for("the one that hangs", || running(&mut primary.client()) == 1);
+    wait_for(PATIENCE, "the one that hangs", || running(&mut primary.client()) == 1);
     stuck
 }
 
@@ -183,7 +177,7 @@ fn behind_one_that_hangs(kind: Kind, way: Way) {
     client.ok("DEBUG POPULATE 400 filler 100000");
     let _stuck = one_that_hangs(&primary);
     replica.follow(primary.port);
-    wait_for("the queue", || queued(&mut client) == 1);
+    wait_for(PATIENCE, "the queue", || queued(&mut client) == 1);
     let info = client.info("replication");
     assert!(info["slave1"].contains("state=wait_bgsave"), "{info:?}");
     client.ok("SET while-it-waits 1");
@@ -286,7 +280,7 @@ fn the_replicas_of_a_replica_wait_for_their_turn_too() {
     wait_caught_up(&primary, &middle);
     below.iter().for_each(|replica| replica.follow(middle.port));
     let mut client = middle.client();
-    wait_for("the queue", || queued(&mut client) > 0);
+    wait_for(PATIENCE, "the queue", || queued(&mut client) > 0);
     primary.ok("SET while-they-wait 1");
     for replica in &below {
         assert_same(&primary, replica, "below the one in the middle");

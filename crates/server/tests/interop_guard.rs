@@ -3,20 +3,15 @@
 mod peers;
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peers::agree::{assert_same_data, wait_caught_up};
-use peers::{Bed, Kind, Server};
+use peers::{Bed, Kind, Server, wait_for};
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const KEYS: i64 = 1000;
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(30), "{what} takes too long");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn is_holding(replica: &Server) -> bool {
     replica.client().info("replication").get("repl_guard").is_some_and(|status| status == "holding")
@@ -43,7 +38,7 @@ fn empty_primary(kind: Kind) {
     std::fs::copy(primary.dir.join("dump.rdb"), &backup).expect("a backup");
 
     let primary = bed.reborn(primary, None, &[]);
-    wait_for("the guard", || is_holding(&replica));
+    wait_for(PATIENCE, "the guard", || is_holding(&replica));
     for n in 0..KEYS {
         primary.ok(&format!("SET new:{n} x"));
     }
@@ -62,19 +57,19 @@ fn empty_primary(kind: Kind) {
     // The primary gets its data back, from a file, and is followed again of itself.
     let primary = bed.reborn(primary, Some(&backup), &[]);
     primary.ok("SET after restore");
-    wait_for("the link", || replica.client().info("replication")["master_link_status"] == "up");
+    wait_for(PATIENCE, "the link", || replica.client().info("replication")["master_link_status"] == "up");
     wait_caught_up(&primary, &replica);
     assert_same_data(&primary, &replica, "after the restore");
     assert_eq!(replica.client().info("replication")["repl_guard"], "on");
 
     // Empty once more; now that is meant, and said.
     let primary = bed.reborn(primary, None, &[]);
-    wait_for("the guard", || is_holding(&replica));
+    wait_for(PATIENCE, "the guard", || is_holding(&replica));
     assert_eq!(replica.ok("DBSIZE").int(), KEYS + 2);
     replica.follow(primary.port);
-    wait_for("the link", || replica.client().info("replication")["master_link_status"] == "up");
+    wait_for(PATIENCE, "the link", || replica.client().info("replication")["master_link_status"] == "up");
     assert_eq!(replica.ok("DBSIZE").int(), 0);
-    wait_for("the chain", || below.ok("DBSIZE").int() == 0);
+    wait_for(PATIENCE, "the chain", || below.ok("DBSIZE").int() == 0);
 }
 
 mod empty {
@@ -109,8 +104,8 @@ fn the_guard_can_be_switched_off() {
     follow_with_data(&primary, &replica);
     replica.ok("CONFIG SET replica-guard-empty-primary no");
     let _primary = bed.reborn(primary, None, &[]);
-    wait_for("the link", || replica.client().info("replication")["master_link_status"] == "up");
-    wait_for("the new data set", || replica.ok("DBSIZE").int() == 0);
+    wait_for(PATIENCE, "the link", || replica.client().info("replication")["master_link_status"] == "up");
+    wait_for(PATIENCE, "the new data set", || replica.ok("DBSIZE").int() == 0);
 }
 
 /// Neither the user of the link may ask for INFO, nor does the primary know the history: its age decides.
@@ -122,7 +117,7 @@ fn a_primary_that_may_not_be_asked_is_judged_by_its_answer() {
     let replica = bed.start(Kind::Kindred, &[("masteruser", "repl"), ("masterauth", "secret")]);
     follow_with_data(&primary, &replica);
     let primary = bed.reborn(primary, None, &options);
-    wait_for("the guard", || is_holding(&replica));
+    wait_for(PATIENCE, "the guard", || is_holding(&replica));
     assert_eq!(replica.ok("DBSIZE").int(), KEYS + 1);
     thread::sleep(Duration::from_secs(3));
     assert_eq!(primary.syncs().full, 1);
@@ -138,7 +133,7 @@ fn a_restarted_replica_keeps_its_data() {
     let primary = bed.reborn(primary, None, &[]);
     let address = format!("127.0.0.1 {}", primary.port);
     let replica = bed.restart(replica, &[("replicaof", &address)]);
-    wait_for("the guard", || is_holding(&replica));
+    wait_for(PATIENCE, "the guard", || is_holding(&replica));
     assert_eq!(replica.ok("DBSIZE").int(), KEYS + 1);
 }
 
@@ -160,6 +155,6 @@ fn what_is_meant_is_done() {
     // Another primary, with nothing, by name; and through the chain.
     third.follow(second.port);
     second.follow(empty.port);
-    wait_for("the new data set", || second.ok("DBSIZE").int() == 0);
-    wait_for("the chain", || third.ok("DBSIZE").int() == 0);
+    wait_for(PATIENCE, "the new data set", || second.ok("DBSIZE").int() == 0);
+    wait_for(PATIENCE, "the chain", || third.ok("DBSIZE").int() == 0);
 }

@@ -4,10 +4,13 @@
 mod peers;
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peers::agree::{assert_same, wait_caught_up};
-use peers::{Bed, Kind, Server};
+use peers::{Bed, Kind, Server, wait_for};
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// So that a second has many.
 const OFTEN: (&str, &str) = ("repl-heartbeat-period-ms", "10");
@@ -20,14 +23,6 @@ fn fields(server: &Server, name: &str) -> std::collections::HashMap<String, Stri
         .collect()
 }
 
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(30), "{what} takes too long");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Kindred, a real replica, and Kindred behind that.
 fn chain(middle: Kind) {
     let Some(mut bed) = Bed::new(Duration::from_secs(60), &[middle]) else { return };
@@ -35,9 +30,13 @@ fn chain(middle: Kind) {
     let third = bed.start(Kind::Kindred, &[]);
     first.ok("SET a 1");
     second.follow(first.port);
-    wait_for("the first link", || second.client().info("replication")["master_link_status"] == "up");
+    wait_for(PATIENCE, "the first link", || {
+        second.client().info("replication")["master_link_status"] == "up"
+    });
     third.follow(second.port);
-    wait_for("the second link", || third.client().info("replication")["master_link_status"] == "up");
+    wait_for(PATIENCE, "the second link", || {
+        third.client().info("replication")["master_link_status"] == "up"
+    });
 
     let before = first.info_number("replication", "master_repl_offset");
     thread::sleep(Duration::from_millis(1500));
@@ -48,7 +47,7 @@ fn chain(middle: Kind) {
         client.ok(command);
     }
     // At the end of the chain, the clock of its beginning.
-    wait_for("the heartbeat", || third.info_number("replication", "repl_lag_ms") >= 0);
+    wait_for(PATIENCE, "the heartbeat", || third.info_number("replication", "repl_lag_ms") >= 0);
     for _ in 0..20 {
         let lag = third.info_number("replication", "repl_lag_ms");
         let staleness = third.info_number("replication", "repl_staleness_ms");
@@ -100,9 +99,9 @@ fn without_replicas_or_with_rare_pings_nothing_is_written() {
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(primary.info_number("replication", "master_repl_offset"), offset);
     primary.ok("CONFIG SET repl-heartbeat-period-ms 20");
-    wait_for("a heartbeat", || primary.info_number("replication", "master_repl_offset") > offset);
+    wait_for(PATIENCE, "a heartbeat", || primary.info_number("replication", "master_repl_offset") > offset);
     replica.promote();
-    wait_for("the end of the link", || primary.info_number("replication", "connected_slaves") == 0);
+    wait_for(PATIENCE, "the end of the link", || primary.info_number("replication", "connected_slaves") == 0);
     let offset = primary.info_number("replication", "master_repl_offset");
     thread::sleep(Duration::from_millis(300));
     assert_eq!(primary.info_number("replication", "master_repl_offset"), offset);
@@ -117,7 +116,7 @@ fn lag_is_told_in_milliseconds_on_both_sides() {
     primary.ok("SET a 1");
     wait_caught_up(&primary, &replica);
     let number = |name: &str| fields(&primary, "repl_replica0")[name].parse::<i64>().expect("a number");
-    wait_for("little lag", || (0..200).contains(&number("lag_ms")));
+    wait_for(PATIENCE, "little lag", || (0..200).contains(&number("lag_ms")));
     let asleep = replica.port;
     let sleeper = thread::spawn(move || {
         peers::Client::connect(asleep).expect("a connection").ok("DEBUG SLEEP 1.5");
@@ -129,8 +128,10 @@ fn lag_is_told_in_milliseconds_on_both_sides() {
     assert!((850..1_400).contains(&lag), "{lag} ms behind after 1.1 s");
     assert!(bytes > 42 * 10, "{bytes} bytes behind");
     sleeper.join().expect("the sleeper wakes");
-    wait_for("little lag again", || (0..200).contains(&number("lag_ms")));
-    wait_for("little lag at the replica", || replica.info_number("replication", "repl_lag_ms") < 200);
+    wait_for(PATIENCE, "little lag again", || (0..200).contains(&number("lag_ms")));
+    wait_for(PATIENCE, "little lag at the replica", || {
+        replica.info_number("replication", "repl_lag_ms") < 200
+    });
     assert!(primary.info_number("replication", "repl_backlog_seconds") >= 1);
 }
 

@@ -3,22 +3,16 @@
 
 mod peers;
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peers::agree::{assert_same, wait_caught_up};
-use peers::{Batch, Bed, Kind, Server};
+use peers::{Batch, Bed, Kind, Server, wait_for};
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Of 1 KB.
 const KEYS: i64 = 10_000;
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(60), "{what} takes too long");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn write(server: &Server, name: &str) {
     let mut batch = Batch::new();
@@ -47,7 +41,7 @@ fn a_replica_evicts_only_when_it_is_told_to() {
         assert_same(&primary, replica, "with more than maxmemory");
         assert_eq!(replica.info_number("stats", "evicted_keys"), 0);
         replica.ok("CONFIG SET replica-ignore-maxmemory no");
-        wait_for("eviction", || {
+        wait_for(PATIENCE, "eviction", || {
             replica.ok("PING");
             replica.info_number("memory", "used_memory")
                 - replica.info_number("memory", "mem_not_counted_for_evict")
@@ -79,7 +73,9 @@ fn a_replica_flushes_lazily_only_when_it_is_told_to() {
             write(&replica, "old");
             replica.follow(primary.port);
             assert_same(&primary, &replica, "after the full sync");
-            wait_for("the freeing", || replica.info_number("memory", "lazyfree_pending_objects") == 0);
+            wait_for(PATIENCE, "the freeing", || {
+                replica.info_number("memory", "lazyfree_pending_objects") == 0
+            });
             assert_eq!(
                 replica.info_number("memory", "lazyfreed_objects"),
                 freed,

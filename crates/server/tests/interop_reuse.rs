@@ -3,12 +3,14 @@
 
 mod peers;
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peers::agree::{assert_same, wait_caught_up};
 use peers::scissors::{Cut, Deed, Scissors, Way};
-use peers::{Batch, Bed, Kind, Server};
+use peers::{Batch, Bed, Kind, Server, wait_for};
+
+/// How long a server may take for anything.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const STRINGS: u64 = 120_000;
 /// Of each kind.
@@ -21,14 +23,6 @@ const CHANGED: usize = 100;
 /// Most that the replica may use while it holds both data sets, in hundredths of what one takes. Twice as much would be
 /// 200 and more.
 const PEAK_PERCENT_MAX: i64 = 135;
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(120), "{what} takes too long");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// Text that belongs to one number and one mark.
 fn text(number: u64, mark: &str, length: usize) -> String {
@@ -128,9 +122,9 @@ fn full_resync_of_nearly_the_same(kind: Kind) {
     let before = scissors.passed().0;
     scissors.set(Cut { way: Way::FromPrimary, after: bytes / 2, deed: Deed::Close });
     replica.follow(scissors.port);
-    wait_for("the cut", || scissors.passed().0 - before >= bytes / 2);
+    wait_for(PATIENCE, "the cut", || scissors.passed().0 - before >= bytes / 2);
     primary.stop();
-    wait_for("the end of the load", || replica.info_number("persistence", "async_loading") == 0);
+    wait_for(PATIENCE, "the end of the load", || replica.info_number("persistence", "async_loading") == 0);
     assert_eq!(replica.ok("DEBUG DIGEST").text(), digest, "a broken transfer has changed the old data");
     assert_eq!(replica.ok("GET mark").text(), "old");
     replica.follow(nobody);
@@ -141,7 +135,7 @@ fn full_resync_of_nearly_the_same(kind: Kind) {
     replica.follow(primary.port);
     let (mut peak, mut peak_rss, mut served) = (0, 0, 0);
     let mut client = replica.client();
-    wait_for("the switch", || {
+    wait_for(PATIENCE, "the switch", || {
         peak = peak.max(used(&replica));
         peak_rss = peak_rss.max(rss(&replica));
         let mark = client.ok("GET mark").text();
@@ -164,7 +158,7 @@ fn full_resync_of_nearly_the_same(kind: Kind) {
         .map(str::to_owned);
     println!("{}", line.as_deref().unwrap_or("nothing was reused"));
     assert!(peak * 100 / one < PEAK_PERCENT_MAX, "{peak} bytes at the peak, {one} for one data set");
-    wait_for("the end of the old data", || used(&replica) < one / 100 * 110);
+    wait_for(PATIENCE, "the end of the old data", || used(&replica) < one / 100 * 110);
 
     // Once more, of what is equal altogether.
     replica.follow(nobody);

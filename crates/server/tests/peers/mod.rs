@@ -22,10 +22,12 @@ pub mod random;
 pub mod scissors;
 pub mod sentinel;
 pub mod tls;
+pub mod wait;
 pub mod writes;
 
 pub use bed::{Bed, Kind, Server};
 pub use client::{Batch, Client, Reply};
+pub use wait::wait_for;
 
 /// One test per pair of servers that Kindred must replicate with: `pairs!(scenario)` calls
 /// `scenario(name, primary, replica)`.

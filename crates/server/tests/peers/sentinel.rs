@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bed::{Bed, Server, tool};
 use super::client::{Client, Reply};
+use super::wait::wait_for;
 
 /// What the Sentinels call the primary that they watch.
 const NAME: &str = "family";
@@ -41,12 +41,12 @@ impl Sentinels {
             bed.keep(spawn(&program, &config));
         }
         for port in &sentinels.ports {
-            until("they answer", || Client::connect(*port).is_ok());
+            wait_for(LIMIT, "they answer", || Client::connect(*port).is_ok());
             let mut client = Client::connect(*port).expect("it has just answered");
             // The period of PING stays: a replica heard of longer than five of them ago is no candidate, while INFO is
             // asked of it each second whatever is set.
             client.ok("SENTINEL DEBUG ask-period 200 info-period 500 publish-period 300");
-            until("they know each other and the replicas", || {
+            wait_for(LIMIT, "they know each other and the replicas", || {
                 let told = client.ok(&format!("SENTINEL MASTER {NAME}")).array();
                 let field = |name: &str| {
                     let place = told.chunks(2).find(|pair| pair[0].text() == name);
@@ -64,7 +64,7 @@ impl Sentinels {
     pub fn wait_for_primary(&self, server: &Server) {
         for port in &self.ports {
             let mut client = Client::connect(*port).expect("a Sentinel answers");
-            until("they agree on the new primary", || {
+            wait_for(LIMIT, "they agree on the new primary", || {
                 let address = client.ok(&format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}")).array();
                 address[1].text() == server.port.to_string()
             });
@@ -76,7 +76,7 @@ impl Sentinels {
 /// finds when it gives a server its role.
 pub fn wait_for_role(server: &Server, primary: &Server) {
     let line = format!("\r\nmaster_port:{}\r\n", primary.port);
-    until("the server is made a replica", || {
+    wait_for(LIMIT, "the server is made a replica", || {
         let told =
             Client::connect(server.port).and_then(|mut client| client.try_argv(&["INFO", "replication"]));
         matches!(told, Ok(Reply::Bulk(Some(bytes))) if String::from_utf8_lossy(&bytes).contains(&line))
@@ -89,12 +89,4 @@ fn spawn(program: &Path, config: &Path) -> std::process::Child {
     command.arg(config).stdin(Stdio::null());
     command.stderr(log.try_clone().expect("a second handle on the log")).stdout(log);
     command.spawn().expect("Sentinel starts")
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !holds() {
-        assert!(since.elapsed() < LIMIT, "Sentinels: not within {} s: {what}", LIMIT.as_secs());
-        thread::sleep(Duration::from_millis(20));
-    }
 }
