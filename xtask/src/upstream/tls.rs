@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::process;
+use crate::{process, workspace};
 
 /// The interpreter's TLS, and what makes the certificates.
 pub const DEBIAN_PACKAGES: &[&str] = &["tcl-tls", "openssl"];
@@ -21,6 +21,7 @@ pub const CLUSTER_LINE: &str = "        dict set config \"tls-cluster\" \"yes\"\
 
 /// Makes the certificates once, in the tree that the runs copy.
 pub fn prepare(tree: &Path) -> Result<()> {
+    let _lock = workspace::lock("upstream.lock")?;
     // The last thing that the script makes.
     if !tree.join("tests/tls/redis.dh").exists() {
         process::output(Command::new("./utils/gen-test-certs.sh").current_dir(tree))?;
