@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use peers::agree::assert_same;
 use peers::sentinel::{Sentinels, wait_for_role};
+use peers::tls::Trust;
 use peers::writes::{Writer, Writes, pour};
-use peers::{Bed, Client, Kind, Reply};
+use peers::{Bed, Client, Kind, Reply, Server};
 
 /// Replicas that a write must have reached before it may not be lost with the primary: all, since Sentinel does not ask
 /// which of them has what.
@@ -95,17 +96,43 @@ fn write(client: &mut Client, number: u64) -> Option<bool> {
     Some(matches!(reached, Ok(Reply::Int(replicas)) if replicas >= REPLICAS as i64))
 }
 
+/// A server of the family. The others and Sentinel know it by `address`, its TLS port if it has one.
+struct Member {
+    server: Server,
+    address: u16,
+}
+
+fn start(bed: &mut Bed, kind: Kind, trust: Option<&Trust>, more: &[(&str, &str)]) -> Member {
+    match trust {
+        Some(trust) => {
+            let (server, address) = trust.start(bed, kind, more);
+            Member { server, address }
+        }
+        None => {
+            let server = bed.start(kind, more);
+            Member { address: server.port, server }
+        }
+    }
+}
+
 fn failover_after_kill(primary: Kind, heir: Kind, sibling: Kind) {
+    failover(primary, heir, sibling, false);
+}
+
+fn failover(primary: Kind, heir: Kind, sibling: Kind, encrypted: bool) {
     let Some(mut bed) = Bed::new(Duration::from_secs(180), &[primary, heir, sibling]) else { return };
-    let primary = bed.start(primary, &[]);
-    let heir = bed.start(heir, &[("replica-priority", "10")]);
-    let sibling = bed.start(sibling, &[]);
+    let trust = encrypted.then(|| Trust::new(&mut bed, "authority"));
+    let trust = trust.as_ref();
+    let Member { server: primary, address } = start(&mut bed, primary, trust, &[]);
+    let Member { server: heir, address: heirs_address } =
+        start(&mut bed, heir, trust, &[("replica-priority", "10")]);
+    let Member { server: sibling, .. } = start(&mut bed, sibling, trust, &[]);
     pour(&mut primary.client(), &mut Writes::new(30), 10_000);
     for replica in [&heir, &sibling] {
-        replica.follow(primary.port);
+        replica.follow(address);
         assert_same(&primary, replica, "before the failover");
     }
-    let Some(sentinels) = Sentinels::start(&mut bed, &primary, REPLICAS) else { return };
+    let Some(sentinels) = Sentinels::start(&mut bed, address, REPLICAS, trust) else { return };
     let load = Writer::start(primary.port, 31, Duration::from_millis(5));
     let ledger = Ledger::start(primary.port);
     load.wait_for_more(2000);
@@ -113,16 +140,18 @@ fn failover_after_kill(primary: Kind, heir: Kind, sibling: Kind) {
 
     load.be_patient();
     primary.kill();
-    sentinels.wait_for_primary(&heir);
+    sentinels.wait_for_primary(heirs_address);
     ledger.turn_to(heir.port);
     load.turn_to(heir.port);
     load.wait_for_more(2000);
     ledger.wait_for_more(50);
-    wait_for_role(&sibling, &heir);
+    wait_for_role(&sibling, heirs_address);
 
     // It comes back as a primary, and with nothing: what Sentinel makes of it is what counts.
-    let returned = bed.revive(primary, &[]);
-    wait_for_role(&returned, &heir);
+    let options = trust.map_or(Vec::new(), |trust| trust.options(address));
+    let options: Vec<(&str, &str)> = options.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let returned = bed.revive(primary, &options);
+    wait_for_role(&returned, heirs_address);
     load.wait_for_more(2000);
     load.pause();
     let entries = ledger.end();
@@ -156,4 +185,15 @@ fn kindred_to_redis70() {
 #[test]
 fn redis70_to_kindred() {
     failover_after_kill(Kind::Redis70, Kind::Kindred, Kind::Redis70);
+}
+
+/// Everybody speaks TLS with everybody: Sentinels with each other and with the servers, and those among themselves.
+#[test]
+fn kindred_to_kindred_encrypted() {
+    failover(Kind::Kindred, Kind::Kindred, Kind::Kindred, true);
+}
+
+#[test]
+fn redis70_to_kindred_encrypted() {
+    failover(Kind::Redis70, Kind::Kindred, Kind::Redis70, true);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::bed::{Bed, Server, tool};
 use super::client::{Client, Reply};
+use super::tls::Trust;
 use super::wait::wait_for;
 
 /// What the Sentinels call the primary that they watch.
@@ -23,20 +24,22 @@ pub struct Sentinels {
 
 impl Sentinels {
     /// Starts them, and waits until each knows the others and all replicas; `None`, with a word about it, if the program
-    /// is not there.
-    pub fn start(bed: &mut Bed, primary: &Server, replicas: usize) -> Option<Sentinels> {
+    /// is not there. `primary` is the port that it is watched by; with `trust` all speak TLS with each other.
+    pub fn start(bed: &mut Bed, primary: u16, replicas: usize, trust: Option<&Trust>) -> Option<Sentinels> {
         let program = tool("KINDRED_PEER_SENTINEL")?;
         let sentinels = Sentinels { ports: (0..COUNT).map(|_| bed.free_port()).collect() };
         for port in &sentinels.ports {
             let dir = bed.new_dir("sentinel");
             let config = dir.join("sentinel.conf");
-            let settings = format!(
+            let mut settings = format!(
                 "port {port}\nbind 127.0.0.1\ndir {}\nenable-debug-command yes\n\
-                 sentinel monitor {NAME} 127.0.0.1 {} 2\nsentinel down-after-milliseconds {NAME} 2000\n\
+                 sentinel monitor {NAME} 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds {NAME} 2000\n\
                  sentinel failover-timeout {NAME} 10000\nsentinel parallel-syncs {NAME} 2\n",
-                dir.display(),
-                primary.port
+                dir.display()
             );
+            for (name, value) in trust.map_or(Vec::new(), |trust| trust.options(bed.free_port())) {
+                settings += &format!("{name} {value}\n");
+            }
             fs::write(&config, settings).expect("a configuration file");
             bed.keep(spawn(&program, &config));
         }
@@ -60,22 +63,22 @@ impl Sentinels {
         Some(sentinels)
     }
 
-    /// Waits until all of them name the server as the primary.
-    pub fn wait_for_primary(&self, server: &Server) {
+    /// Waits until all of them name the server on `primary` as the primary.
+    pub fn wait_for_primary(&self, primary: u16) {
         for port in &self.ports {
             let mut client = Client::connect(*port).expect("a Sentinel answers");
             wait_for(LIMIT, "they agree on the new primary", || {
                 let address = client.ok(&format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}")).array();
-                address[1].text() == server.port.to_string()
+                address[1].text() == primary.to_string()
             });
         }
     }
 }
 
-/// Waits until the server is a replica of `primary`. Each look is a connection of its own: Sentinel closes those that it
-/// finds when it gives a server its role.
-pub fn wait_for_role(server: &Server, primary: &Server) {
-    let line = format!("\r\nmaster_port:{}\r\n", primary.port);
+/// Waits until the server is a replica of the one on `primary`. Each look is a connection of its own: Sentinel closes those
+/// that it finds when it gives a server its role.
+pub fn wait_for_role(server: &Server, primary: u16) {
+    let line = format!("\r\nmaster_port:{primary}\r\n");
     wait_for(LIMIT, "the server is made a replica", || {
         let told =
             Client::connect(server.port).and_then(|mut client| client.try_argv(&["INFO", "replication"]));
