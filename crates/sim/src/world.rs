@@ -486,6 +486,7 @@ impl World {
             process.node.before_sleep();
             process.node.take_to_send(&mut to_send);
             process.to_send.extend(&to_send);
+            self.note_writes(n);
             self.flush(n);
             let process = self.servers[n].process.as_mut().expect("sending does not end it");
             let actions = process.node.take_actions();
@@ -969,6 +970,21 @@ impl World {
         let now = self.now;
         self.leave(slot, |_| Some(0), now);
         self.clients[index] = Client::default();
+    }
+
+    /// A pause that ends lets clients write that have sent nothing just now.
+    fn note_writes(&mut self, n: usize) {
+        for index in 0..self.clients.len() {
+            let connection = self.clients[index].connection.and_then(|slot| self.connections[slot].as_ref());
+            let ends = connection.map_or([End::Gone; 2], |connection| connection.ends);
+            for end in ends {
+                if let End::Server { server, conn } = end
+                    && server == n
+                {
+                    self.note_write(n, conn, index);
+                }
+            }
+        }
     }
 
     /// Remembers at which position the last write of a client ended.
