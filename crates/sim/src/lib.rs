@@ -18,6 +18,7 @@
 pub mod clients;
 pub mod digest;
 pub mod disk;
+pub mod makes;
 pub mod mutation;
 pub mod net;
 pub mod random;

@@ -14,15 +14,15 @@ use engine::action::{Action, ConnId};
 use engine::config::Config;
 use engine::env::Env;
 use engine::rdb_writer::RdbWriter;
-use engine::session::{LOST, Role};
+use engine::session::Role;
 use engine::snapshot::{Sink, Step};
 use engine::{Node, Peer};
 use keyspace::large::AtOnce;
 use log::Position;
-use replication::Failover;
 
-use crate::clients::{self, Taste};
+use crate::clients::Taste;
 use crate::disk::Disk;
+use crate::makes::Make;
 use crate::mutation::Mutation;
 use crate::net::{Connection, End};
 use crate::random::Random;
@@ -30,6 +30,9 @@ use crate::settings::{self, PORT};
 use crate::spill::{Ailment, SpillDisk};
 use crate::trace;
 use crate::truth::{Seen, Truth};
+
+mod conversations;
+mod misfortune;
 
 /// Bytes of a streamed snapshot that a primary holds in memory.
 const SPILL_BEYOND_BYTES: usize = 2 * 1024;
@@ -48,6 +51,10 @@ pub struct Counts {
     pub full_syncs: u64,
     pub partial_syncs: u64,
     pub failed_partial_syncs: u64,
+    /// Replicas that were told by name what they could not read.
+    pub unreadable: u64,
+    /// Replicas that were dropped since too much waited for them.
+    pub too_slow: u64,
     pub cuts: u64,
     pub isolations: u64,
     pub crashes: u64,
@@ -86,12 +93,14 @@ impl Counts {
         }
     }
 
-    pub fn rows(&mut self) -> [(&'static str, &mut u64); 25] {
+    pub fn rows(&mut self) -> [(&'static str, &mut u64); 27] {
         [
             ("commands", &mut self.commands),
             ("full syncs", &mut self.full_syncs),
             ("partial syncs", &mut self.partial_syncs),
             ("partial syncs refused", &mut self.failed_partial_syncs),
+            ("replicas refused by name", &mut self.unreadable),
+            ("replicas dropped as too slow", &mut self.too_slow),
             ("cuts", &mut self.cuts),
             ("isolations", &mut self.isolations),
             ("crashes", &mut self.crashes),
@@ -172,6 +181,7 @@ fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
 
 /// A machine: its disk outlives the processes that run on it.
 struct Server {
+    make: Make,
     disk: Arc<Mutex<Disk>>,
     /// What is wrong with it when temporary files are written and read.
     ailment: Ailment,
@@ -212,7 +222,7 @@ struct Process {
     /// For the stream, and for a snapshot beside it.
     connect: [Option<Connect>; 2],
     /// Counters at the last look: what a process counted is added up before it ends.
-    synced: [u64; 3],
+    synced: [u64; 5],
     lost_key: bool,
     danger: Danger,
     /// Full synchronisations under way at the last look.
@@ -305,7 +315,9 @@ impl World {
     pub fn new(seed: u64, mutation: Option<Mutation>) -> World {
         let mut random = Random::new(seed);
         let clock = Arc::new(AtomicI64::new(0));
-        let servers = (0..SERVERS).map(|index| server(index, &mut random)).collect();
+        let makes = Make::of_seed(seed, SERVERS);
+        let servers =
+            makes.iter().enumerate().map(|(index, make)| server(index, *make, &mut random)).collect();
         let taste = Taste {
             long_values: *random.pick(&[0, 5, 25, 80]),
             transactions: *random.pick(&[5, 20, 50]),
@@ -410,7 +422,7 @@ impl World {
             spills: SpillDisk::default(),
             load: None,
             connect: [None; 2],
-            synced: [0; 3],
+            synced: [0; 5],
             lost_key: false,
             danger: Danger::default(),
             synchronised: 0,
@@ -572,7 +584,8 @@ impl World {
             return;
         };
         let (danger, keys) = (&process.danger, process.node.store.total_keys());
-        let was_wiped = danger.followed && danger.keys > 0 && keys == 0;
+        let guards = server.config.replica_guard_empty_primary;
+        let was_wiped = guards && danger.followed && danger.keys > 0 && keys == 0;
         assert!(
             !was_wiped || primary.danger.had_keys || primary.node.core.is_replica(),
             "server {n} had {} keys, and its primary came back without any",
@@ -876,8 +889,12 @@ impl World {
                     self.clients[client].replies.extend_from_slice(&bytes);
                     self.client_reads(client);
                 }
-                End::Server { .. } => {
+                End::Server { server: other, .. } => {
                     self.counts.stream_bytes += most as u64;
+                    // A replica has opened the connection.
+                    if side == 0 {
+                        Make::put_in_words(self.servers[n].make, self.servers[other].make, &mut bytes);
+                    }
                     let due = self.now + self.random.between(0, 30);
                     if let Some(bytes) = self.mutate_bytes(n, conn, bytes) {
                         let connection = self.connections[slot].as_mut().expect("still open");
@@ -927,364 +944,6 @@ impl World {
             self.leave(slot, |_| Some(side), now);
             self.turn(n);
         }
-    }
-
-    // ---- clients ----
-
-    fn client_sends(&mut self, index: usize) {
-        let client = &self.clients[index];
-        if client.pending > 0 {
-            return;
-        }
-        // Most write to the primary, as far as they know it.
-        let wanted = if self.random.percent(85) { self.primary } else { self.random.index(SERVERS) };
-        if client.connection.is_some() && client.server != wanted && self.random.percent(20) {
-            self.client_leaves(index);
-        }
-        if self.clients[index].connection.is_none() {
-            let Some(process) = &mut self.servers[wanted].process else { return };
-            let peer = Peer {
-                addr: format!("10.0.1.{index}:5000"),
-                laddr: format!("{}:{PORT}", host(wanted)),
-                unix_socket: false,
-                local: true,
-            };
-            let Ok(conn) = process.node.accept(peer) else { return };
-            let ends = [End::Client(index), End::Server { server: wanted, conn }];
-            let slot = self.open(Connection::new(ends[0], ends[1]));
-            self.clients[index] = Client { connection: Some(slot), server: wanted, ..Client::default() };
-        }
-        let mut bytes = Vec::new();
-        let (count, waits) = clients::pipeline(&mut self.random, &self.taste, &mut bytes);
-        self.counts.commands += count as u64;
-        let client = &mut self.clients[index];
-        client.pending = count;
-        client.waits = waits;
-        let slot = client.connection.expect("connected above");
-        let due = self.now + self.random.between(0, 5);
-        self.connections[slot].as_mut().expect("a client's connection is open").pipes[1].push(due, bytes);
-    }
-
-    fn client_leaves(&mut self, index: usize) {
-        let Some(slot) = self.clients[index].connection.take() else { return };
-        let now = self.now;
-        self.leave(slot, |_| Some(0), now);
-        self.clients[index] = Client::default();
-    }
-
-    /// A pause that ends lets clients write that have sent nothing just now.
-    fn note_writes(&mut self, n: usize) {
-        for index in 0..self.clients.len() {
-            let connection = self.clients[index].connection.and_then(|slot| self.connections[slot].as_ref());
-            let ends = connection.map_or([End::Gone; 2], |connection| connection.ends);
-            for end in ends {
-                if let End::Server { server, conn } = end
-                    && server == n
-                {
-                    self.note_write(n, conn, index);
-                }
-            }
-        }
-    }
-
-    /// Remembers at which position the last write of a client ended.
-    fn note_write(&mut self, n: usize, conn: ConnId, client: usize) {
-        let node = &self.servers[n].process.as_ref().expect("it has just run").node;
-        let Some(open) = node.core.conns.get(conn) else { return };
-        let offset = open.session.last_write_offset;
-        let client = &mut self.clients[client];
-        if offset > 0 && offset != LOST && client.written.is_none_or(|at| at.offset != offset) {
-            client.written = Some(node.core.repl.history.at(offset));
-        }
-    }
-
-    fn client_reads(&mut self, index: usize) {
-        loop {
-            let client = &mut self.clients[index];
-            let parsed = resp::parse_reply(&client.replies).expect("replies are well formed");
-            let Some((value, length)) = parsed else { return };
-            client.replies.drain(..length);
-            assert!(client.pending > 0, "a reply that nobody asked for: {value:?}");
-            client.pending -= 1;
-            if client.pending > 0 || !client.waits {
-                continue;
-            }
-            let (server, written) = (client.server, client.written);
-            let Some(count) = value.as_int() else { continue };
-            self.counts.waits += 1;
-            self.counts.acknowledged += count as u64;
-            let Some(at) = written else { continue };
-            let process = self.servers[server].process.as_ref().map(|process| process.seen.process);
-            let process = process.expect("it has just answered");
-            let reached = self.truth.count_reached(process, at);
-            assert!(
-                reached as i64 >= count,
-                "server {server} says that {count} replicas have {at}, and {reached} ever had it"
-            );
-        }
-    }
-
-    // ---- what goes wrong ----
-
-    fn misfortune(&mut self) {
-        // One chance for each step; a step takes 6.5 ms on average.
-        let rate = |seconds: u64, world: &World| seconds * 154 * 100 / world.trouble;
-        if self.random.once_in(rate(1, self)) {
-            self.cut_one();
-        }
-        if self.random.once_in(rate(6, self)) {
-            let n = self.random.index(SERVERS);
-            let span = self.random.between(50, 9_000);
-            trace(|| format!("{:6} server {n} is isolated for {span} ms", self.now));
-            self.servers[n].isolated_until = self.now + span;
-            self.counts.isolations += 1;
-        }
-        if self.random.once_in(rate(5, self)) {
-            let n = self.random.index(SERVERS);
-            self.crash(n);
-        }
-        if self.random.once_in(rate(15, self)) {
-            let n = self.random.index(SERVERS);
-            self.lose_disk(n);
-        }
-        if self.random.once_in(rate(7, self)) {
-            self.fail_over();
-        }
-        if self.random.once_in(rate(5, self)) {
-            self.ask_to_hand_over();
-        }
-        if self.random.once_in(rate(20, self)) {
-            self.order(self.primary, &["FAILOVER", "ABORT"]);
-        }
-        if self.random.once_in(rate(5, self)) {
-            let n = self.random.index(SERVERS);
-            self.repoint(n);
-        }
-        if self.random.once_in(rate(8, self)) {
-            let (n, span) = (self.random.index(SERVERS), self.random.between(10, 2_000).to_string());
-            let mode = *self.random.pick(&["ALL", "WRITE"]);
-            self.order(n, &["CLIENT", "PAUSE", &span, mode]);
-        }
-        if self.random.once_in(rate(10, self)) {
-            let (n, max) = (self.random.index(SERVERS), self.random.pick(&settings::PLACES).to_string());
-            self.order(n, &["CONFIG", "SET", "repl-full-sync-max", &max]);
-        }
-        if self.random.once_in(rate(3, self)) && clients::has("bgsave") {
-            let n = self.random.index(SERVERS);
-            if self.random.once_in(4) {
-                self.save_now(n);
-            } else {
-                self.order(n, &["BGSAVE"]);
-            }
-        }
-    }
-
-    /// Saves while everything waits. It may be refused.
-    fn save_now(&mut self, n: usize) {
-        let count = |world: &World| {
-            world.servers[n].process.as_ref().map_or(0, |process| process.node.core.snapshots.saves)
-        };
-        let before = count(self);
-        self.order(n, &["SAVE"]);
-        if count(self) > before {
-            let server = &mut self.servers[n];
-            server.saved = server.process.as_ref().map(|process| saved(&process.node));
-            lock(&server.disk).written_by_command = false;
-        }
-    }
-
-    fn cut_one(&mut self) {
-        let open: Vec<usize> =
-            (0..self.connections.len()).filter(|slot| self.connections[*slot].is_some()).collect();
-        if open.is_empty() {
-            return;
-        }
-        let slot = *self.random.pick(&open);
-        let connection = self.connections[slot].as_mut().expect("just seen");
-        trace(|| format!("{:6} cut {:?}", self.now, connection.ends));
-        self.counts.cuts += 1;
-        // One side may not hear of it for long.
-        for pipe in &mut connection.pipes {
-            let keep = self.random.index(pipe.bytes() + 1);
-            pipe.truncate(keep);
-            let silence = if self.random.percent(15) { 12_000 } else { 300 };
-            pipe.end_at = Some(self.now + self.random.below(silence));
-        }
-        for side in 0..2 {
-            if let Some(Connection { ends, .. }) = &self.connections[slot]
-                && let End::Client(client) = ends[side]
-            {
-                self.client_leaves(client);
-            }
-        }
-    }
-
-    fn crash(&mut self, n: usize) {
-        self.count_syncs(n);
-        let Some(process) = self.servers[n].process.take() else { return };
-        trace(|| format!("{:6} server {n} crashes", self.now));
-        self.counts.crashes += 1;
-        for (conn, slot) in process.links {
-            let silence = if self.random.percent(20) { 6_000 } else { 50 };
-            let at = self.now + self.random.below(silence);
-            if let Some(connection) = &mut self.connections[slot] {
-                let side = connection.side_of(n, conn).expect("a link leads to an end");
-                let pipe = &mut connection.pipes[1 - side];
-                let keep = self.random.index(pipe.bytes() + 1);
-                pipe.truncate(keep);
-                let client = connection.ends.iter().find_map(|end| match end {
-                    End::Client(client) => Some(*client),
-                    _ => None,
-                });
-                self.leave(slot, |connection| connection.side_of(n, conn), at);
-                if let Some(client) = client {
-                    self.client_leaves(client);
-                }
-            }
-        }
-        let server = &mut self.servers[n];
-        lock(&server.disk).crash(&mut self.random);
-        server.restart_at = self.now + self.random.between(50, 6_000);
-    }
-
-    /// A machine is replaced by a new one under its address, soon and without its files.
-    fn lose_disk(&mut self, n: usize) {
-        self.crash(n);
-        let server = &mut self.servers[n];
-        trace(|| format!("{:6} server {n} loses its disk", self.now));
-        *lock(&server.disk) = Disk::default();
-        server.saved = None;
-        server.restart_at = self.now + self.random.between(10, 500);
-        self.counts.losses += 1;
-    }
-
-    /// Gives a server a command, as an operator would; at once, or not at all.
-    fn order(&mut self, n: usize, words: &[&str]) {
-        let Some(process) = &mut self.servers[n].process else { return };
-        let peer = Peer { addr: "10.0.2.1:1".into(), laddr: String::new(), unix_socket: false, local: true };
-        let Ok(conn) = process.node.accept(peer) else { return };
-        let mut bytes = Vec::new();
-        clients::push(&mut bytes, words);
-        process.node.input(conn).expect("just opened").extend_from_slice(&bytes);
-        process.node.received(conn, bytes.len());
-        process.node.closed(conn);
-        trace(|| format!("{:6} server {n} is told {}", self.now, words.join(" ")));
-        self.turn(n);
-    }
-
-    /// Another server becomes the primary and the rest are pointed at it, each when it is heard of.
-    fn fail_over(&mut self) {
-        let n = self.random.index(SERVERS);
-        if self.servers[n].process.is_none() || n == self.primary {
-            return;
-        }
-        self.counts.promotions += 1;
-        self.primary = n;
-        self.servers[n].follows = None;
-        self.order(n, &["REPLICAOF", "NO", "ONE"]);
-        for other in 0..SERVERS {
-            if other != n && self.random.percent(80) {
-                self.point(other, n);
-            }
-        }
-        // Whoever was forgotten keeps following somebody, or leads alone, until it is repointed.
-    }
-
-    /// The primary is told to hand its place over; it decides to whom and when.
-    fn ask_to_hand_over(&mut self) {
-        let from = self.primary;
-        let mut words = vec!["FAILOVER".to_owned()];
-        let (to, forced) = (self.random.percent(50), self.random.percent(30));
-        if to {
-            words.extend(["TO".to_owned(), host(self.random.index(SERVERS)), PORT.to_string()]);
-        }
-        if forced || self.random.percent(60) {
-            words.extend(["TIMEOUT".to_owned(), self.random.between(50, 4_000).to_string()]);
-        }
-        if to && forced {
-            words.push("FORCE".to_owned());
-        }
-        let begun = self.servers[from].process.as_ref().map(|process| process.seen.process);
-        self.order(from, &words.iter().map(String::as_str).collect::<Vec<_>>());
-        let Some(process) = &self.servers[from].process else { return };
-        if self.handover.is_none() && process.node.core.repl.failover.is_active() {
-            self.counts.failovers += 1;
-            let process = begun.expect("an order ends no process");
-            self.handover = Some(Handover { from, process, forced: to && forced, asked: None });
-        }
-    }
-
-    /// Follows a failover; when it is done, the heir is who is meant to be the primary, and has all that was acknowledged.
-    fn watch_handover(&mut self) {
-        let Some(mut handover) = self.handover.take() else { return };
-        let running = |world: &World, n: usize| world.servers[n].process.as_ref().map(|p| p.seen.process);
-        let from = handover.from;
-        if running(self, from) != Some(handover.process) {
-            return;
-        }
-        let core = &self.servers[from].process.as_ref().expect("it runs").node.core;
-        if let Failover::InProgress { target } = &core.repl.failover
-            && handover.asked.is_none()
-        {
-            let heir = (0..SERVERS).find(|n| host(*n) == target.host).expect("it is asked of a server");
-            handover.asked = Some((core.repl.position(), heir, running(self, heir)));
-        }
-        if core.repl.failover.is_active() {
-            self.handover = Some(handover);
-            return;
-        }
-        let Some((at, heir, process)) = handover.asked else { return };
-        if core.config.replicaof != Some((host(heir), PORT)) {
-            return;
-        }
-        trace(|| format!("{:6} server {from} has handed over to server {heir} at {at}", self.now));
-        self.counts.handed_over += 1;
-        if let Some(taken) = self.servers[heir].process.as_ref().map(|p| &p.node.core.repl.history)
-            && !handover.forced
-            && running(self, heir) == process
-            && let Some(second) = taken.second.filter(|second| second.id == at.replid)
-        {
-            assert!(
-                second.valid_until > at.offset,
-                "server {heir} took over at {second:?}, and {at} was promised"
-            );
-        }
-        self.primary = heir;
-        self.servers[heir].follows = None;
-        self.servers[from].follows = Some(heir);
-        for other in 0..SERVERS {
-            if other != heir && other != from && self.random.percent(80) {
-                self.point(other, heir);
-            }
-        }
-    }
-
-    /// Points one server at another one, below which it does not stand.
-    fn repoint(&mut self, n: usize) {
-        let to = self.random.index(SERVERS);
-        if n != self.primary && !self.stands_below(to, n) {
-            self.point(n, to);
-        }
-    }
-
-    fn stands_below(&self, mut server: usize, above: usize) -> bool {
-        for _ in 0..=SERVERS {
-            if server == above {
-                return true;
-            }
-            let Some(next) = self.servers[server].follows else { return false };
-            server = next;
-        }
-        true
-    }
-
-    fn point(&mut self, n: usize, to: usize) {
-        if let Some(process) = &mut self.servers[n].process {
-            process.danger.followed = false;
-        }
-        self.counts.retargets += 1;
-        self.servers[n].follows = Some(to);
-        self.order(n, &["REPLICAOF", &host(to), &PORT.to_string()]);
     }
 
     // ---- the end ----
@@ -1388,11 +1047,26 @@ impl World {
 
     fn count_syncs(&mut self, n: usize) {
         if let Some(process) = &mut self.servers[n].process {
-            let stats = &process.node.core.stats;
-            let now = [stats.sync_full, stats.sync_partial_ok, stats.sync_partial_err];
-            self.counts.full_syncs += now[0] - process.synced[0];
-            self.counts.partial_syncs += now[1] - process.synced[1];
-            self.counts.failed_partial_syncs += now[2] - process.synced[2];
+            let core = &process.node.core;
+            let stats = &core.stats;
+            let now = [
+                stats.sync_full,
+                stats.sync_partial_ok,
+                stats.sync_partial_err,
+                core.repl.refusals.total(),
+                stats.client_output_buffer_limit_disconnections,
+            ];
+            let counts = &mut self.counts;
+            let sums = [
+                &mut counts.full_syncs,
+                &mut counts.partial_syncs,
+                &mut counts.failed_partial_syncs,
+                &mut counts.unreadable,
+                &mut counts.too_slow,
+            ];
+            for ((sum, now), before) in sums.into_iter().zip(now).zip(process.synced) {
+                *sum += now - before;
+            }
             process.synced = now;
         }
     }
@@ -1456,11 +1130,12 @@ fn saved(node: &Node) -> Saved {
     Saved { keys: node.store.total_keys(), digest: crate::digest::of(&node.store) }
 }
 
-/// Collections become tables, and lists several nodes, at a size that they have here.
 /// A machine with settings of its own.
-fn server(index: usize, random: &mut Random) -> Server {
-    let config = settings::random(index, random);
+fn server(index: usize, make: Make, random: &mut Random) -> Server {
+    let mut config = settings::random(index, random);
+    make.settle(&mut config);
     Server {
+        make,
         disk: Arc::default(),
         ailment: Ailment::random(random),
         config,
