@@ -296,4 +296,18 @@ pub const MUTANTS: &[Mutant] = &[
         "replica.acknowledged().offset == end;",
         "replica.acknowledged().offset + 200 >= end;",
     ),
+    // The queue, the rate, and what a busy turn holds back.
+    mutant(
+        "queue-counts-nobody",
+        "crates/replication/src/places.rs",
+        "max.saturating_sub(self.taken)",
+        "max",
+    ),
+    mutant("rate-wakes-nobody", "crates/replication/src/pace.rs", "                awake.push(*key);\n", ""),
+    mutant(
+        "held-writes-are-forgotten",
+        "crates/engine/src/announce.rs",
+        "< HELD_US {\n                return;",
+        "< HELD_US {\n                self.repl.announced_end = end;\n                return;",
+    ),
 ];
