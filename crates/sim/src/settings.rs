@@ -39,6 +39,8 @@ pub fn random(index: usize, random: &mut Random) -> Config {
         dual_channel_replication: random.percent(40),
         repl_rdb_channel: random.percent(40),
         replica_full_sync_buffer_limit: *random.pick(&[0, 1, 500, 20_000]),
+        // Long after that all must be equal again.
+        repl_refusal_s: 3,
         repl_full_sync_max: *random.pick(&PLACES),
         repl_full_sync_rate: *random.pick(&RATES),
         repl_ping_replica_period_s: 1,
