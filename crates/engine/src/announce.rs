@@ -11,7 +11,7 @@ use crate::core::Core;
 /// What is written at full speed in a third of a millisecond.
 const HELD_BYTES: u64 = 32 * 1024;
 /// Well below what a replica is behind anyway. The turn in which it ends may be longer.
-const HELD_US: u64 = 200;
+const HELD_US: u64 = 100;
 
 impl Core {
     /// Before the node sleeps: replicas are asked to acknowledge for clients in `WAIT`, and those that are online are

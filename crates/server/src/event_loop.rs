@@ -50,7 +50,7 @@ const SLICES_MAX: usize = 64;
 /// What is copied of a snapshot in one turn: about 25 µs of the writer's time.
 const SNAPSHOT_SLICE_BYTES: usize = 32 * 1024;
 /// Bytes of a streamed snapshot that wait for the disk before it is walked on: slow replicas do not hold it up.
-const SPILL_WAITING_MAX: usize = 16 << 20;
+const SPILL_WAITING_MAX: usize = 2 << 20;
 /// How long a turn loads at most, so that clients are answered meanwhile.
 const LOAD_SLICE: Duration = Duration::from_millis(2);
 /// Bytes of an arriving snapshot that wait for the disk before the primary's connection is left unread.
