@@ -1,5 +1,7 @@
-//! What replication costs: CPU time of the primary per SET with 0, 1, 3 and 10 replicas, and of a replica per applied SET.
+//! What replication costs: CPU time of the primary per SET with 0, 1, 3 and 10 replicas, and of a replica per applied SET, as they
+//! come and when it has stood still meanwhile.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -7,6 +9,7 @@ use anyhow::Result;
 use super::server::{Flavor, Kind, Server};
 use super::table::{Better, Table};
 use super::{LOAD_CORE, Options, SERVER_CORE, fullsync, throughput, traffic};
+use crate::process;
 
 const REQUESTS: u64 = 2_000_000;
 const KEYS: u64 = 100_000;
@@ -33,11 +36,46 @@ pub fn run(options: &Options, kinds: &[Kind]) -> Result<Vec<Table>> {
         }
         eprintln!("measured: {replicas} replicas");
     }
+    for _ in 0..options.runs() {
+        for (column, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.replicates()) {
+            match measure_catching_up(kind, options.scaled(REQUESTS)) {
+                Ok(replica_us) => table.add("replica that catches up, per applied SET", column, replica_us),
+                Err(error) => eprintln!("replicated: {}: {error:#}", kind.title),
+            }
+        }
+    }
     Ok(vec![table])
+}
+
+/// A replica stands still while everything is written, then takes it in as fast as it can: the rate that one core applies.
+fn measure_catching_up(kind: &Kind, requests: u64) -> Result<f64> {
+    let (primary, replicas) = start(kind, 1)?;
+    let replica = &replicas[0];
+    let signal = |name: &str| process::run(Command::new("kill").args([name, &replica.pid().to_string()]));
+    signal("-STOP")?;
+    write(&primary, requests)?;
+    let before = replica.cpu_ns()?;
+    signal("-CONT")?;
+    fullsync::catch_up(&mut primary.client()?, &mut replica.client()?)?;
+    Ok(per_set(requests, replica.cpu_ns()?, before))
 }
 
 /// The primary has a core to itself; replicas and load share the other.
 fn measure(kind: &Kind, replicas: usize, requests: u64) -> Result<(f64, Option<f64>)> {
+    let (primary, replicas) = start(kind, replicas)?;
+    let before = (primary.cpu_ns()?, replicas.first().map(Server::cpu_ns).transpose()?);
+    write(&primary, requests)?;
+    for replica in &replicas {
+        fullsync::catch_up(&mut primary.client()?, &mut replica.client()?)?;
+    }
+    let replica_us = match (replicas.first(), before.1) {
+        (Some(replica), Some(before)) => Some(per_set(requests, replica.cpu_ns()?, before)),
+        _ => None,
+    };
+    Ok((per_set(requests, primary.cpu_ns()?, before.0), replica_us))
+}
+
+fn start(kind: &Kind, replicas: usize) -> Result<(Server, Vec<Server>)> {
     let no_delay: &[&str] = &["--repl-diskless-sync-delay", "0"];
     // On one core shared with the load a replica may fall far behind: that must not cut it off.
     let limits: &[&str] = match kind.flavor {
@@ -52,15 +90,16 @@ fn measure(kind: &Kind, replicas: usize, requests: u64) -> Result<(f64, Option<f
     for replica in &replicas {
         fullsync::attach(&primary, replica, LIMIT)?;
     }
-    let before = (primary.cpu_ns()?, replicas.first().map(Server::cpu_ns).transpose()?);
-    throughput::redis_benchmark(primary.port, PIPELINE, KEYS, requests, &["SET", "key:__rand_int__", VALUE])?;
-    for replica in &replicas {
-        fullsync::catch_up(&mut primary.client()?, &mut replica.client()?)?;
-    }
-    let per_set = |after: u64, before: u64| (after - before) as f64 / 1000.0 / requests as f64;
-    let replica_us = match (replicas.first(), before.1) {
-        (Some(replica), Some(before)) => Some(per_set(replica.cpu_ns()?, before)),
-        _ => None,
-    };
-    Ok((per_set(primary.cpu_ns()?, before.0), replica_us))
+    Ok((primary, replicas))
+}
+
+fn write(primary: &Server, requests: u64) -> Result<()> {
+    let set = ["SET", "key:__rand_int__", VALUE];
+    throughput::redis_benchmark(primary.port, PIPELINE, KEYS, requests, &set)?;
+    Ok(())
+}
+
+/// Microseconds of CPU time.
+fn per_set(requests: u64, after_ns: u64, before_ns: u64) -> f64 {
+    (after_ns - before_ns) as f64 / 1000.0 / requests as f64
 }
