@@ -50,14 +50,12 @@ pub fn value(entry: &Entry) -> u64 {
         }
         Value::SetListpack(bytes) => sum(unpack(bytes).iter().map(|member| hash(member))),
         Value::Set(members) => sum(members.members().map(hash)),
-        Value::HashListpack(bytes) => {
-            sum(unpack(bytes).chunks(2).map(|pair| sequence([pair[0].clone(), pair[1].clone()])))
-        }
-        Value::Hash(fields) => sum(fields.pairs().map(|(f, v)| sequence([f.to_vec(), v.to_vec()]))),
+        Value::HashListpack(bytes) => sum(unpack(bytes).chunks(2).map(sequence)),
+        Value::Hash(fields) => sum(fields.pairs().map(|(field, value)| sequence([field, value]))),
         Value::HashTtl(fields) => sum(fields.expiring_pairs().map(|(field, value, at)| {
-            let at = at.map(|at| at.to_le_bytes().to_vec());
+            let at = at.map(i64::to_le_bytes);
             // A field without an expiry counts as in a hash that has none.
-            sequence([field.to_vec(), value.to_vec()].into_iter().chain(at))
+            sequence([field, value].into_iter().chain(at.as_ref().map(|at| at.as_slice())))
         })),
         Value::ZSetListpack(bytes) => sum(unpack(bytes).chunks(2).map(|pair| {
             let score = std::str::from_utf8(&pair[1]).ok().and_then(|text| text.parse().ok());
@@ -65,15 +63,17 @@ pub fn value(entry: &Entry) -> u64 {
         })),
         Value::ZSet(members) => sum(members.scored().map(|(member, score)| scored(member, score))),
         Value::Stream { nodes, foot } => {
-            let nodes = nodes.stream_nodes().map(|node| format!("{node:?}"));
-            sequence(nodes.chain([format!("{foot:?}")]).map(String::into_bytes))
+            let nodes = nodes.stream_nodes().map(|(id, bytes)| {
+                sequence([&id.ms.to_le_bytes()[..], &id.seq.to_le_bytes(), bytes]).to_le_bytes()
+            });
+            sequence([sequence(nodes).to_le_bytes(), hash(format!("{foot:?}").as_bytes()).to_le_bytes()])
         }
         Value::StreamNodes(_) => unreachable!("an entry is copied at once"),
     }
 }
 
 fn scored(member: &[u8], score: f64) -> u64 {
-    sequence([member.to_vec(), (score + 0.0).to_bits().to_le_bytes().to_vec()])
+    sequence([member, &(score + 0.0).to_bits().to_le_bytes()])
 }
 
 fn unpack(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -87,11 +87,7 @@ fn sum(hashes: impl Iterator<Item = u64>) -> u64 {
 }
 
 /// In this order.
-fn sequence(parts: impl IntoIterator<Item = Vec<u8>>) -> u64 {
-    let mut bytes = Vec::new();
-    for part in parts {
-        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&part);
-    }
-    hash(&bytes)
+fn sequence(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> u64 {
+    let add = |sum: u64, part: u64| (sum.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    parts.into_iter().fold(1, |sum, part| add(sum, hash(part.as_ref())))
 }
