@@ -308,6 +308,32 @@ mod tests {
     }
 
     #[test]
+    fn who_would_be_dropped_at_once_is_not_continued() {
+        let (mut h, mut disk) = (harness(200 << 20), SpillDisk::default());
+        let value = vec![b'v'; 1_000_000];
+        // There is a log once there is a replica.
+        let end = h.node.core.repl.offset();
+        let (replica, _) = ask(&mut h, end);
+        h.node.closed(replica);
+        for _ in 0..12 {
+            h.run_args(&[b"SET", b"key", &value]);
+            turn(&mut h, &mut disk);
+        }
+        let before = |h: &Harness, bytes: u64| h.node.core.repl.offset() - bytes;
+        let from = before(&h, 11_000_000);
+        assert!(continues(&mut h, from));
+        assert_eq!(h.run("CONFIG SET client-output-buffer-limit \"replica 10000000 0 0\""), "+OK\\r\\n");
+        assert!(!continues(&mut h, from));
+        let from = before(&h, 9_000_000);
+        assert!(continues(&mut h, from));
+        // What is held in any case is never too much: the backlog, and the block that it begins in.
+        h.run("CONFIG SET client-output-buffer-limit \"replica 1 0 0\"");
+        assert!(!continues(&mut h, from));
+        let from = before(&h, 16 * 1024 + 2_000);
+        assert!(continues(&mut h, from));
+    }
+
+    #[test]
     fn a_slow_replica_is_dropped_by_limits_that_were_chosen_or_beyond_the_window() {
         assert_eq!(Config::default().output_limit_replica, OutputLimit::REPLICA);
         // As with Redis: 64 MB for a minute.

@@ -2,9 +2,9 @@
 //!
 //! A client is judged when it got a reply and once a second; a replica when the log has grown and once a second. What
 //! waits for a replica are the bytes of the log behind its cursor: they are shared, so its hard limit is never below
-//! the backlog, which is kept anyway. Who has chosen no limit (it is Redis's default) has asked for no replica to be dropped
-//! that the log can serve: both limits are then at least the window that memory and disk are granted
-//! (`Log::window_max`).
+//! the backlog in memory, which is kept anyway. Who has chosen no limit (it is Redis's default) has asked for no replica to
+//! be dropped that the log can serve: both limits are then at least all that memory and disk were granted for. A replica
+//! that comes back and lacks more than the hard limit is not continued from there: it would be dropped at once and come back.
 
 use crate::action::ConnId;
 use crate::commands::client::{Buffers, describe};
@@ -56,19 +56,21 @@ impl Core {
         match session.role {
             Role::Client if session.pubsub.is_some() => self.config.output_limit_pubsub,
             Role::Client | Role::Primary => self.config.output_limit_normal,
-            Role::Replica(_) => {
-                let limit = self.config.output_limit_replica;
-                let at_least = |bytes: u64, least: u64| if bytes == 0 { 0 } else { bytes.max(least) };
-                if limit == OutputLimit::REPLICA {
-                    let window = self.repl.log.window_max();
-                    let [hard_bytes, soft_bytes] =
-                        [limit.hard_bytes, limit.soft_bytes].map(|bytes| at_least(bytes, window));
-                    return OutputLimit { hard_bytes, soft_bytes, ..limit };
-                }
-                let hard_bytes = at_least(limit.hard_bytes, self.config.repl_backlog_size as u64);
-                OutputLimit { hard_bytes, ..limit }
-            }
+            Role::Replica(_) => self.replica_output_limit(),
         }
+    }
+
+    pub(crate) fn replica_output_limit(&self) -> OutputLimit {
+        let limit = self.config.output_limit_replica;
+        let at_least = |bytes: u64, least: u64| if bytes == 0 { 0 } else { bytes.max(least) };
+        if limit == OutputLimit::REPLICA {
+            let kept = self.repl.log.kept_max();
+            let [hard_bytes, soft_bytes] =
+                [limit.hard_bytes, limit.soft_bytes].map(|bytes| at_least(bytes, kept));
+            return OutputLimit { hard_bytes, soft_bytes, ..limit };
+        }
+        let hard_bytes = at_least(limit.hard_bytes, self.repl.log.backlog_kept_max());
+        OutputLimit { hard_bytes, ..limit }
     }
 
     /// Once so many bytes wait to be sent, the client is going to lose its connection. A command that may reply without

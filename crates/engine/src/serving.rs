@@ -621,6 +621,7 @@ pub(crate) fn synchronise(ctx: &mut Ctx<'_>, request: SyncRequest) {
         pending_output: !ctx.reply.output().is_empty(),
         refusal: refusal.as_ref(),
         not_understood: ctx.core.repl.uses.not_understood(reader),
+        output_limit: Some(ctx.core.replica_output_limit().hard_bytes).filter(|bytes| *bytes > 0),
         channels,
         partner_waits: ctx.core.partner_waits(&link),
     };

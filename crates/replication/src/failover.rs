@@ -307,6 +307,7 @@ mod tests {
             pending_output: false,
             refusal: None,
             not_understood: None,
+            output_limit: None,
             channels: Default::default(),
             partner_waits: false,
         };

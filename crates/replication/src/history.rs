@@ -79,6 +79,11 @@ pub enum FullResyncWhy {
     NotUnderstood {
         next: i64,
     },
+    /// The log has the wanted bytes, more than may wait for a replica: it would be dropped at once.
+    BeyondOutputLimit {
+        next: i64,
+        limit: u64,
+    },
 }
 
 impl History {
@@ -196,6 +201,9 @@ impl fmt::Display for FullResyncWhy {
             }
             FullResyncWhy::NotUnderstood { next } => {
                 write!(f, "asked for {next}, and what follows has commands that it does not know")
+            }
+            FullResyncWhy::BeyondOutputLimit { next, limit } => {
+                write!(f, "asked for {next}, and more than {limit} bytes follow")
             }
         }
     }

@@ -36,10 +36,12 @@ pub enum Cause {
     Ahead,
     /// What was lacking has commands in it that the replica does not know.
     NotUnderstood,
+    /// What was lacking was more than `client-output-buffer-limit` lets wait for a replica.
+    BeyondOutputLimit,
 }
 
 impl Cause {
-    pub const ALL: [Cause; 10] = [
+    pub const ALL: [Cause; 11] = [
         Cause::NoPosition,
         Cause::PositionLost,
         Cause::SnapshotOnly,
@@ -50,6 +52,7 @@ impl Cause {
         Cause::BacklogTooSmall,
         Cause::Ahead,
         Cause::NotUnderstood,
+        Cause::BeyondOutputLimit,
     ];
 
     /// The name in INFO and `REPL WHY`.
@@ -65,6 +68,7 @@ impl Cause {
             Cause::BacklogTooSmall => "backlog-too-small",
             Cause::Ahead => "ahead",
             Cause::NotUnderstood => "not-understood",
+            Cause::BeyondOutputLimit => "beyond-output-limit",
         }
     }
 }
@@ -97,6 +101,7 @@ impl FullSync {
             FullResyncWhy::SecondIdPastItsEnd { .. } => Cause::Diverged,
             FullResyncWhy::NoBacklog { .. } => Cause::NoBacklog,
             FullResyncWhy::NotUnderstood { .. } => Cause::NotUnderstood,
+            FullResyncWhy::BeyondOutputLimit { .. } => Cause::BeyondOutputLimit,
             FullResyncWhy::NotInWindow { next, window } => match u64::try_from(*next) {
                 Ok(next) if next > window.end() => Cause::Ahead,
                 _ => Cause::BacklogTooSmall,
@@ -160,6 +165,13 @@ impl fmt::Display for FullSync {
                 write!(
                     f,
                     "the replica asked for {asked}, and what follows has commands that it does not know"
+                )
+            }
+            Cause::BeyondOutputLimit => {
+                write!(
+                    f,
+                    "the replica asked for {asked}, and what follows is more than client-output-buffer-limit lets \
+                     wait for it"
                 )
             }
         }

@@ -334,6 +334,7 @@ impl World {
             pending_output: false,
             refusal: None,
             not_understood: None,
+            output_limit: None,
             channels: Default::default(),
             partner_waits: false,
         };

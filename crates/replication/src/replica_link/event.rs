@@ -149,6 +149,11 @@ fn full_resync_line(f: &mut fmt::Formatter<'_>, name: &str, why: &FullResyncWhy)
             f,
             "{REFUSED}: What follows the requested offset {next} has commands that replica {name} does not know"
         ),
+        FullResyncWhy::BeyondOutputLimit { next, limit } => write!(
+            f,
+            "{REFUSED}: What follows the requested offset {next} is more than may wait for a replica \
+             (client-output-buffer-limit, {limit} bytes)"
+        ),
         FullResyncWhy::NoBacklog { next } | FullResyncWhy::NotInWindow { next, .. } => write!(
             f,
             "Unable to partial resync with replica {name} for lack of backlog (Replica request was: {next})."

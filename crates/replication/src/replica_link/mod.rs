@@ -77,6 +77,8 @@ pub struct SyncContext<'a> {
     pub refusal: Option<&'a Refusal>,
     /// The last byte of the log that belongs to a command which the replica does not know.
     pub not_understood: Option<u64>,
+    /// With so many bytes before it a replica is dropped (`client-output-buffer-limit`).
+    pub output_limit: Option<u64>,
     /// What to propose to replicas that need a snapshot.
     pub channels: ChannelsOffered,
     /// Whether the connection that this one has named as its partner still waits for it ([`ReplicaLink::may_join`]).
@@ -761,13 +763,21 @@ impl ReplicaState {
     }
 }
 
-/// Whether the replica may continue; not with what it does not know.
+/// Whether the replica may continue; not with what it does not know, nor with so much that it would be dropped at once and
+/// come back for the same.
 fn decide(context: &SyncContext<'_>, asked: &PsyncRequest) -> PsyncDecision {
-    match decide_psync(context.history, context.log, asked) {
+    let decision = decide_psync(context.history, context.log, asked);
+    match decision {
         PsyncDecision::Continue { from, .. } if context.not_understood.is_some_and(|last| from <= last) => {
             PsyncDecision::FullResync(FullResyncWhy::NotUnderstood { next: asked.next })
         }
-        decision => decision,
+        PsyncDecision::Continue { backlog_bytes, .. } => match context.output_limit {
+            Some(limit) if backlog_bytes >= limit => {
+                PsyncDecision::FullResync(FullResyncWhy::BeyondOutputLimit { next: asked.next, limit })
+            }
+            _ => decision,
+        },
+        PsyncDecision::FullResync(_) => decision,
     }
 }
 

@@ -71,6 +71,7 @@ impl Run {
             pending_output: false,
             refusal: None,
             not_understood: None,
+            output_limit: None,
             channels: Default::default(),
             partner_waits: false,
         };
@@ -316,6 +317,23 @@ fn causes_of_a_full_resync() {
         CreateBacklog
         WantSnapshot
     "#]]);
+}
+
+#[test]
+fn a_replica_that_would_be_dropped_at_once_does_not_continue() {
+    let lacks = |bytes| {
+        let mut run = Run::announced("listening-port 7001 capa eof capa psync2");
+        let request = SyncRequest::psync(B.as_bytes(), b"120").expect("a number");
+        run.sync(request, |context| context.output_limit = Some(bytes));
+        run.lines.join("\n")
+    };
+    assert!(lacks(32).contains("Sending 31 bytes of backlog"), "{}", lacks(32));
+    let told = lacks(31);
+    assert!(told.contains("full sync: beyond-output-limit"), "{told}");
+    assert!(
+        told.contains("is more than may wait for a replica (client-output-buffer-limit, 31 bytes)"),
+        "{told}"
+    );
 }
 
 #[test]
