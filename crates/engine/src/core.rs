@@ -38,6 +38,8 @@ pub struct Core {
     /// `DEBUG SLEEP` waits for them to be closed.
     pub sleep_due_us: Option<u64>,
     pub last_second: Millis,
+    /// The connection whose output limit was judged last in the round over all.
+    pub last_judged: ConnId,
     /// When it was last said that what is replicated cannot be saved.
     disk_error_told: Option<Millis>,
     pub config: Config,
@@ -155,6 +157,7 @@ impl Core {
             to_close: Vec::new(),
             sleep_due_us: None,
             last_second: Millis(0),
+            last_judged: 0,
             disk_error_told: None,
             config,
             config_file: None,

@@ -1,6 +1,6 @@
 //! `client-output-buffer-limit`: connections that do not read what they asked for are ended.
 //!
-//! A client is judged when it got a reply and once a second; a replica when the log has grown and once a second. What
+//! A client is judged when it got a reply, a replica in each turn; who got nothing meanwhile at least once a second. What
 //! waits for a replica are the bytes of the log behind its cursor: they are shared, so its hard limit is never below
 //! the backlog in memory, which is kept anyway. Who has chosen no limit (it is Redis's default) has asked for no replica to
 //! be dropped that the log can serve: both limits are then at least all that memory and disk were granted for. A replica
@@ -15,12 +15,15 @@ use crate::session::{Closing, Conn, Role, Session};
 /// What a client that has not authenticated may leave unread.
 const UNAUTHENTICATED_BYTES: u64 = 1024;
 
+/// Connections judged at each tick, however few are due.
+const JUDGED_MIN: usize = 100;
+
 impl Core {
     /// Ends `conn` if more waits for it than its class may.
     #[inline]
     pub(crate) fn enforce_output_limit(&mut self, id: ConnId, conn: &mut Conn) {
         if conn.output.is_empty() && !conn.session.is_replica() {
-            conn.session.over_soft_limit_since_ms = None;
+            conn.session.over_soft_limit_since_s = None;
             return;
         }
         if conn.session.closing != Closing::Now && self.is_over_limit(conn) {
@@ -44,12 +47,12 @@ impl Core {
             return true;
         }
         if limit.soft_bytes == 0 || pending < limit.soft_bytes {
-            conn.session.over_soft_limit_since_ms = None;
+            conn.session.over_soft_limit_since_s = None;
             return false;
         }
-        let now_ms = self.env.unix_ms();
-        let since_ms = *conn.session.over_soft_limit_since_ms.get_or_insert(now_ms);
-        ((now_ms - since_ms) / 1000) as u64 > limit.soft_seconds
+        let now_s = self.env.unix_ms() / 1000;
+        let since_s = *conn.session.over_soft_limit_since_s.get_or_insert(now_s);
+        u64::try_from(now_s - since_s).is_ok_and(|seconds| seconds > limit.soft_seconds)
     }
 
     fn output_limit(&self, session: &Session) -> OutputLimit {
@@ -91,21 +94,32 @@ impl Core {
         conn.output.pending_bytes() as u64 + log
     }
 
-    /// Judges all replicas, or with `everybody` all connections.
-    pub(crate) fn enforce_output_limits(&mut self, everybody: bool) {
-        let count = if everybody { self.conns.slots() } else { self.repl.replicas.len() };
-        for index in 0..count {
-            let id = if everybody { index } else { self.repl.replicas[index] };
-            if let Some(mut conn) = self.conns.take(id) {
-                self.enforce_output_limit(id, &mut conn);
-                self.conns.put_back(id, conn);
-            }
+    pub(crate) fn enforce_output_limit_of_replicas(&mut self) {
+        for index in 0..self.repl.replicas.len() {
+            self.enforce_output_limit_of(self.repl.replicas[index]);
+        }
+    }
+
+    /// Judges the next of all connections, `hz` times a second: each within a second, few of them every time.
+    pub(crate) fn enforce_output_limit_of_next(&mut self) {
+        let slots = self.conns.slots();
+        for _ in 0..JUDGED_MIN.max(slots / self.config.hz.max(1) as usize + 1).min(slots) {
+            self.last_judged = (self.last_judged + 1) % slots;
+            self.enforce_output_limit_of(self.last_judged);
+        }
+    }
+
+    fn enforce_output_limit_of(&mut self, id: ConnId) {
+        if let Some(mut conn) = self.conns.take(id) {
+            self.enforce_output_limit(id, &mut conn);
+            self.conns.put_back(id, conn);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::JUDGED_MIN;
     use crate::action::Action;
     use crate::testing::Harness;
 
@@ -156,19 +170,36 @@ mod tests {
         }
     }
 
+    /// Seconds are those of the clock, as in Redis: the end comes within the second that follows the configured ones.
     #[test]
     fn the_soft_limit_ends_later() {
         let mut h = Harness::new();
         h.run("CONFIG SET client-output-buffer-limit \"normal 0 1000 2\"");
+        let into_second = h.now_ms() % 1000;
+        h.advance_ms(1700 - into_second);
         ask_without_reading(&mut h);
-        for _ in 0..2 {
-            h.advance_ms(1000);
-            h.node.tick();
-            h.node.before_sleep();
-            assert!(!closed(&mut h).0);
+        h.advance_ms(2200);
+        h.node.tick();
+        h.node.before_sleep();
+        assert!(!closed(&mut h).0);
+        h.advance_ms(100);
+        h.node.tick();
+        h.node.before_sleep();
+        assert!(closed(&mut h).0);
+    }
+
+    #[test]
+    fn each_of_many_connections_is_judged_within_a_second() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET client-output-buffer-limit \"normal 0 1000 0\"");
+        ask_without_reading(&mut h);
+        for _ in 0..5 * JUDGED_MIN * 10 {
+            h.connect();
         }
         h.advance_ms(1000);
-        h.node.tick();
+        for _ in 0..10 {
+            h.node.tick();
+        }
         h.node.before_sleep();
         assert!(closed(&mut h).0);
     }

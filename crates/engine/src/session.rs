@@ -136,8 +136,8 @@ pub struct Session {
     pub last_write_offset: u64,
     /// `REPLCONF` before `PSYNC`: what a replica has said about itself.
     pub replconf: Option<Box<replication::ReplicaLink>>,
-    /// When the output buffer went over its soft limit.
-    pub over_soft_limit_since_ms: Option<i64>,
+    /// When the output buffer went over its soft limit, in seconds of the clock.
+    pub over_soft_limit_since_s: Option<i64>,
 }
 
 /// A session with its buffers.
@@ -199,7 +199,7 @@ impl Session {
             wrote: false,
             last_write_offset: 0,
             replconf: None,
-            over_soft_limit_since_ms: None,
+            over_soft_limit_since_s: None,
         }
     }
 

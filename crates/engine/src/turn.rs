@@ -36,7 +36,7 @@ impl Node {
         self.pace_sync();
         self.beat();
         self.core.announce_log();
-        self.core.enforce_output_limits(false);
+        self.core.enforce_output_limit_of_replicas();
         self.trim_log();
         self.close_ended();
         if let Some(micros) = self.core.sleep_due_us.take() {
@@ -92,8 +92,8 @@ impl Node {
             self.save_points();
             self.idle_clients();
             self.trim_shared_input();
-            self.core.enforce_output_limits(true);
         }
+        self.core.enforce_output_limit_of_next();
         self.answer_waiting(true);
     }
 
