@@ -167,6 +167,8 @@ pub struct Config {
     pub repl_backlog_seconds: i64,
     /// `repl-backlog-disk-size`; 0 is no disk.
     pub repl_backlog_disk_size: i64,
+    /// `repl-lag-disk-size`; 0 is no disk.
+    pub repl_lag_disk_size: i64,
     pub repl_backlog_ttl_s: i64,
     pub replica_priority: i64,
     pub replica_announced: bool,
@@ -309,6 +311,7 @@ impl Default for Config {
             repl_backlog_size: 1 << 20,
             repl_backlog_seconds: 0,
             repl_backlog_disk_size: 0,
+            repl_lag_disk_size: 1 << 30,
             repl_backlog_ttl_s: 3600,
             replica_priority: 100,
             replica_announced: true,

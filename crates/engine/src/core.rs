@@ -214,7 +214,9 @@ impl Core {
         self.noted_us = self.slow_us.min(self.latency.threshold_us());
         self.slowlog.entries.truncate(self.config.slowlog_max_len.max(0) as usize);
         self.repl.log.set_capacity(self.config.repl_backlog_size as u64);
-        self.repl.log.set_disk(self.config.repl_backlog_disk_size.max(0) as u64);
+        let [window, lag] = [self.config.repl_backlog_disk_size, self.config.repl_lag_disk_size]
+            .map(|bytes| bytes.max(0) as u64);
+        self.repl.log.set_disk(window, lag);
         self.client_memory.apply(&self.config);
         self.refresh_state_gates();
     }

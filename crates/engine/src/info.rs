@@ -427,7 +427,7 @@ fn how_far_behind(s: &Subject<'_>, page: &mut Page) {
     page.field("repl_backlog_disk_size", core.config.repl_backlog_disk_size);
     page.field("repl_backlog_disk_histlen", repl.log.disk_bytes());
     let disk = match repl.log.disk_state() {
-        _ if core.config.repl_backlog_disk_size == 0 => "off",
+        _ if core.config.repl_backlog_disk_size == 0 && core.config.repl_lag_disk_size == 0 => "off",
         DiskState::Works => "ok",
         DiskState::Failed => "failed",
         DiskState::Behind => "too-slow",

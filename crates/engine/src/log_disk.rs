@@ -1,4 +1,4 @@
-//! The part of the log that lies on the disk (`repl-backlog-disk-size`).
+//! The part of the log that lies on the disk (`repl-backlog-disk-size`, `repl-lag-disk-size`).
 //!
 //! [`log::Log`] decides which blocks go to the file and which come back; here it is told what replicas need, and what has
 //! become of the disk. Nobody waits for the disk: a replica whose cursor lies in the file is sent something when it was
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_replica_that_comes_back_continues_from_the_disk_however_slowly_it_reads() {
         let (mut h, mut disk) = (harness(4 << 20), SpillDisk::default());
-        h.node.core.repl.log.hold_near(2);
+        h.node.core.repl.log.hold_in_memory(2, 0);
         write(&mut h, &mut disk, 100);
         let offset = h.node.core.repl.offset();
         for _ in 0..20 {
@@ -337,11 +337,15 @@ mod tests {
     fn a_slow_replica_is_dropped_by_limits_that_were_chosen_or_beyond_the_window() {
         assert_eq!(Config::default().output_limit_replica, OutputLimit::REPLICA);
         // As with Redis: 64 MB for a minute.
-        assert!(loses_link("", 70));
-        assert!(!loses_link("", 50));
+        assert!(loses_link("repl-lag-disk-size 0", 70));
+        assert!(!loses_link("repl-lag-disk-size 0", 50));
+        // What it lacks may lie on the disk.
+        assert!(!loses_link("", 70));
+        assert!(!loses_link("repl-lag-disk-size 80mb", 75));
+        assert!(loses_link("repl-lag-disk-size 80mb", 90));
         // It is within the retained log.
         assert!(!loses_link("repl-backlog-disk-size 200mb", 70));
-        assert!(!loses_link("repl-backlog-size 100mb", 70));
+        assert!(!loses_link("repl-lag-disk-size 0;repl-backlog-size 100mb", 70));
         // Chosen limits hold wherever the log is, the hard one as with Redis not below the backlog in memory.
         assert!(loses_link(
             "repl-backlog-disk-size 200mb;client-output-buffer-limit \"replica 10mb 0 0\"",

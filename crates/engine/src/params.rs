@@ -909,6 +909,7 @@ pub static PARAMS: &[Param] = &[
     field("repl-backlog-disk-size", Kind::Memory(0, LONG_MAX), |c| {
         Slot::Number(&mut c.repl_backlog_disk_size)
     }),
+    field("repl-lag-disk-size", Kind::Memory(0, LONG_MAX), |c| Slot::Number(&mut c.repl_lag_disk_size)),
     field("repl-backlog-ttl", Kind::Int(0, LONG_MAX), |c| Slot::Number(&mut c.repl_backlog_ttl_s)),
     field("replica-priority", Kind::Int(0, INT_MAX), |c| Slot::Number(&mut c.replica_priority))
         .or("slave-priority"),

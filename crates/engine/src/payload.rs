@@ -10,7 +10,7 @@ use log::{Spill, SpillRequest};
 use replication::primary_link::EOF_MARK_LEN;
 
 /// Bytes of chunks that are held in memory before further ones go to the file.
-pub const MEMORY_MAX: usize = 4 << 20;
+pub const MEMORY_MAX: usize = 2 << 20;
 
 /// Chunks by number, dropped when the slowest replica has them.
 #[derive(Debug)]

@@ -21,6 +21,8 @@
 //!       within the disk's bytes   within the backlog
 //! ```
 //!
+//! Without a disk for the window that file has what readers still need and memory is not to hold for them.
+//!
 //! Appending knows nothing of that: [`Log::trim`], which lets go of blocks, moves them. A disk that fails or cannot keep
 //! up makes the window shorter, and nothing else: the log goes on as if it had no disk.
 
@@ -39,6 +41,10 @@ pub const TRIM_BLOCKS_MAX: usize = 256;
 /// What a log without a disk holds at most to reach back for a time that was asked for ([`Log::reach_back_to`]), if the
 /// backlog is not larger.
 pub const TIME_MEMORY_MAX: u64 = 256 << 20;
+
+/// What replicas lag behind with is held in memory up to so many bytes beyond the backlog before it goes to the disk, so
+/// that the lag of every day causes no traffic.
+const LAG_MEMORY_MAX: u64 = 2 << 20;
 
 /// Bytes that are handed to the disk and not written.
 const WRITING_BYTES_MAX: usize = 4 << 20;
@@ -112,6 +118,8 @@ pub struct Log {
     tail_first: u64,
     backlog_bytes: u64,
     disk: Disk,
+    /// [`LAG_MEMORY_MAX`] but in tests and in the simulator.
+    lag_memory_max: u64,
     /// The first byte that is young enough to be held, where a time was asked for.
     young_from: Option<u64>,
     block_bytes: usize,
@@ -125,7 +133,10 @@ pub struct Log {
 /// The file that the log may use.
 #[derive(Clone, Copy, Debug)]
 struct Disk {
-    bytes: u64,
+    /// For the window.
+    window_bytes: u64,
+    /// For what readers need.
+    lag_bytes: u64,
     state: DiskState,
 }
 
@@ -166,7 +177,8 @@ impl Log {
             tail: Vec::new(),
             tail_first: 1,
             backlog_bytes: 0,
-            disk: Disk { bytes: 0, state: DiskState::Works },
+            disk: Disk { window_bytes: 0, lag_bytes: 0, state: DiskState::Works },
+            lag_memory_max: LAG_MEMORY_MAX,
             young_from: None,
             block_bytes: 0,
             allocated: 0,
@@ -332,10 +344,11 @@ impl Log {
         }
     }
 
-    /// Lets the log use a file of at most so many bytes; 0 is none. The next [`Log::trim`] obeys it.
-    pub fn set_disk(&mut self, bytes: u64) {
-        if bytes != self.disk.bytes {
-            self.disk = Disk { bytes, state: DiskState::Works };
+    /// Lets the log use a file: of at most `window_bytes` to reach further back, and `lag_bytes`, if that is more, for what
+    /// readers still need; 0 is none. The next [`Log::trim`] obeys it.
+    pub fn set_disk(&mut self, window_bytes: u64, lag_bytes: u64) {
+        if (window_bytes, lag_bytes) != (self.disk.window_bytes, self.disk.lag_bytes) {
+            self.disk = Disk { window_bytes, lag_bytes, state: DiskState::Works };
         }
     }
 
@@ -359,16 +372,20 @@ impl Log {
     /// disk works.
     pub fn window_max(&self) -> u64 {
         match self.disk {
-            Disk { bytes, state: DiskState::Works } if bytes > 0 => self.backlog_bytes.saturating_add(bytes),
+            Disk { window_bytes, state: DiskState::Works, .. } if window_bytes > 0 => {
+                self.backlog_bytes.saturating_add(window_bytes)
+            }
             _ if self.young_from.is_some() => self.backlog_bytes.max(TIME_MEMORY_MAX),
             _ => self.backlog_bytes,
         }
     }
 
-    /// The most that is held when no reader needs more: the window that memory and disk are granted, and the block that it
-    /// begins in.
+    /// The most that memory and disk are granted for, whether for the window or for readers, and the block that it begins in.
     pub fn kept_max(&self) -> u64 {
-        self.window_max().saturating_add(BLOCK_BYTES_MAX as u64)
+        let lag_bytes = if self.disk.state == DiskState::Works { self.disk.lag_bytes } else { 0 };
+        self.window_max()
+            .max(self.backlog_bytes.saturating_add(lag_bytes))
+            .saturating_add(BLOCK_BYTES_MAX as u64)
     }
 
     /// The same for the backlog alone: what is held in any case.
@@ -395,34 +412,39 @@ impl Log {
             self.drop_first_block();
             freed += 1;
         }
-        if self.disk.bytes > 0 && self.disk.state == DiskState::Works {
+        if self.disk.state == DiskState::Works {
             self.spill(needed);
         }
         freed
     }
 
-    /// Moves blocks beyond the backlog to the file, and lets go of the oldest ones in it where it has no more room.
+    /// Moves blocks that memory has no room for to the file, and lets go of the oldest ones in it where it has no more room.
     fn spill(&mut self, needed: u64) {
+        let Disk { window_bytes, lag_bytes, .. } = self.disk;
+        let file_max = window_bytes.max(lag_bytes);
+        let lag_memory_max = if window_bytes > 0 { 0 } else { self.lag_memory_max };
+        let memory_max = self.backlog_bytes.saturating_add(lag_memory_max);
         for _ in 0..TRIM_BLOCKS_MAX {
             let Some(block) = self.sealed.front() else { return };
             let length = block.bytes.len() as u64;
             let left = self.end() + 1 - (block.first + length);
-            if left <= self.backlog_bytes {
+            // Without a disk for the window only what a reader needs goes there.
+            if left <= memory_max || (window_bytes == 0 && needed >= block.first + length) {
                 return;
             }
             if self.older.writing_bytes() >= WRITING_BYTES_MAX {
-                if left > self.backlog_bytes + BEHIND_BYTES_MAX {
+                if left > memory_max + BEHIND_BYTES_MAX {
                     self.disk.state = DiskState::Behind;
                 }
                 return;
             }
-            while self.older.room_for(length, self.disk.bytes).is_none()
+            while self.older.room_for(length, file_max).is_none()
                 && self.older.first_end().is_some_and(|after| after <= needed)
             {
                 self.drop_first_block();
             }
             // Somebody needs all that is in the file: what follows stays in memory.
-            let Some(place) = self.older.room_for(length, self.disk.bytes) else { return };
+            let Some(place) = self.older.room_for(length, file_max) else { return };
             let block = self.sealed.pop_front().expect("the front block was just seen");
             self.allocated -= block.bytes.capacity();
             if self.older.is_empty() {
@@ -464,9 +486,11 @@ impl Log {
         readers.into_iter().for_each(|number| self.older.read_ahead(number));
     }
 
-    /// How many blocks of the file are held in memory for a reader; the simulator wants few.
-    pub fn hold_near(&mut self, blocks: u64) {
-        self.older.near_chunks = blocks;
+    /// How many blocks of the file are held in memory for a reader, and how many bytes beyond the backlog before they go
+    /// to the file for its sake; the simulator wants few.
+    pub fn hold_in_memory(&mut self, near_blocks: u64, lag_bytes: u64) {
+        self.older.near_chunks = near_blocks;
+        self.lag_memory_max = lag_bytes;
     }
 
     /// What is to be done to the file since the last call.
@@ -833,7 +857,7 @@ mod tests {
     #[test]
     fn what_memory_has_no_room_for_goes_to_the_file_and_comes_back_for_its_reader() {
         let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
-        log.set_disk(2_000_000);
+        log.set_disk(2_000_000, 0);
         let bytes = numbered(1_000_000);
         for part in bytes.chunks(10_000) {
             log.append(part);
@@ -855,15 +879,49 @@ mod tests {
             most = most.max(log.memory(true).total);
         }
         assert_eq!(read, bytes[500_000..]);
-        assert!(most > memory + 300_000, "it reads ahead: {most}");
+        assert!(most > memory + 100_000, "it reads ahead: {most}");
         file.work_all(&mut log, &[]);
         assert!(
             log.memory(true).total <= memory,
             "what was read ahead is let go of: {}",
             log.memory(true).total
         );
-        log.set_disk(0);
+        log.set_disk(0, 0);
         (0..10).for_each(|_| file.work_all(&mut log, &[]));
+        assert!(log.window().expect("active").len < 3 * BLOCK_BYTES_MIN as u64);
+        assert!(file.bytes.is_empty(), "the file is of no use any more");
+    }
+
+    #[test]
+    fn what_readers_lag_behind_with_goes_to_the_file_for_as_long_as_they_do() {
+        let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
+        log.set_disk(0, 600_000);
+        log.hold_in_memory(2, 100_000);
+        let bytes = numbered(1_000_000);
+        log.append(&bytes[..200_000]);
+        file.work_all(&mut log, &[]);
+        assert!(log.window().expect("active").len < 3 * BLOCK_BYTES_MIN as u64, "nobody needs more");
+        assert_eq!(log.window_max(), BACKLOG_BYTES_MIN);
+        assert!(log.kept_max() >= 600_000);
+
+        let mut cursor = 190_001;
+        for part in bytes[200_000..].chunks(10_000) {
+            log.append(part);
+            file.work_all(&mut log, &[cursor]);
+            let beyond_file = log.end().saturating_sub(190_000 + 600_000) as usize;
+            let memory = log.memory(true).total - beyond_file;
+            assert!(memory < 100_000 + 8 * BLOCK_BYTES_MIN, "{memory} bytes at {}", log.end());
+        }
+        assert!(file.bytes.len() > 580_000 && file.bytes.len() <= 600_000, "{}", file.bytes.len());
+        let mut read = Vec::new();
+        while cursor <= log.end() {
+            file.work_all(&mut log, &[cursor]);
+            let slice = log.read(cursor).expect("held").next().expect("it was read ahead");
+            read.extend_from_slice(slice);
+            cursor += slice.len() as u64;
+        }
+        assert_eq!(read, bytes[190_000..]);
+        file.work_all(&mut log, &[cursor]);
         assert!(log.window().expect("active").len < 3 * BLOCK_BYTES_MIN as u64);
         assert!(file.bytes.is_empty(), "the file is of no use any more");
     }
@@ -871,7 +929,7 @@ mod tests {
     #[test]
     fn the_file_never_takes_more_than_it_may() {
         let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
-        log.set_disk(300_000);
+        log.set_disk(300_000, 0);
         for _ in 0..1_000 {
             log.append(&[b'x'; 3_000]);
             file.work_all(&mut log, &[]);
@@ -895,7 +953,7 @@ mod tests {
     #[test]
     fn a_disk_that_fails_makes_the_window_shorter_and_nothing_else() {
         let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
-        log.set_disk(2_000_000);
+        log.set_disk(2_000_000, 0);
         let bytes = numbered(400_000);
         log.append(&bytes[..200_000]);
         file.work_all(&mut log, &[]);
@@ -925,7 +983,7 @@ mod tests {
     #[test]
     fn a_disk_that_is_too_slow_does_not_fill_the_memory() {
         let mut log = active(BACKLOG_BYTES_MIN);
-        log.set_disk(1 << 40);
+        log.set_disk(1 << 40, 0);
         let mut most = 0;
         for _ in 0..2_500 {
             log.append(&[b'x'; 64 * 1024]);
@@ -948,7 +1006,7 @@ mod tests {
         assert_eq!((log.trim(None), log.window_max()), (0, TIME_MEMORY_MAX));
         // With a disk its bytes are the bound, and what is older than that time does not stay there either.
         let mut file = FakeFile::default();
-        log.set_disk(200_000);
+        log.set_disk(200_000, 0);
         log.append(&vec![b'x'; 1_000_000]);
         (0..10).for_each(|_| file.work_all(&mut log, &[]));
         assert!(log.window().expect("active").len > 200_000 && log.disk_bytes() <= 200_000);
@@ -964,7 +1022,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_ends_the_window() {
         let (mut log, mut file) = (active(BACKLOG_BYTES_MIN), FakeFile::default());
-        log.set_disk(1_000_000);
+        log.set_disk(1_000_000, 0);
         log.append(&numbered(300_000));
         file.work_all(&mut log, &[]);
         log.attend([100_000]);
@@ -988,7 +1046,7 @@ mod tests {
         Rebase(u64),
         Deactivate,
         Activate,
-        Disk(u64),
+        Disk(u64, u64),
         Reach(Option<u64>),
         /// The disk carries out so many requests, those that write with this success.
         Work(usize, bool),
@@ -998,6 +1056,7 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         let size = prop_oneof![6 => 0usize..200, 2 => 0usize..40_000, 1 => 0usize..300_000];
+        let disk = prop_oneof![Just(0u64), 1_000u64..400_000];
         prop_oneof![
             8 => size.clone().prop_map(Op::Append),
             8 => size.prop_map(Op::AppendWith),
@@ -1008,7 +1067,7 @@ mod tests {
             1 => (0u64..1_000_000).prop_map(Op::Rebase),
             1 => Just(Op::Deactivate),
             2 => Just(Op::Activate),
-            2 => prop_oneof![Just(0u64), 1_000u64..400_000].prop_map(Op::Disk),
+            2 => (disk.clone(), disk).prop_map(|(window, lag)| Op::Disk(window, lag)),
             1 => proptest::option::of(0u64..400_000).prop_map(Op::Reach),
             8 => (0usize..20, prop::bool::weighted(0.9)).prop_map(|(count, ok)| Op::Work(count, ok)),
             1 => Just(Op::Retry),
@@ -1021,7 +1080,7 @@ mod tests {
         #[test]
         fn the_log_is_a_suffix_of_what_was_appended(ops in proptest::collection::vec(op(), 1..60)) {
             let mut log = Log::new(BACKLOG_BYTES_MIN);
-            log.hold_near(2);
+            log.hold_in_memory(2, 50_000);
             let mut file = FakeFile::default();
             let (mut all, mut end, mut is_active, mut count) = (Vec::new(), 0u64, false, 0u8);
             let mut fill = |len: usize| -> Vec<u8> {
@@ -1057,7 +1116,7 @@ mod tests {
                     Op::Rebase(by) => { log.rebase(by); end += by; }
                     Op::Deactivate => { log.deactivate(); is_active = false; all.clear(); }
                     Op::Activate => { log.activate(); is_active = true; }
-                    Op::Disk(bytes) => log.set_disk(bytes),
+                    Op::Disk(window, lag) => log.set_disk(window, lag),
                     Op::Reach(offset) => log.reach_back_to(offset),
                     Op::Work(count, succeeds) => _ = file.work(&mut log, count, succeeds),
                     Op::Retry => log.retry_disk(),

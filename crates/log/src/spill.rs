@@ -18,10 +18,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Bytes behind a reader's chunk that are read back ahead of need.
-pub const READ_AHEAD_BYTES: usize = 2 << 20;
+pub const READ_AHEAD_BYTES: usize = 512 << 10;
 
 /// A chunk in the file is held in memory for a reader that is less than so many chunks behind it.
-const NEAR_CHUNKS: u64 = 64;
+const NEAR_CHUNKS: u64 = 8;
 
 /// What is to be done to the file, in this order.
 #[derive(Clone, Debug)]
@@ -392,8 +392,8 @@ mod tests {
         // What was read ahead is near enough to be kept.
         numbers.iter().for_each(|number| spill.read_back(*number, vec![*number as u8; 10]));
         assert!(spill.keep_near(&mut [10]).is_none());
-        spill.keep_near(&mut [20, 100]);
-        assert_eq!((spill.chunk(19), spill.chunk(20).is_some()), (None, true));
+        spill.keep_near(&mut [12, 100]);
+        assert_eq!((spill.chunk(11), spill.chunk(12).is_some()), (None, true));
     }
 
     #[test]

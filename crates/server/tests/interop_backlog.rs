@@ -69,14 +69,14 @@ fn comes_back(kind: Kind) {
 }
 
 /// The replica reads nothing for a while and keeps its link: neither is it dropped, nor does the memory grow.
-fn reads_late(kind: Kind) {
+fn reads_late(kind: Kind, settings: &[(&str, &str)], megabytes: usize) {
     let Some(mut bed) = Bed::new(Duration::from_secs(120), &[kind]) else { return };
-    let (primary, replica) = (bed.start(Kind::Kindred, &SETTINGS), bed.start(kind, &[]));
+    let (primary, replica) = (bed.start(Kind::Kindred, settings), bed.start(kind, &[]));
     replica.follow(primary.port);
     write(&primary, 1, "before");
     wait_caught_up(&primary, &replica);
     replica.stop();
-    for _ in 0..10 {
+    for _ in 0..megabytes / 10 {
         write(&primary, 10, "late");
         wait_for_disk(&primary);
     }
@@ -116,12 +116,18 @@ mod a_replica_that_reads_late_is_not_dropped {
 
     #[test]
     fn redis70() {
-        reads_late(Kind::Redis70);
+        reads_late(Kind::Redis70, &SETTINGS, 100);
     }
 
     #[test]
     fn kindred() {
-        reads_late(Kind::Kindred);
+        reads_late(Kind::Kindred, &SETTINGS, 100);
+    }
+
+    /// More than the 256 MB after which Redis drops it; the settings are the default ones.
+    #[test]
+    fn where_no_disk_was_asked_for() {
+        reads_late(Kind::Redis70, &[("repl-backlog-size", "1mb")], 300);
     }
 }
 

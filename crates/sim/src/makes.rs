@@ -38,6 +38,7 @@ impl Make {
         config.repl_heartbeat_period_ms = 0;
         config.replica_guard_empty_primary = false;
         config.repl_backlog_disk_size = 0;
+        config.repl_lag_disk_size = 0;
         config.repl_backlog_seconds = 0;
         config.repl_full_sync_max = 0;
         config.repl_full_sync_rate = 0;

@@ -47,6 +47,7 @@ pub fn random(index: usize, random: &mut Random) -> Config {
         repl_timeout_s: random.between(3, 7) as i64,
         repl_backlog_size: if disk_size > 0 { 16 * 1024 } else { (16 * 1024) << random.below(3) },
         repl_backlog_disk_size: disk_size,
+        repl_lag_disk_size: [1 << 30, 50_000, 0][index % 3],
         repl_backlog_seconds: *random.pick(&[0, 0, 1, 10]),
         repl_backlog_ttl_s: *random.pick(&[2, 3600]),
         encodings: if index < 2 { small_encodings() } else { EncodingLimits::default() },

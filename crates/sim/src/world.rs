@@ -404,7 +404,7 @@ impl World {
         let mut node = Node::new(config, Box::new(env));
         // Little, so that snapshots often do not fit.
         node.core.repl.payload.memory_max = SPILL_BEYOND_BYTES;
-        node.core.repl.log.hold_near(1);
+        node.core.repl.log.hold_in_memory(1, SPILL_BEYOND_BYTES as u64);
         // Nothing but what is tiny is copied at once, so that writes come between the parts of values.
         node.core.snapshots.at_once = AtOnce { elements: 1, bytes: 64, nodes: 1 };
         self.boots += 1;
