@@ -131,6 +131,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_has_announced_counts_before_it_comes() {
+        let mut h = Harness::new();
+        h.run("CONFIG SET maxmemory-clients 1mb");
+        let small = h.connect();
+        // Room that another client's argument has left behind is nobody's.
+        h.run_args(&[b"SET", b"k", &vec![b'v'; 900_000]]);
+        assert_eq!(h.raw(small, b"*2\r\n$4\r\nECHO\r\n$100000\r\n"), b"");
+        h.node.before_sleep();
+        assert_eq!(closed(&mut h), []);
+        assert!(h.node.core.conns.get(small).expect("there").counted_bytes < 200_000);
+        let large = h.connect();
+        assert_eq!(h.raw(large, b"*2\r\n$4\r\nECHO\r\n$1100000\r\n"), b"");
+        h.node.before_sleep();
+        assert_eq!(closed(&mut h), [large]);
+    }
+
+    #[test]
     fn the_largest_clients_go_until_the_rest_fits() {
         let mut h = Harness::new();
         let (small, large, largest) = (h.connect(), h.connect(), h.connect());

@@ -43,6 +43,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// buffers of this size is no matter beside reading them.
 const EXACT_FROM: usize = 64 << 20;
 
+/// Redis's `PROTO_MBULK_BIG_ARG`: room for an argument of this length is made as soon as it is announced.
+const BIG_ARGUMENT_BYTES: usize = 32 * 1024;
+
 /// The most room that is made on a client's word, which may promise more than there is memory.
 const RESERVED_MAX: usize = 1 << 30;
 
@@ -87,6 +90,15 @@ impl Refusal {
             Refusal::Full => b"-ERR max number of clients reached\r\n",
             Refusal::Protected => PROTECTED_MODE,
         }
+    }
+}
+
+/// Room in `buffer` for `wanted` bytes more.
+fn make_room(buffer: &mut Vec<u8>, wanted: usize) {
+    if wanted < EXACT_FROM {
+        buffer.reserve(wanted);
+    } else {
+        buffer.reserve_exact(wanted.min(RESERVED_MAX));
     }
 }
 
@@ -190,11 +202,7 @@ impl Node {
         let least = if conn.session.is_primary() { PRIMARY_READ_BYTES } else { READ_BYTES };
         let buffer = if conn.input.is_empty() { &mut self.shared_input } else { &mut conn.input };
         if buffer.capacity() - buffer.len() < least {
-            if conn.wants < EXACT_FROM {
-                buffer.reserve(conn.wants.max(least));
-            } else {
-                buffer.reserve_exact(conn.wants.min(RESERVED_MAX));
-            }
+            make_room(buffer, conn.wants.max(least));
         }
         Some(buffer)
     }
@@ -245,12 +253,20 @@ impl Node {
             self.core.actions.push(Action::Close { conn: id });
             return self.forget(id, conn);
         }
-        // The input that all share goes back as soon as nothing is left in it.
+        // The input that all share goes back as soon as nothing is left in it. Where clients are evicted for what they
+        // hold, a large argument is not to come in at one read, nor is a client to inherit the room of another's.
         if conn.input.is_empty() && self.shared_input.capacity() < conn.input.capacity() {
-            std::mem::swap(&mut conn.input, &mut self.shared_input);
+            if conn.input.capacity() <= READ_BYTES * 2 || !self.core.client_memory.is_limited() {
+                std::mem::swap(&mut conn.input, &mut self.shared_input);
+            }
             if conn.input.capacity() > READ_BYTES * 2 {
                 conn.input = Vec::new();
             }
+        } else if conn.wants >= BIG_ARGUMENT_BYTES
+            && conn.input.capacity() - conn.input.len() < BIG_ARGUMENT_BYTES
+        {
+            // What was announced counts from now on, as in Redis, not when it comes.
+            make_room(&mut conn.input, conn.wants);
         }
         self.core.shared_input_bytes = self.shared_input.capacity();
         self.core.enforce_output_limit(id, &mut conn);
