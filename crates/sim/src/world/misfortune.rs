@@ -75,8 +75,12 @@ impl World {
         self.order(n, &["SAVE"]);
         if count(self) > before {
             let server = &mut self.servers[n];
-            server.saved = server.process.as_ref().map(|process| saved(&process.node));
-            lock(&server.disk).written_by_command = false;
+            let Some(node) = server.process.as_ref().map(|process| &process.node) else { return };
+            // Writes that a failover had held may have followed in the same turn: what was saved is not known then.
+            if node.core.snapshots.changes_since_save(node.store.effects.dirty) == 0 {
+                server.saved = Some(saved(node));
+                lock(&server.disk).written_by_command = false;
+            }
         }
     }
 
