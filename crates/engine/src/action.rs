@@ -13,7 +13,7 @@ pub type ConnId = usize;
 pub enum SpillFile {
     /// The part of a streamed snapshot that slow replicas have yet to take.
     Snapshot,
-    /// The older part of the log (`repl-backlog-disk-size`).
+    /// The older part of the log (`repl-backlog-disk-size`, `repl-lag-disk-size`).
     Log,
 }
 

@@ -43,7 +43,8 @@ pub const TRIM_BLOCKS_MAX: usize = 256;
 pub const TIME_MEMORY_MAX: u64 = 256 << 20;
 
 /// What replicas lag behind with is held in memory up to so many bytes beyond the backlog before it goes to the disk, so
-/// that the lag of every day causes no traffic.
+/// that the lag of every day causes no traffic. Redis's unit/maxmemory wants to see more than 2 MiB in memory for a replica
+/// that stands still.
 const LAG_MEMORY_MAX: u64 = 2 << 20;
 
 /// Bytes that are handed to the disk and not written.
